@@ -1,0 +1,46 @@
+# make            .venv with everything the tests, the demo and the checks need (again only when something changed)
+# make test       the tests                    make demo    a real corpus, five models, one table, one report
+# make lint       style, types, floors         make bench   the benchmarks (installs the peers they compare with)
+# make docs       the documentation in site/   make format  rewrite the code in the house style
+#
+# PYTHON=python3.12 chooses the interpreter, TORCH_BACKEND=cpu|cu130|auto the build of PyTorch.
+
+BIN := .venv/bin
+export PYTHON CONSTRAINTS TORCH_BACKEND
+
+.PHONY: install test test-slow lint format demo bench docs clean
+
+install: .venv/.stamp-dev
+
+# The stamp's name holds the extras, so that asking for more extras installs them and asking again does nothing.
+.venv/.stamp-%: pyproject.toml constraints.txt .ci/install
+	.ci/install $*
+	@touch $@
+
+test: install
+	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: install
+	$(BIN)/python -m genus demo
+
+bench: .venv/.stamp-dev,bench
+	$(BIN)/python -m benchmarks
+
+docs: install
+	$(BIN)/zensical build --strict
+
+clean:
+	rm -rf .venv site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
