@@ -1,0 +1,1 @@
+"""Modalities: a raw thing (text today) to symbols and back."""

@@ -1,0 +1,252 @@
+"""Text to token ids and back.
+
+`Tokenizer` wraps a `tokenizers.Tokenizer`. Whatever its kind (byte-level BPE, bytes, characters, words, imported), it is saved as
+the two standard files `tokenizer.json` and `tokenizer_config.json`, so `transformers` opens the folder unchanged.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer as Core
+
+END = "<|endoftext|>"
+"""The token that our own tokenizers put before and after a document."""
+
+UNKNOWN = "<unk>"
+"""What a word tokenizer writes for a word outside its vocabulary."""
+
+KINDS = ("bpe", "bytes", "chars", "words")
+
+_USUAL_ENDS = (END, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[EOS]", "[SEP]")
+_USUAL_STARTS = ("<s>", "<|begin_of_text|>", "<bos>", "[BOS]", "[CLS]")
+
+
+class Tokenizer:
+    """Token ids of a text, and the text of token ids.
+
+    `encode` never turns the *letters* of a special token into the special token: a document that quotes `<|endoftext|>` stays a
+    document. Ask for it with `special=True` (chat templates do).
+
+    Attributes:
+        kind: "bpe", "bytes", "chars", "words" or "imported". All but "words" are lossless: decode(encode(text)) == text.
+        vocab_size: one more than the largest id.
+        bos_id, eos_id: the ids before and after a document; often the same.
+        add_bos: whether a prompt starts with `bos_id`; true for every tokenizer made by `genus prepare`.
+    """
+
+    def __init__(self, core: Core, config: dict[str, Any], chat_template: str | None = None) -> None:
+        self._special = core
+        self._plain = Core.from_str(core.to_str())
+        self._plain.encode_special_tokens = True
+        for each in (self._special, self._plain):
+            each.no_padding()
+            each.no_truncation()
+        self.config = config
+        self.chat_template = chat_template
+        self.kind: str = config.get("genus_kind", "imported")
+        self.eos_id = self._declared("eos_token", _USUAL_ENDS)
+        if self.eos_id is None:
+            raise ValueError(
+                "the tokenizer declares no end-of-document token: add \"eos_token\" to its tokenizer_config.json, naming one of its tokens"
+            )
+        bos = self._declared("bos_token", _USUAL_STARTS)
+        self.bos_id: int = self.eos_id if bos is None else bos
+        self.vocab_size: int = 1 + max(core.get_vocab(with_added_tokens=True).values())
+        self.add_bos: bool = core.encode("").ids[:1] == [self.bos_id]
+
+    # ---- files
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Read a tokenizer.json, or a folder that holds one (a Hugging Face model, a prepared data folder, a run).
+
+        Raises:
+            ValueError: the folder has no tokenizer.json, or the tokenizer has no end token.
+        """
+        file = _find(Path(path))
+        try:
+            core = Core.from_file(str(file))
+        except Exception as error:  # the Rust side raises bare Exception
+            raise ValueError(f"{file} is not a tokenizer.json that the tokenizers library can read: {error}") from error
+        config: dict[str, Any] = {}
+        for name in ("special_tokens_map.json", "tokenizer_config.json"):
+            beside = file.with_name(name)
+            if beside.is_file():
+                config |= json.loads(beside.read_text(encoding="utf-8"))
+        template = file.with_name("chat_template.jinja")
+        return cls(core, config, template.read_text(encoding="utf-8") if template.is_file() else config.get("chat_template"))
+
+    def save(self, folder: str | Path) -> None:
+        """Write tokenizer.json and tokenizer_config.json (and the chat template, when there is one) into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = dict(self.config)
+        config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+        config["bos_token"] = self._special.id_to_token(self.bos_id)
+        config["eos_token"] = self._special.id_to_token(self.eos_id)
+        (folder / "tokenizer.json").write_text(self._special.to_str(pretty=True), encoding="utf-8")
+        text = json.dumps(config, ensure_ascii=False, indent=2, sort_keys=True)
+        (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+        if self.chat_template:
+            (folder / "chat_template.jinja").write_text(self.chat_template, encoding="utf-8")
+
+    # ---- text to ids
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Ids of a text, without bos or eos. `special=True` reads special tokens written in the text as themselves."""
+        core = self._special if special else self._plain
+        return core.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
+        """`encode` of many texts, on all threads."""
+        core = self._special if special else self._plain
+        return [encoding.ids for encoding in core.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """`encode_batch(texts)` as integer arrays; bytes and characters take a path without Python objects per token."""
+        if self.kind == "bytes":
+            return [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
+        if self.kind == "chars":
+            return [self._lookup(text) for text in texts]
+        return [np.asarray(ids, dtype=np.int64) for ids in self.encode_batch(texts)]
+
+    def _lookup(self, text: str) -> np.ndarray:
+        ids = self._id_of_character[np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)]
+        return ids if ids.size == 0 or ids.min() >= 0 else np.asarray(self.encode(text), dtype=np.int64)
+
+    @cached_property
+    def _id_of_character(self) -> np.ndarray:
+        table = np.full(0x110000, -1, dtype=np.int32)
+        for token, number in self._special.get_vocab(with_added_tokens=False).items():
+            if len(token) == 1:
+                table[ord(token)] = number
+        return table
+
+    # ---- ids to text
+
+    def decode(self, ids: Sequence[int], special: bool = False) -> str:
+        """Text of ids. Special tokens are left out unless `special`; bytes that are not UTF-8 become U+FFFD."""
+        return self._special.decode([int(i) for i in ids], skip_special_tokens=not special)
+
+    def stream(self) -> Stream:
+        """A decoder for generation: push ids, get text as soon as its characters are complete."""
+        return Stream(self)
+
+    def token(self, number: int) -> str | None:
+        """How the vocabulary spells an id (byte-level alphabets and all); None outside the vocabulary."""
+        return self._special.id_to_token(int(number))
+
+    def id(self, token: str) -> int | None:
+        """The id of a vocabulary entry, or None."""
+        return self._special.token_to_id(token)
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that stand for something other than text."""
+        return frozenset(i for i, added in self._special.get_added_tokens_decoder().items() if added.special)
+
+    @property
+    def core(self) -> Core:
+        """The wrapped `tokenizers.Tokenizer`; treat it as read-only."""
+        return self._special
+
+    # ---- small matters
+
+    def _declared(self, name: str, usual: Sequence[str]) -> int | None:
+        value = self.config.get(name)
+        if isinstance(value, dict):
+            value = value.get("content")
+        if value:
+            number = self._special.token_to_id(value)
+            if number is None:
+                raise ValueError(f"tokenizer_config.json declares {name} {value!r}, which is not in tokenizer.json")
+            return number
+        found = (self._special.token_to_id(token) for token in usual)
+        return next((number for number in found if number is not None), None)
+
+    def __repr__(self) -> str:
+        return f"Tokenizer(kind={self.kind!r}, vocab_size={self.vocab_size}, bos_id={self.bos_id}, eos_id={self.eos_id})"
+
+
+class Stream:
+    """Incremental decoding: the pieces returned by `push` and `finish`, joined, are `Tokenizer.decode` of the ids pushed.
+
+    A character whose bytes are spread over several tokens (most Chinese characters under a small BPE) is held back until its last
+    byte has come.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        decoder = tokenizer.core.decoder
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace") if _is_byte_level(decoder) else None
+        self._ids: list[int] = []
+        self._done = 0  # ids whose text was given out
+        self._context = 0  # first id that the text of later ids may depend on
+
+    def push(self, number: int) -> str:
+        """Take one id; return the text that is now certain (often one token's, sometimes none)."""
+        number = int(number)
+        if number in self._tokenizer.special_ids:
+            return ""
+        if self._bytes is not None:
+            return self._bytes.decode(_bytes_of(self._tokenizer.token(number) or ""))
+        self._ids.append(number)
+        return self._advance(final=False)
+
+    def finish(self) -> str:
+        """The text still held back; an unfinished character comes out as U+FFFD."""
+        if self._bytes is not None:
+            return self._bytes.decode(b"", final=True)
+        return self._advance(final=True)
+
+    def _advance(self, final: bool) -> str:
+        # Decoders may treat the first token of a text specially (a leading space), so new text is read off
+        # as the difference between decoding a few ids with and without the new ones.
+        before = self._tokenizer.decode(self._ids[self._context : self._done])
+        after = self._tokenizer.decode(self._ids[self._context :])
+        if not final and after.endswith("\ufffd"):
+            return ""
+        self._context, self._done = self._done, len(self._ids)
+        return after[len(before) :]
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        return path
+    for folder in (path, path / "tokenizer", path / "model"):
+        if (folder / "tokenizer.json").is_file():
+            return folder / "tokenizer.json"
+    if not path.exists():
+        raise ValueError(f"no tokenizer at {path}: give bpe, bytes, chars, words, a tokenizer.json, or a folder that holds one")
+    raise ValueError(
+        f"{path} holds no tokenizer.json. An older Hugging Face tokenizer can be converted: "
+        "transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+    )
+
+
+def _is_byte_level(decoder: Any) -> bool:
+    return decoder is not None and json.loads(decoder.__getstate__())["type"] == "ByteLevel"
+
+
+def byte_alphabet() -> dict[str, int]:
+    """GPT-2's spelling of the 256 bytes as printable characters (Radford et al. 2019, `bytes_to_unicode`): character -> byte."""
+    kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    moved = [byte for byte in range(256) if byte not in kept]
+    return {chr(byte): byte for byte in kept} | {chr(256 + i): byte for i, byte in enumerate(moved)}
+
+
+_BYTE_OF = byte_alphabet()
+
+
+def _bytes_of(token: str) -> bytes:
+    try:
+        return bytes(_BYTE_OF[character] for character in token)
+    except KeyError:  # an added token, spelt as itself
+        return token.encode()

@@ -1,0 +1,134 @@
+"""Cross-entropy of a linear read-out that never holds (positions x vocabulary)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genus.ops.dispatch import Op
+from genus.ops.linear import linear
+
+IGNORE = -100
+CHUNK_BYTES = (
+    16 * 2**20
+)  # one block of logits: small enough for the cache to matter, large enough for the matrix product
+
+
+def _logits(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    softcap: float | None,
+) -> Tensor:
+    logits = linear(hidden * scale if scale != 1.0 else hidden, weight, bias).float()
+    return logits if softcap is None else torch.tanh(logits / softcap) * softcap
+
+
+@Op
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> Tensor:
+    """Sum over positions of -log softmax(cap(scale * hidden @ weight.T + bias))[target], in nats, as a float32 scalar.
+
+    Args:
+        hidden: (positions, dim). weight: (vocabulary, dim). targets: (positions,), -100 = ignored. bias: (vocabulary,).
+    """
+    logits = _logits(hidden, weight, bias, scale, softcap)
+    return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+
+
+class _Chunked(torch.autograd.Function):
+    """Loss and gradients chunk by chunk in the forward pass: the logits of a chunk are used and dropped.
+
+    The loss is a sum, so the backward pass only scales what the forward pass has computed.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        bias: Tensor | None,
+        scale: float,
+        softcap: float | None,
+    ) -> Tensor:
+        low = weight.to(hidden.dtype)
+        needs = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        rows = max(16, CHUNK_BYTES // (4 * weight.shape[0]))
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        d_hidden = torch.empty_like(hidden) if needs else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs else None
+        d_bias = (
+            torch.zeros_like(bias, dtype=torch.float32)
+            if needs and bias is not None
+            else None
+        )
+        for start in range(0, len(targets), rows):
+            part = slice(start, start + rows)
+            y, h = targets[part], hidden[part]
+            raw = _logits(h, low, bias, scale, None)
+            logits = raw if softcap is None else torch.tanh(raw / softcap) * softcap
+            keep = y != IGNORE
+            index = y.masked_fill(~keep, 0)[:, None]
+            norm = logits.logsumexp(-1, keepdim=True)
+            total += ((norm - logits.gather(1, index))[:, 0] * keep).sum()
+            if d_hidden is None or d_weight is None:
+                continue
+            slope = None if softcap is None else 1 - (logits / softcap).square()
+            p = logits.sub_(norm).exp_()
+            p.scatter_add_(1, index, p.new_full((1, 1), -1.0).expand(len(y), 1))
+            p.mul_(keep[:, None])
+            if slope is not None:
+                p.mul_(slope)
+            if d_bias is not None:
+                d_bias += p.sum(0)
+            g = p.to(hidden.dtype) if scale == 1.0 else (p * scale).to(hidden.dtype)
+            torch.matmul(g, low, out=d_hidden[part])
+            d_weight += g.mT @ h
+        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        ctx.weight_dtype, ctx.bias_dtype = (
+            weight.dtype,
+            None if bias is None else bias.dtype,
+        )
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_weight, d_bias = ctx.saved_tensors
+        g = grads[0]
+        bias_grad = None if d_bias is None else (d_bias * g).to(ctx.bias_dtype)
+        return (
+            d_hidden * g.to(d_hidden.dtype),
+            (d_weight * g).to(ctx.weight_dtype),
+            None,
+            bias_grad,
+            None,
+            None,
+        )
+
+
+@linear_cross_entropy.path(
+    "chunked",
+    when=lambda hidden, weight, *_, **__: (
+        len(hidden) * weight.shape[0] * 4 > CHUNK_BYTES
+    ),
+)
+def _linear_cross_entropy_chunked(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> Tensor:
+    return _Chunked.apply(hidden, weight, targets, bias, scale, softcap)  # type: ignore[no-any-return]

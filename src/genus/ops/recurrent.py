@@ -1,0 +1,70 @@
+"""One layer of a recurrent network over time: Elman's RNN (1990), LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from genus.ops.dispatch import Op
+
+GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+
+
+@Op
+def recurrent(
+    cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run `cell` along time.
+
+    Args:
+        cell: "RNN" (tanh), "LSTM" (gates i, f, g, o) or "GRU" (gates r, z, n), in PyTorch's conventions.
+        x: (batch, time, dim). weights: w_ih (gates * hidden, dim), w_hh (gates * hidden, hidden), b_ih, b_hh.
+        state: h (batch, hidden), and for the LSTM also c (batch, hidden).
+
+    Returns:
+        outputs (batch, time, hidden) and the state after the last step.
+    """
+    w_ih, w_hh, b_ih, b_hh = (w.to(x.dtype) for w in weights)
+    h, *rest = state
+    outputs = []
+    for x_t in (x @ w_ih.T + b_ih).unbind(1):
+        r_t = h @ w_hh.T + b_hh
+        if cell == "RNN":
+            h = (x_t + r_t).tanh()
+        elif cell == "LSTM":
+            i, f, g, o = (x_t + r_t).chunk(4, dim=-1)
+            rest = [f.sigmoid() * rest[0] + i.sigmoid() * g.tanh()]
+            h = o.sigmoid() * rest[0].tanh()
+        else:
+            (x_r, x_z, x_n), (h_r, h_z, h_n) = (
+                x_t.chunk(3, dim=-1),
+                r_t.chunk(3, dim=-1),
+            )
+            z = (x_z + h_z).sigmoid()
+            h = (1 - z) * (x_n + (x_r + h_r).sigmoid() * h_n).tanh() + z * h
+        outputs.append(h)
+    return torch.stack(outputs, dim=1), (h, *rest)
+
+
+@recurrent.path("torch", when=lambda cell, x, weights, state: True)
+def _recurrent_torch(
+    cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The library's fused sequence kernels (oneDNN on the CPU, cuDNN on the GPU)."""
+    params = [w.to(x.dtype) for w in weights]
+    hx = [s.to(x.dtype).unsqueeze(0) for s in state]
+    options = (
+        True,
+        1,
+        0.0,
+        torch.is_grad_enabled(),
+        False,
+        True,
+    )  # biases, layers, dropout, train, bidirectional, batch_first
+    if cell == "LSTM":
+        y, h, c = torch.lstm(x, hx, params, *options)
+        return y, (h[0], c[0])
+    y, h = (torch.gru if cell == "GRU" else torch.rnn_tanh)(x, hx[0], params, *options)
+    return y, (h[0],)

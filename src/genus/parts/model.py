@@ -1,0 +1,213 @@
+"""Model: embeddings, one or two stacks, a head. Decoder = one stack; encoder-decoder = two.
+
+Shapes: B batch, T time, S source time, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genus.parts.block import Stack
+from genus.parts.ctx import PADDING, Ctx, document_positions
+from genus.parts.embedding import Embedding
+from genus.parts.head import Head
+from genus.parts.init import Init
+from genus.spec import Spec
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model(Spec):
+    """A probability for sequences of tokens.
+
+    Attributes:
+        dim: width of the residual stream. embed: token table. stack: the layers. encoder: a second stack over a source
+        sequence, which the first may cross-attend to. head: the read-out. init: initial weights.
+    """
+
+    dim: int = 128
+    embed: Embedding = Embedding()
+    stack: Stack = Stack()
+    encoder: Stack | None = None
+    head: Head = Head()
+    init: Init = Init()
+
+    def build(self, dim: int | None = None) -> Model.Module:
+        """The model, with weights drawn from torch's current random state."""
+        return Model.Module(self)
+
+    def parameters(self, dim: int | None = None) -> int:
+        count = self.embed.parameters(self.dim) + self.stack.parameters(self.dim)
+        count += self.encoder.parameters(self.dim) if self.encoder else 0
+        return count + self.head.count(self.stack.width(self.dim), self.embed.vocab)
+
+    def flops(self, dim: int | None = None, length: int = 1024) -> float:
+        """Forward operations per target position; an encoder is counted as if the source were as long as the target."""
+        width = self.stack.width(self.dim)
+        count = (
+            self.stack.flops(self.dim, length)
+            + 2.0 * self.head.inner(width) * self.embed.vocab
+        )
+        count += self.head.transform.flops(width, length) if self.head.transform else 0
+        return count + (self.encoder.flops(self.dim, length) if self.encoder else 0)
+
+    @property
+    def context(self) -> int | None:
+        """Longest sequence the model accepts; None = no limit."""
+        return getattr(self.embed.positions, "length", None)
+
+    class Module(nn.Module):
+        def __init__(self, spec: Model) -> None:
+            super().__init__()
+            self.spec = spec
+            self.embed = spec.embed.build(spec.dim)
+            self.encoder = spec.encoder.build(spec.dim) if spec.encoder else None
+            self.stack = spec.stack.build(spec.dim)
+            width = spec.stack.width(spec.dim)
+            self.head = Head.Module(
+                spec.head, width, spec.embed.vocab, self.embed.tokens.weight
+            )
+            spec.init.apply(self, spec.stack.depth)
+
+        def forward(
+            self,
+            ids: Tensor,
+            doc: Tensor | None = None,
+            state: State | None = None,
+            source: Tensor | None = None,
+            source_doc: Tensor | None = None,
+            types: Tensor | None = None,
+            dtype: torch.dtype = torch.float32,
+        ) -> Tensor:
+            """Logits (B, T, V) in float32 for token ids (B, T).
+
+            Args:
+                doc: (B, T) document ids, -1 for padding; None = every row is one document.
+                state: what `init_state` made; ids continue where the last call ended, and the state is updated.
+                source, source_doc: (B, S) ids of the encoder's text and their documents. types: (B, T) segment types.
+                dtype: precision of the activations; the weights stay as they are.
+
+            Raises:
+                ValueError: the sequence is longer than the model's positions or the state.
+            """
+            hidden = self.hidden(ids, doc, state, source, source_doc, types, dtype)
+            return self.head(hidden)  # type: ignore[no-any-return]
+
+        def hidden(
+            self,
+            ids: Tensor,
+            doc: Tensor | None = None,
+            state: State | None = None,
+            source: Tensor | None = None,
+            source_doc: Tensor | None = None,
+            types: Tensor | None = None,
+            dtype: torch.dtype = torch.float32,
+        ) -> Tensor:
+            """Vectors (B, T, width) that the head reads. Arguments as in `forward`."""
+            ctx = self._context(ids, doc, state)
+            if self.encoder is not None:
+                if source is None and not (state and state["start"]):
+                    raise ValueError(
+                        "this is an encoder-decoder: give the encoder's text as `source`"
+                    )
+                if source is not None:
+                    ctx.memory = self.encode(source, source_doc, dtype)
+                    ctx.memory_doc = source_doc
+                if state is not None:
+                    state["memory_doc"] = ctx.memory_doc = (
+                        state.get("memory_doc") if source is None else source_doc
+                    )
+            x = self.embed(ids, ctx.positions, types, dtype)
+            y = self.stack(x, ctx, None if state is None else state["layers"])
+            if state is not None:
+                self._advance(state, ctx, ids.shape[1])
+            return y  # type: ignore[no-any-return]
+
+        def encode(
+            self,
+            source: Tensor,
+            source_doc: Tensor | None = None,
+            dtype: torch.dtype = torch.float32,
+        ) -> Tensor:
+            """The encoder's output (B, S, D)."""
+            if self.encoder is None:
+                raise ValueError("this model has no encoder")
+            ctx = self._context(source, source_doc, None)
+            return self.encoder(self.embed(source, ctx.positions, None, dtype), ctx)  # type: ignore[no-any-return]
+
+        def score(
+            self,
+            inputs: Tensor,
+            targets: Tensor,
+            doc: Tensor | None = None,
+            dtype: torch.dtype = torch.float32,
+        ) -> Tensor:
+            """(B, T) natural-log probability of each target, 0 where the target is -100."""
+            return self.head.score(self.hidden(inputs, doc, dtype=dtype), targets)  # type: ignore[no-any-return]
+
+        def init_state(
+            self,
+            batch: int,
+            length: int,
+            dtype: torch.dtype = torch.float32,
+            device: torch.device | None = None,
+        ) -> State:
+            """An empty state for `batch` rows and up to `length` positions: plain data that a caller may copy, slice or save."""
+            device = device or self.embed.tokens.weight.device
+            layers = self.stack.init_state(batch, length, dtype, device)
+            return {"start": 0, "doc": None, "last_doc": None, "layers": layers}
+
+        def _context(self, ids: Tensor, doc: Tensor | None, state: State | None) -> Ctx:
+            start = 0 if state is None else state["start"]
+            batch, time = ids.shape
+            last = None if state is None else state["last_doc"]
+            if doc is None and last is not None:
+                doc = last[:, None].expand(batch, time)
+            if doc is None:
+                return Ctx(
+                    torch.arange(start, start + time, device=ids.device), start=start
+                )
+            past = None if state is None else state["doc"]
+            if past is None:  # what came before without document ids was document 0
+                past = doc.new_zeros(batch, start)
+                last = past[:, -1] if start else last
+            key_doc = torch.cat([past, doc], dim=1)
+            positions = document_positions(key_doc)[:, start:]
+            return Ctx(positions, doc, start, key_doc, last)
+
+        def _advance(self, state: State, ctx: Ctx, time: int) -> None:
+            state["start"] = ctx.start + time
+            if ctx.doc is None:
+                return
+            state["doc"] = ctx.key_doc
+            last = (
+                ctx.doc.new_full((len(ctx.doc),), PADDING)
+                if ctx.last_doc is None
+                else ctx.last_doc
+            )
+            index = torch.arange(time, device=ctx.doc.device).expand_as(ctx.doc)
+            newest = torch.where(ctx.doc != PADDING, index, -1).max(1).values
+            found = ctx.doc.gather(1, newest.clamp(min=0)[:, None])[:, 0]
+            state["last_doc"] = torch.where(newest >= 0, found, last)
+
+
+def forget_history(state: State) -> State:
+    """The same state, cut from its gradients and from the list of past positions: what a recurrent stream carries on.
+
+    Truncated back-propagation through time hands this to the next batch. Only models whose mixers keep a constant-size state
+    can use it; attention needs its history.
+    """
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.detach()
+        if isinstance(value, dict):
+            return {k: cut(v) for k, v in value.items()}
+        return [cut(v) for v in value] if isinstance(value, list) else value
+
+    return {**cut(state), "start": 0, "doc": None}

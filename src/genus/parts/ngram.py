@@ -1,0 +1,351 @@
+"""NGram: a back-off language model, stored as one sorted table per order and read straight from disk.
+
+A gram of length k is a *node*: its index in the table of order k, which is sorted by (node of its first k - 1 words, last word).
+One int64 key holds both: `key = parent * vocab + word`. The node of a single word is its token id; `vocab` itself stands for
+the beginning of a document, which is context only and never a word. So a gram is found by one binary search per added word, and
+all words that can follow a context are neighbours.
+
+Shapes: B batch, T time, V vocabulary. Logarithms are natural.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genus.spec import Spec, from_json, to_json
+
+MODEL_TYPE = "genus_ngram"
+HIGHEST_ORDER = 8
+IGNORED = -100  # a target that is not scored
+PADDING = -1  # document id of a position that does not exist
+ABSENT = -1  # node of a gram that is not in the table
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NGram(Spec):
+    """Probability of a token given the `order - 1` tokens before it, within one document.
+
+    Attributes:
+        order: longest gram, 1 to 8. vocab: number of token ids. bos, eos: ids that begin and end a document (may be equal).
+        prune: per order, grams seen at most this often are left out; the last value serves all higher orders; () keeps all.
+        grams: entries in the tables of order 2, 3, ...; () before estimation.
+    """
+
+    order: int = 5
+    vocab: int = 256
+    bos: int = 0
+    eos: int = 0
+    prune: tuple[int, ...] = ()
+    grams: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.order <= HIGHEST_ORDER:
+            raise ValueError(
+                f"an n-gram's order must be 1 to {HIGHEST_ORDER}, not {self.order}"
+            )
+        if self.vocab < 1 or not (
+            0 <= self.bos < self.vocab and 0 <= self.eos < self.vocab
+        ):
+            raise ValueError(
+                f"bos ({self.bos}) and eos ({self.eos}) must be token ids below vocab ({self.vocab})"
+            )
+        if any(a > b for a, b in zip(self.prune, self.prune[1:], strict=False)) or (
+            self.prune and self.prune[0] != 0
+        ):
+            raise ValueError(
+                f"prune={list(self.prune)}: start with 0 (single tokens stay) and never decrease, such as [0, 0, 1]"
+            )
+
+    def threshold(self, order: int) -> int:
+        """Grams of this order with a count at or below it are pruned."""
+        return self.prune[min(order, len(self.prune)) - 1] if self.prune else 0
+
+    def shapes(self) -> dict[str, tuple[Any, int]]:
+        """Name -> (dtype, length) of every table."""
+        grams = (self.vocab, *(self.grams or (0,) * (self.order - 1)))
+        tables: dict[str, tuple[Any, int]] = {}
+        for order in range(1, self.order + 1):
+            size = grams[order - 1]
+            if order > 1:
+                tables[f"keys_{order}"] = (np.int64, size)
+            tables[f"log_probs_{order}"] = (np.float32, size)
+            if order < self.order:
+                tables[f"backoffs_{order}"] = (np.float32, size + (order == 1))
+        return tables
+
+    def build(self, dim: int | None = None) -> NGram.Module:
+        """A model that has seen nothing: every token is equally likely. `genus.train.kneser_ney.estimate` makes a real one."""
+        spec = self.replace(grams=())
+        tables = {
+            name: np.zeros(size, dtype) for name, (dtype, size) in spec.shapes().items()
+        }
+        tables["log_probs_1"][:] = -np.log(self.vocab)
+        return NGram.Module(spec.replace(grams=(0,) * (self.order - 1)), tables)
+
+    def parameters(self, dim: int | None = None) -> int:
+        """Stored probabilities and back-off weights. They are estimated by counting, not trained by gradient."""
+        return sum(
+            size
+            for name, (_, size) in self.shapes().items()
+            if not name.startswith("keys")
+        )
+
+    @property
+    def context(self) -> int | None:
+        """Longest sequence the model accepts; None = no limit."""
+        return None
+
+    class Module(nn.Module):
+        def __init__(self, spec: NGram, tables: Mapping[str, np.ndarray]) -> None:
+            super().__init__()
+            self.spec = spec
+            for name, (dtype, size) in spec.shapes().items():
+                table = tables[name]
+                if table.shape != (size,) or table.dtype != dtype:
+                    raise ValueError(
+                        f"table {name} has {table.shape} {table.dtype}, expected ({size},) {np.dtype(dtype)}"
+                    )
+                self.register_buffer(name, torch.from_numpy(table), persistent=False)
+
+        def table(self, name: str, order: int) -> Tensor:
+            """Table `keys`, `log_probs` or `backoffs` of an order."""
+            return getattr(self, f"{name}_{order}")  # type: ignore[no-any-return]
+
+        def forward(
+            self,
+            ids: Tensor,
+            doc: Tensor | None = None,
+            state: State | None = None,
+            source: Tensor | None = None,
+            source_doc: Tensor | None = None,
+            types: Tensor | None = None,
+            dtype: torch.dtype = torch.float32,
+        ) -> Tensor:
+            """(B, T, V) natural-log probability of every next token.
+
+            Args:
+                ids: (B, T) token ids; `bos` forgets what came before it. doc: (B, T) document ids, -1 for padding; None = every
+                row is one document. state: what `init_state` made, updated in place. The rest is for other models.
+            """
+            batch, time = ids.shape
+            nodes = [n[:, -time:].reshape(-1) for n in self._contexts(ids, doc, state)]
+            out = self.log_probs_1.expand(batch * time, -1).clone()
+            vocab = self.spec.vocab
+            for k, node in enumerate(nodes, start=1):
+                known = node >= 0
+                out += torch.where(
+                    known, self.table("backoffs", k)[node.clamp(min=0)], 0.0
+                )[:, None]
+                rows, node = known.nonzero()[:, 0], node[known]
+                keys = self.table("keys", k + 1)
+                first = torch.searchsorted(keys, node * vocab)
+                count = torch.searchsorted(keys, (node + 1) * vocab) - first
+                # ragged ranges first .. first + count, laid end to end
+                offset = torch.repeat_interleave(
+                    first - (count.cumsum(0) - count), count
+                )
+                child = torch.arange(len(offset), device=ids.device) + offset
+                out[torch.repeat_interleave(rows, count), keys[child] % vocab] = (
+                    self.table("log_probs", k + 1)[child]
+                )
+            return out.view(batch, time, vocab)
+
+        def score(
+            self,
+            inputs: Tensor,
+            targets: Tensor,
+            doc: Tensor | None = None,
+            dtype: torch.dtype = torch.float32,
+        ) -> Tensor:
+            """(B, T) natural-log probability of each target, 0 where the target is -100."""
+            nodes = [n.reshape(-1) for n in self._contexts(inputs, doc, None)]
+            words = targets.reshape(-1)
+            rows = (words != IGNORED).nonzero()[:, 0]
+            words = words[rows]
+            self._check(words)
+            out = torch.zeros(targets.numel(), device=targets.device)
+            for k in range(
+                len(nodes), 0, -1
+            ):  # the longest known gram decides; longer contexts pay their back-off weight
+                node = nodes[k - 1][rows]
+                known = (node >= 0).nonzero()[:, 0]
+                node = node[known]
+                gram = self._find(k + 1, node, words[known])
+                hit = gram >= 0
+                out[rows[known[hit]]] += self.table("log_probs", k + 1)[gram[hit]]
+                out[rows[known[~hit]]] += self.table("backoffs", k)[node[~hit]]
+                rest = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+                rest[known[hit]] = False
+                rows, words = rows[rest], words[rest]
+            out[rows] += self.log_probs_1[words]
+            return out.view(targets.shape)
+
+        def log_prob(self, ids: Tensor) -> Tensor:
+            """(B, T) natural-log probability of each token of documents (B, T) that are stored without `bos`."""
+            return self.score(
+                torch.cat(
+                    [torch.full_like(ids[:, :1], self.spec.bos), ids[:, :-1]], dim=1
+                ),
+                ids,
+            )
+
+        def init_state(
+            self,
+            batch: int,
+            length: int,
+            dtype: torch.dtype = torch.float32,
+            device: torch.device | None = None,
+        ) -> State:
+            """An empty state: the last `order - 1` tokens of each row and their documents."""
+            device = device or self.log_probs_1.device
+            past = torch.full((batch, self.spec.order - 1), ABSENT, device=device)
+            return {
+                "start": 0,
+                "doc": None,
+                "last_doc": None,
+                "layers": [{"ids": past, "doc": past.clone()}],
+            }
+
+        def _contexts(
+            self, ids: Tensor, doc: Tensor | None, state: State | None
+        ) -> list[Tensor]:
+            """Node of the last k input tokens at every position, for k = 1 .. order - 1; absent = -1. State comes first."""
+            self._check(ids)
+            if doc is None:
+                last = None if state is None else state["last_doc"]
+                doc = (
+                    torch.zeros_like(ids)
+                    if last is None
+                    else last[:, None].expand_as(ids)
+                )
+            words = torch.where(ids == self.spec.bos, self.spec.vocab, ids)
+            words = torch.where(doc == PADDING, ABSENT, words)
+            if state is not None:
+                layer = state["layers"][0]
+                words, doc = (
+                    torch.cat([layer["ids"], words], 1),
+                    torch.cat([layer["doc"], doc], 1),
+                )
+            # padding must not separate tokens: gather it at the front, and put it back at the end
+            order = (
+                torch.argsort((words != ABSENT).int(), dim=1, stable=True)
+                if bool((words == ABSENT).any())
+                else None
+            )
+            if order is not None:
+                words, doc = words.gather(1, order), doc.gather(1, order)
+            if state is not None:
+                self._advance(state, words, doc, ids.shape[1])
+            nodes = [words] if self.spec.order > 1 else []
+            joined = (
+                (doc[:, 1:] == doc[:, :-1])
+                & (words[:, 1:] != self.spec.vocab)
+                & (words[:, 1:] != ABSENT)
+            )
+            for k in range(2, self.spec.order):
+                longer = torch.full_like(words, ABSENT)
+                at = (joined & (nodes[-1][:, :-1] >= 0)).nonzero(as_tuple=True)
+                longer[:, 1:][at] = self._find(
+                    k, nodes[-1][:, :-1][at], words[:, 1:][at]
+                )
+                nodes.append(longer)
+            return (
+                nodes
+                if order is None
+                else [torch.empty_like(n).scatter_(1, order, n) for n in nodes]
+            )
+
+        def _advance(self, state: State, words: Tensor, doc: Tensor, time: int) -> None:
+            size = self.spec.order - 1
+            keep = slice(words.shape[1] - size, None)
+            state["layers"][0] = {"ids": words[:, keep], "doc": doc[:, keep]}
+            state["start"] += time
+            if size:
+                state["last_doc"] = doc[:, -1]
+
+        def _find(self, order: int, parent: Tensor, word: Tensor) -> Tensor:
+            """Nodes of the grams `parent` + `word` of an order, -1 where there is none."""
+            keys = self.table("keys", order)
+            if not len(keys):
+                return torch.full_like(parent, ABSENT)
+            wanted = parent * self.spec.vocab + word
+            at = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+            return torch.where(keys[at] == wanted, at, ABSENT)
+
+        def _check(self, ids: Tensor) -> None:
+            if ids.numel() and not (
+                0 <= int(ids.min()) and int(ids.max()) < self.spec.vocab
+            ):
+                wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
+                raise ValueError(
+                    f"token id {wrong} is not in this n-gram's vocabulary of {self.spec.vocab}"
+                )
+
+
+def save_ngram(folder: str | Path, model: NGram.Module) -> None:
+    """Write the tables as .npy files and, last, `config.json`. Readers of the old files are not disturbed."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in model.spec.shapes():
+        with open(folder / f".{name}.partial", "wb") as file:
+            np.save(file, getattr(model, name).cpu().numpy())
+        (folder / f".{name}.partial").replace(folder / f"{name}.npy")
+    write_config(folder, model.spec)
+
+
+def write_config(folder: Path, spec: NGram) -> None:
+    """`config.json` of a model folder."""
+    text = json.dumps({"model_type": MODEL_TYPE, "spec": to_json(spec)}, indent=2)
+    (folder / ".config.partial").write_text(text + "\n", encoding="utf-8")
+    (folder / ".config.partial").replace(folder / "config.json")
+
+
+def load_ngram(folder: str | Path) -> NGram.Module:
+    """The model in `folder`, memory-mapped.
+
+    Raises:
+        ValueError: the folder holds something else, or a table is missing, cut short or of another shape.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no config.json, so it is not a model folder"
+        )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") != MODEL_TYPE:
+        raise ValueError(
+            f"{folder} holds a model of type {config.get('model_type')!r}, not {MODEL_TYPE!r}"
+        )
+    spec = from_json(config["spec"])
+    return NGram.Module(
+        spec,
+        {
+            name: _map(folder / f"{name}.npy", *shape)
+            for name, shape in spec.shapes().items()
+        },
+    )
+
+
+def _map(path: Path, dtype: Any, size: int) -> np.ndarray:
+    try:
+        # copy-on-write: torch wants a writable array, the file stays as it is; an empty file cannot be mapped
+        table = np.load(path, mmap_mode="c" if size else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"{path} is missing or cut short ({error}); copy the model folder again or rebuild it"
+        ) from error
+    if table.shape != (size,) or table.dtype != dtype:
+        raise ValueError(
+            f"{path} holds {table.shape} {table.dtype}, config.json says ({size},) {np.dtype(dtype)}; rebuild it"
+        )
+    return np.asarray(table)

@@ -1,0 +1,181 @@
+"""How a model knows where a token stands: rotary angles, ALiBi, T5's relative bias, sinusoids, a learned table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from genus.parts.ctx import Ctx
+from genus.spec import Spec
+
+
+@dataclass(frozen=True)
+class Position(Spec):
+    """What attention accepts as its position scheme; use one of its children."""
+
+
+@dataclass(frozen=True)
+class RotaryScaling(Spec):
+    """LLaMA-3.1's frequency scaling: slow frequencies are divided by `factor`, fast ones kept, those between interpolated."""
+
+    factor: float = 8.0
+    low: float = 1.0
+    high: float = 4.0
+    context: int = 8192
+
+    def frequencies(self, inverse: Tensor) -> Tensor:
+        """Scaled inverse frequencies (n,)."""
+        turns = self.context * inverse / (2 * math.pi)
+        smooth = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
+        return inverse * (smooth + (1 - smooth) / self.factor)
+
+
+@dataclass(frozen=True)
+class Rotary(Position):
+    """Rotary embedding (Su et al. 2021) over the first `share` of every head."""
+
+    theta: float = 10000.0
+    share: float = 1.0
+    scaling: RotaryScaling | None = None
+
+    def tables(
+        self, ctx: Ctx, head_dim: int, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """cos and sin, (time, n) or (batch, 1, time, n), n = head_dim * share / 2; made once per forward pass."""
+        key = (self, head_dim, dtype)
+        if key not in ctx.shared:
+            n = int(head_dim * self.share)
+            even = torch.arange(
+                0, n, 2, device=ctx.positions.device, dtype=torch.float32
+            )
+            inverse = self.theta ** (-even / n)
+            if self.scaling is not None:
+                inverse = self.scaling.frequencies(inverse)
+            angle = ctx.positions.float()[..., None] * inverse
+            if angle.dim() == 3:
+                angle = angle[:, None]
+            ctx.shared[key] = angle.cos().to(dtype), angle.sin().to(dtype)
+        return ctx.shared[key]  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Alibi(Position):
+    """Attention with linear biases (Press et al. 2022)."""
+
+    def bias(self, heads: int, time: int, keys: int, device: torch.device) -> Tensor:
+        """(1, heads, time, keys) float32; the last key stands at the last query."""
+        n = 2 ** math.floor(math.log2(heads))
+        slopes = [2 ** (-8 * (i + 1) / n) for i in range(n)]
+        slopes += [2 ** (-4 * (i + 1) / n) for i in range(0, 2 * (heads - n), 2)]
+        slope = torch.tensor(slopes, device=device)[:, None, None]
+        return (slope * relative(time, keys, device).float())[None]
+
+
+@dataclass(frozen=True)
+class RelativeBias(Position):
+    """T5's bucketed relative position bias (Raffel et al. 2020). One table per stack, shared by its layers."""
+
+    buckets: int = 32
+    max_distance: int = 128
+
+    class Module(nn.Module):
+        """A table (buckets, heads)."""
+
+        def __init__(self, spec: RelativeBias, heads: int) -> None:
+            super().__init__()
+            self.spec = spec
+            self.weight = nn.Parameter(torch.empty(spec.buckets, heads))
+
+        def forward(self, time: int, keys: int, causal: bool) -> Tensor:
+            """(1, heads, time, keys)."""
+            bucket = self.spec.bucket(relative(time, keys, self.weight.device), causal)
+            return self.weight[bucket].permute(2, 0, 1)[None]
+
+    def bucket(self, distance: Tensor, causal: bool) -> Tensor:
+        """Bucket of `distance` = key position - query position: exact when near, logarithmic when far."""
+        buckets, offset = self.buckets, torch.zeros_like(distance)
+        if causal:
+            distance = (-distance).clamp(min=0)
+        else:
+            buckets //= 2
+            offset = (distance > 0) * buckets
+            distance = distance.abs()
+        exact = buckets // 2
+        far = (
+            torch.log(distance.clamp(min=1).float() / exact)
+            / math.log(self.max_distance / exact)
+            * (buckets - exact)
+        )
+        return offset + torch.where(
+            distance < exact, distance, (exact + far.long()).clamp(max=buckets - 1)
+        )
+
+    def share(self, table: Callable[[int, int, bool], Tensor], ctx: Ctx) -> None:
+        """Offer the stack's table to the layers of this forward pass."""
+        ctx.shared[self] = table
+
+    def bias(self, ctx: Ctx, time: int, keys: int, causal: bool) -> Tensor:
+        """(1, heads, time, keys), computed once per forward pass."""
+        key = (self, time, keys, causal)
+        if key not in ctx.shared:
+            ctx.shared[key] = ctx.shared[self](time, keys, causal)
+        return ctx.shared[key]  # type: ignore[no-any-return]
+
+
+def relative(time: int, keys: int, device: torch.device) -> Tensor:
+    """(time, keys): key position - query position; the last key stands at the last query."""
+    return (
+        torch.arange(keys, device=device)[None, :]
+        - torch.arange(keys - time, keys, device=device)[:, None]
+    )
+
+
+@dataclass(frozen=True)
+class Absolute(Spec):
+    """A vector per position, added to the token embedding; use one of its children."""
+
+
+@dataclass(frozen=True)
+class LearnedPositions(Absolute):
+    """A trained vector for each of `length` positions."""
+
+    length: int = 1024
+
+    def parameters(self, dim: int) -> int:
+        return self.length * dim
+
+    class Module(nn.Module):
+        def __init__(self, spec: LearnedPositions, dim: int) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(spec.length, dim))
+
+        def forward(self, positions: Tensor) -> Tensor:
+            if positions.shape[-1] and int(positions.max()) >= len(self.weight):
+                raise ValueError(
+                    f"position {int(positions.max())} lies beyond the {len(self.weight)} learned positions of this model; "
+                    "shorten the text, or choose a recipe with rotary or relative positions"
+                )
+            return nn.functional.embedding(positions, self.weight)
+
+
+@dataclass(frozen=True)
+class Sinusoidal(Absolute):
+    """Sinusoids of geometric wavelengths (Vaswani et al. 2017, section 3.5)."""
+
+    class Module(nn.Module):
+        def __init__(self, spec: Sinusoidal, dim: int) -> None:
+            super().__init__()
+            self.dim = dim
+
+        def forward(self, positions: Tensor) -> Tensor:
+            even = torch.arange(
+                0, self.dim, 2, device=positions.device, dtype=torch.float32
+            )
+            angle = positions.float()[..., None] / 10000.0 ** (even / self.dim)
+            return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[
+                ..., : self.dim
+            ]

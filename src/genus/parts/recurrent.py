@@ -1,0 +1,130 @@
+"""Recurrent token mixers: Elman's RNN, LSTM and GRU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from genus.ops.recurrent import GATES, recurrent
+from genus.parts.ctx import PADDING, Ctx
+from genus.spec import Spec
+
+
+@dataclass(frozen=True)
+class Recurrent(Spec):
+    """One recurrent layer with PyTorch's parameters and conventions (Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014).
+
+    Attributes:
+        hidden: width of the state; None = the width of the input.
+    """
+
+    cell: Literal["RNN", "LSTM", "GRU"] = "LSTM"
+    hidden: int | None = None
+
+    def width(self, dim: int) -> int:
+        return self.hidden or dim
+
+    def parameters(self, dim: int) -> int:
+        hidden = self.width(dim)
+        return GATES[self.cell] * hidden * (dim + hidden + 2)
+
+    def flops(self, dim: int, length: int) -> float:
+        hidden = self.width(dim)
+        return 2.0 * GATES[self.cell] * hidden * (dim + hidden)
+
+    class Module(nn.Module):
+        def __init__(self, spec: Recurrent, dim: int) -> None:
+            super().__init__()
+            self.spec = spec
+            self.hidden = spec.width(dim)
+            rows = GATES[spec.cell] * self.hidden
+            self.weight_ih = nn.Parameter(torch.empty(rows, dim))
+            self.weight_hh = nn.Parameter(torch.empty(rows, self.hidden))
+            self.bias_ih = nn.Parameter(torch.zeros(rows))
+            self.bias_hh = nn.Parameter(torch.zeros(rows))
+            self.names = ("hidden", "cell") if spec.cell == "LSTM" else ("hidden",)
+
+        def init_state(
+            self, batch: int, length: int, dtype: torch.dtype, device: torch.device
+        ) -> dict[str, Tensor]:
+            return {
+                name: torch.zeros(batch, self.hidden, dtype=dtype, device=device)
+                for name in self.names
+            }
+
+        def forward(
+            self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None
+        ) -> Tensor:
+            if (
+                state is None
+                and ctx.doc is not None
+                and (ctx.fresh is not None or ctx.pad is not None)
+            ):
+                return self._by_document(x, ctx.doc)
+            start = state or self.init_state(len(x), 0, x.dtype, x.device)
+            y, end = self._segments(x, ctx, tuple(start[name] for name in self.names))
+            if state is not None:
+                state.update(
+                    {
+                        name: value.to(state[name].dtype)
+                        for name, value in zip(self.names, end, strict=True)
+                    }
+                )
+            return y
+
+        def _run(
+            self, x: Tensor, state: tuple[Tensor, ...]
+        ) -> tuple[Tensor, tuple[Tensor, ...]]:
+            weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+            return recurrent(self.spec.cell, x, weights, state)
+
+        def _segments(
+            self, x: Tensor, ctx: Ctx, state: tuple[Tensor, ...]
+        ) -> tuple[Tensor, tuple[Tensor, ...]]:
+            """Cut time wherever any row begins a document or changes to or from padding, and mend the state of those rows."""
+            cut = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
+            if ctx.fresh is not None:
+                cut |= ctx.fresh.any(0)
+            if ctx.pad is not None:
+                cut[1:] |= (ctx.pad[:, 1:] != ctx.pad[:, :-1]).any(0)
+            borders = [0, *(t for t in cut.nonzero()[:, 0].tolist() if t), x.shape[1]]
+            outputs = []
+            for a, b in zip(borders[:-1], borders[1:], strict=True):
+                if ctx.fresh is not None:
+                    state = tuple(
+                        s.masked_fill(ctx.fresh[:, a, None], 0) for s in state
+                    )
+                y, new = self._run(x[:, a:b], state)
+                if ctx.pad is not None:
+                    new = tuple(
+                        torch.where(ctx.pad[:, a, None], s.to(n.dtype), n)
+                        for s, n in zip(state, new, strict=True)
+                    )
+                state = new
+                outputs.append(y)
+            return torch.cat(outputs, dim=1), state
+
+        def _by_document(self, x: Tensor, doc: Tensor) -> Tensor:
+            """Without a state, documents are independent: lay each on a row of its own, run them all at once, lay them back."""
+            batch, time, _ = x.shape
+            first = torch.ones_like(doc, dtype=torch.bool)
+            first[:, 1:] = doc[:, 1:] != doc[:, :-1]
+            number = (
+                first.flatten().cumsum(0) - 1
+            )  # which run of equal ids each position belongs to
+            index = torch.arange(batch * time, device=x.device)
+            begin = index[first.flatten()]
+            offset = index - begin[number]
+            rows = x.new_zeros(len(begin), int(offset.max()) + 1, x.shape[2])
+            rows[number, offset] = x.reshape(batch * time, -1)
+            y, _ = self._run(
+                rows, tuple(x.new_zeros(len(begin), self.hidden) for _ in self.names)
+            )
+            return (
+                y[number, offset]
+                .view(batch, time, self.hidden)
+                .masked_fill((doc == PADDING)[..., None], 0)
+            )

@@ -1,0 +1,1 @@
+"""Counting: the n-gram."""

@@ -1,0 +1,178 @@
+"""Before attention: the neural probabilistic language model and the recurrent networks."""
+
+from __future__ import annotations
+
+from genus.parts.block import Block, Stack
+from genus.parts.embedding import Embedding
+from genus.parts.head import Head
+from genus.parts.init import Init
+from genus.parts.mlp import Hidden
+from genus.parts.model import Model
+from genus.parts.recurrent import Recurrent
+from genus.parts.window import Window
+from genus.parts.wiring import Plain
+from genus.recipes.recipe import Recipe, system
+from genus.recipes.training import SGD, AdamW, EpochDecay, Training
+
+
+@system(
+    branch="window",
+    title="A Neural Probabilistic Language Model",
+    year=2003,
+    citation="Bengio, Ducharme, Vincent, Jauvin. JMLR 3, 2003",
+    summary="NNLM: a hidden layer over the embeddings of the previous words",
+    summary_zh="NNLM：对前几个词的词向量做一层隐藏层",
+    depths=(1, 1),
+)
+def nnlm(
+    dim: int = 60,
+    hidden: int | None = None,
+    vocab: int = 17964,
+    window: int = 4,
+    context: int = 256,
+    **_: int,
+) -> Recipe:
+    """Equation 1 with direct connections: y = b + W x + U tanh(d + H x)."""
+    layer = Block(
+        (Window(window), Hidden(hidden or 4 * dim, direct=True)),
+        norm=None,
+        wiring=Plain(),
+    )
+    model = Model(
+        dim,
+        Embedding(vocab),
+        Stack((layer,), 1, final=None),
+        head=Head(tied=False, bias=True),
+    )
+    return Recipe(
+        model=model,
+        training=Training(AdamW(lr=1e-3, weight_decay=1e-4), context=context),
+    )
+
+
+def _recurrent(
+    cell: str, dim: int, depth: int, vocab: int, context: int, dropout: float = 0.0
+) -> Recipe:
+    layer = Block((Recurrent(cell),), norm=None, wiring=Plain(), dropout=dropout)
+    model = Model(
+        dim,
+        Embedding(vocab, dropout=dropout),
+        Stack((layer,), depth, final=None),
+        head=Head(tied=True, bias=True),
+        init=Init("fan_in", residual=False, forget=1.0),
+    )
+    return Recipe(
+        model=model,
+        training=Training(
+            AdamW(lr=2e-3, weight_decay=0.01), context=context, batch=32, stream=True
+        ),
+    )
+
+
+@system(
+    branch="recurrent",
+    title="Recurrent neural network based language model",
+    year=2010,
+    citation="Mikolov, Karafiát, Burget, Černocký, Khudanpur. Interspeech 2010; Elman. Cognitive Science 14, 1990",
+    summary="RNN: a state fed back through tanh",
+    summary_zh="RNN：把状态经 tanh 反馈回来",
+    parent="nnlm",
+    aspect=256.0,
+    depths=(1, 4),
+)
+def rnn(
+    dim: int = 256,
+    depth: int = 2,
+    vocab: int = 10000,
+    context: int = 64,
+    dropout: float = 0.0,
+    **_: int,
+) -> Recipe:
+    return _recurrent("RNN", dim, depth, vocab, context, dropout)
+
+
+@system(
+    branch="recurrent",
+    title="Recurrent Neural Network Regularization",
+    year=2014,
+    citation="Zaremba, Sutskever, Vinyals. arXiv:1409.2329; Hochreiter, Schmidhuber. Neural Computation 9, 1997",
+    summary="LSTM: a gated memory cell, dropout on the non-recurrent connections",
+    summary_zh="LSTM：带门控的记忆单元，只在非循环连接上做 dropout",
+    parent="rnn",
+    aspect=256.0,
+    depths=(1, 4),
+)
+def lstm(
+    dim: int = 256,
+    depth: int = 2,
+    vocab: int = 10000,
+    context: int = 64,
+    dropout: float = 0.0,
+    **_: int,
+) -> Recipe:
+    return _recurrent("LSTM", dim, depth, vocab, context, dropout)
+
+
+@system(
+    branch="recurrent",
+    title="Recurrent Neural Network Regularization (the paper's own training)",
+    year=2014,
+    citation="Zaremba, Sutskever, Vinyals. arXiv:1409.2329, section 4.1",
+    summary="LSTM exactly as published: SGD, state carried across batches of 20 x 20, uniform start (small: 2 x 200)",
+    summary_zh="论文原版 LSTM：SGD、20×20 批次间传递状态、均匀初始化（小号：2×200）",
+    parent="lstm",
+    aspect=100.0,
+    depths=(2, 2),
+)
+def zaremba(
+    dim: int = 200,
+    depth: int = 2,
+    vocab: int = 10000,
+    context: int = 20,
+    size: str = "small",
+    **_: int,
+) -> Recipe:
+    """Section 4.1: small (2 x 200, no dropout), medium (2 x 650, dropout 0.5) and large (2 x 1500, dropout 0.65)."""
+    dropout, bound, clip, keep, factor = {
+        "small": (0.0, 0.1, 5.0, 4.0, 0.5),
+        "medium": (0.5, 0.05, 5.0, 6.0, 1 / 1.2),
+        "large": (0.65, 0.04, 10.0, 14.0, 1 / 1.15),
+    }[size]
+    recipe = _recurrent("LSTM", dim, depth, vocab, context, dropout)
+    model = recipe.model.replace(
+        head=Head(tied=False, bias=True),
+        init=Init("uniform", bound, residual=False, everything=True),
+    )
+    schedule = EpochDecay(keep=keep, factor=factor)
+    training = Training(
+        SGD(lr=1.0),
+        schedule,
+        context,
+        batch=20,
+        clip=clip,
+        stream=True,
+        sum_over_time=True,
+    )
+    return recipe.replace(model=model, training=training)
+
+
+@system(
+    branch="recurrent",
+    title="Learning Phrase Representations using RNN Encoder-Decoder",
+    year=2014,
+    citation="Cho, van Merriënboer, Gulcehre et al. EMNLP 2014",
+    summary="GRU: two gates and no separate cell",
+    summary_zh="GRU：两个门，没有单独的记忆单元",
+    parent="lstm",
+    aspect=256.0,
+    depths=(1, 4),
+)
+def gru(
+    dim: int = 256,
+    depth: int = 2,
+    vocab: int = 10000,
+    context: int = 64,
+    dropout: float = 0.0,
+    **_: int,
+) -> Recipe:
+    return _recurrent("GRU", dim, depth, vocab, context, dropout)

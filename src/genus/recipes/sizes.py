@@ -1,0 +1,104 @@
+"""From a number of parameters to a shape, by the recipe's own rule."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+from genus.recipes.recipe import Recipe, System, find
+
+TOLERANCE = 0.10  # a shape further than this from the wish is refused
+
+
+def fit(name: str, parameters: int, vocab: int, **fixed: Any) -> Recipe:
+    """The recipe `name` with about `parameters` trainable parameters.
+
+    Every depth is paired with the width that comes nearest; among those the winner is nearest in count and in the proportion of
+    width to depth that the system's rule aims at.
+
+    Raises:
+        ValueError: no sensible shape has that many parameters (the vocabulary alone takes more, say).
+    """
+    system = find(name)
+    best: tuple[float, Recipe] | None = None
+    nearest_count = 0
+    low, high = system.depths
+    for depth in range(low, high + 1):
+        for recipe, dim in _widths(system, depth, parameters, vocab, fixed):
+            count = recipe.parameters_total
+            if abs(count - parameters) < abs(nearest_count - parameters):
+                nearest_count = count
+            miss = abs(math.log(count / parameters))
+            if miss > TOLERANCE:
+                continue
+            cost = 4 * miss + abs(math.log(dim / (system.aspect * depth)))
+            if best is None or cost < best[0]:
+                best = cost, recipe
+        if best is not None and depth * system.aspect > 4 * _dim(best[1]):
+            break
+    if best is None:
+        raise ValueError(_refusal(system, parameters, vocab, nearest_count))
+    return best[1].replace(name=system.name)
+
+
+def shape(recipe: Recipe) -> str:
+    """One line such as `6 layers x 384 wide, 10,745,088 parameters`."""
+    depth = recipe.model.stack.depth
+    return f"{depth} layer{'s' if depth > 1 else ''} × {_dim(recipe)} wide, {recipe.parameters_total:,} parameters"
+
+
+def _dim(recipe: Recipe) -> int:
+    return recipe.model.dim  # type: ignore[attr-defined,no-any-return]
+
+
+def _widths(
+    system: System, depth: int, parameters: int, vocab: int, fixed: dict[str, Any]
+) -> list[tuple[Recipe, int]]:
+    """The two widths, multiples of the head width, whose counts enclose the wish."""
+    step = system.heads_of
+    low, high = 1, 2
+
+    def at(multiple: int) -> Recipe:
+        return _make(system, depth, multiple * step, vocab, fixed)
+
+    while at(high).parameters_total < parameters and high < 4096:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (
+            (middle, high)
+            if at(middle).parameters_total < parameters
+            else (low, middle)
+        )
+    return [(at(m), m * step) for m in (low, high)]
+
+
+def _make(
+    system: System, depth: int, dim: int, vocab: int, fixed: dict[str, Any]
+) -> Recipe:
+    accepted = inspect.signature(system.function).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    head = 64 if dim % 64 == 0 and dim >= 256 else system.heads_of
+    sizes = {
+        "dim": dim,
+        "depth": depth,
+        "heads": max(1, dim // head),
+        "vocab": vocab,
+        **fixed,
+    }
+    return system.function(
+        **{k: v for k, v in sizes.items() if k in accepted or anything}
+    )
+
+
+def _refusal(system: System, parameters: int, vocab: int, nearest_count: int) -> str:
+    least = min(
+        r.parameters_total for r, _ in _widths(system, system.depths[0], 1, vocab, {})
+    )
+    if parameters < least:
+        return (
+            f"{parameters:,} parameters are too few for {system.name}: with a vocabulary of {vocab:,} its smallest shape has "
+            f"{least:,}; ask for more, or prepare the data with a smaller vocabulary (--vocab, or --tokenizer bytes)"
+        )
+    return f"no shape of {system.name} has about {parameters:,} parameters; the nearest has {nearest_count:,}"

@@ -1,0 +1,117 @@
+"""How a recipe is trained: optimiser, schedule, batch. Plain values; the verb `train` acts on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genus.spec import Spec
+
+
+@dataclass(frozen=True)
+class Optimizer(Spec):
+    """What every optimiser shares; use one of its children. `lr` None = the rule of `adamw_rate` at the model's size."""
+
+    lr: float | None = None
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019); decay falls on matrices only."""
+
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True)
+class Muon(Optimizer):
+    """Orthogonalised momentum (Jordan et al. 2024) for the hidden matrices; AdamW for tables, read-out and vectors.
+
+    The learning rate is AdamW's: updates are rescaled to AdamW's root mean square (Liu et al. 2025).
+    """
+
+    weight_decay: float = 0.1
+    momentum: float = 0.95
+    beta1: float = 0.9
+    beta2: float = 0.95
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent."""
+
+    lr: float | None = 1.0
+    momentum: float = 0.0
+
+
+@dataclass(frozen=True)
+class Schedule(Spec):
+    """Factor on the learning rate over the run; use one of its children. `warmup`: share of the run it takes to rise."""
+
+    warmup: float = 0.01
+
+
+@dataclass(frozen=True)
+class WarmupStableDecay(Schedule):
+    """Constant, then a decay over the last `decay` share of the run, linear down to `final` (Hu et al. 2024; Hägele et al. 2024)."""
+
+    decay: float = 0.2
+    final: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine down to `final` (Loshchilov & Hutter 2017)."""
+
+    final: float = 0.1
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """No change after the warm-up."""
+
+
+@dataclass(frozen=True)
+class EpochDecay(Schedule):
+    """Constant for `keep` passes over the data, then multiplied by `factor` after each further pass (Zaremba et al. 2014)."""
+
+    warmup: float = 0.0
+    keep: float = 4.0
+    factor: float = 0.5
+
+
+@dataclass(frozen=True)
+class Training(Spec):
+    """Training defaults of a recipe.
+
+    Attributes:
+        context: positions per row. batch: rows per step. clip: largest norm of the gradient of the mean loss; 0 = none.
+        stream: rows continue from batch to batch and recurrent state is carried (truncated back-propagation through time);
+            otherwise rows are windows in random order.
+        sum_over_time: the loss is a mean over rows but a sum over positions, so that `lr` and `clip` mean what they mean in
+            Zaremba's code.
+    """
+
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = WarmupStableDecay()
+    context: int = 256
+    batch: int = 32
+    clip: float = 1.0
+    stream: bool = False
+    sum_over_time: bool = False
+
+
+@dataclass(frozen=True)
+class Counting(Spec):
+    """A model that is counted, not descended: `memory` bounds the working arrays, in megabytes."""
+
+    memory: int = 1024
+
+
+def adamw_rate(parameters: int) -> float:
+    """Learning rate for Adam by model size: 0.003239 - 0.0001395 ln N (Kaplan et al. 2020, eq. D.1)."""
+    import math
+
+    return 0.003239 - 0.0001395 * math.log(max(parameters, 1))

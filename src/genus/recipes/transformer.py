@@ -1,0 +1,185 @@
+"""The Transformer of 2017 and what was done to its residual stream; T5."""
+
+from __future__ import annotations
+
+from genus.parts.attention import Attention, Score
+from genus.parts.block import Block, Stack
+from genus.parts.embedding import Embedding
+from genus.parts.head import Head
+from genus.parts.init import Init
+from genus.parts.mlp import MLP
+from genus.parts.model import Model
+from genus.parts.norm import LayerNorm, RMSNorm
+from genus.parts.positions import RelativeBias, Sinusoidal
+from genus.parts.wiring import PostNorm, PreNorm, ResiDual, Wiring
+from genus.recipes.recipe import Recipe, system
+from genus.recipes.training import AdamW, Training
+
+
+def _vaswani(
+    dim: int,
+    depth: int,
+    heads: int,
+    vocab: int,
+    context: int,
+    dropout: float,
+    wiring: Wiring,
+    both: bool,
+) -> Recipe:
+    attention = Attention(heads, bias=True)
+    mlp = MLP(4.0, "relu", bias=True)
+    final = None if isinstance(wiring, PostNorm) else LayerNorm()
+    parts = (
+        (attention, attention.replace(cross=True), mlp) if both else (attention, mlp)
+    )
+    block = Block(parts, LayerNorm(), wiring, dropout)
+    encoder = block.replace(parts=(attention.replace(causal=False), mlp))
+    model = Model(
+        dim,
+        Embedding(vocab, Sinusoidal(), scale=dim**0.5, dropout=dropout),
+        Stack((block,), depth, final),
+        Stack((encoder,), depth, final) if both else None,
+        init=Init("normal", dim**-0.5, residual=False)
+        if isinstance(wiring, PostNorm)
+        else Init(),
+    )
+    return Recipe(
+        model=model,
+        training=Training(AdamW(beta2=0.98, weight_decay=0.0), context=context),
+    )
+
+
+@system(
+    branch="encoder-decoder",
+    title="Attention Is All You Need",
+    year=2017,
+    citation="Vaswani, Shazeer, Parmar et al. NeurIPS 2017",
+    summary="Transformer: attention alone, post-norm, sinusoidal positions",
+    summary_zh="Transformer：只用注意力，后置归一化，正弦位置编码",
+)
+def transformer(
+    dim: int = 512,
+    depth: int = 6,
+    heads: int = 8,
+    vocab: int = 37000,
+    context: int = 256,
+    dropout: float = 0.0,
+    **_: int,
+) -> Recipe:
+    return _vaswani(dim, depth, heads, vocab, context, dropout, PostNorm(), both=True)
+
+
+@system(
+    branch="decoder",
+    title="Attention Is All You Need (decoder alone)",
+    year=2017,
+    citation="Vaswani et al. NeurIPS 2017; Liu et al. Generating Wikipedia by summarizing long sequences, ICLR 2018",
+    summary="Transformer decoder with post-norm",
+    summary_zh="后置归一化的 Transformer 解码器",
+    parent="transformer",
+)
+def transformer_post_norm(
+    dim: int = 512,
+    depth: int = 6,
+    heads: int = 8,
+    vocab: int = 37000,
+    context: int = 256,
+    dropout: float = 0.0,
+    **_: int,
+) -> Recipe:
+    return _vaswani(dim, depth, heads, vocab, context, dropout, PostNorm(), both=False)
+
+
+@system(
+    branch="decoder",
+    title="On Layer Normalization in the Transformer Architecture",
+    year=2020,
+    citation="Xiong, Yang, He et al. ICML 2020",
+    summary="Transformer decoder with pre-norm",
+    summary_zh="前置归一化的 Transformer 解码器",
+    parent="transformer-post-norm",
+)
+def transformer_pre_norm(
+    dim: int = 512,
+    depth: int = 6,
+    heads: int = 8,
+    vocab: int = 37000,
+    context: int = 256,
+    dropout: float = 0.0,
+    **_: int,
+) -> Recipe:
+    return _vaswani(dim, depth, heads, vocab, context, dropout, PreNorm(), both=False)
+
+
+@system(
+    branch="decoder",
+    title="ResiDual: Transformer with Dual Residual Connections",
+    year=2023,
+    citation="Xie, Zhang, Guo et al. arXiv:2304.14802",
+    summary="Transformer decoder with a post-norm and an unnormalised stream side by side",
+    summary_zh="同时保留后置归一化流与未归一化流的 Transformer 解码器",
+    parent="transformer-post-norm",
+)
+def transformer_residual(
+    dim: int = 512,
+    depth: int = 6,
+    heads: int = 8,
+    vocab: int = 37000,
+    context: int = 256,
+    dropout: float = 0.0,
+    **_: int,
+) -> Recipe:
+    return _vaswani(dim, depth, heads, vocab, context, dropout, ResiDual(), both=False)
+
+
+@system(
+    branch="encoder-decoder",
+    title="Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
+    year=2020,
+    citation="Raffel, Shazeer, Roberts et al. JMLR 21, 2020",
+    summary="T5: pre-norm without biases, one relative position bias per stack",
+    summary_zh="T5：前置归一化、无偏置，每个栈共享一套相对位置偏置",
+    parent="transformer",
+    hf="t5",
+)
+def t5(
+    dim: int = 512,
+    depth: int = 6,
+    heads: int = 8,
+    vocab: int = 32128,
+    context: int = 512,
+    dropout: float = 0.0,
+    head_dim: int | None = None,
+    hidden: int | None = None,
+    encoder_depth: int | None = None,
+    buckets: int = 32,
+    max_distance: int = 128,
+    eps: float = 1e-6,
+    gated: bool = False,
+    tied: bool = True,
+) -> Recipe:
+    """`gated` (gelu_tanh gate) and `tied=False` give T5 v1.1."""
+    norm = RMSNorm(eps)
+    position = RelativeBias(buckets, max_distance)
+    attention = Attention(
+        heads,
+        head_dim=head_dim,
+        position=position,
+        score=Score(scale=1.0),
+        dropout=dropout,
+    )
+    mlp = MLP(hidden or 4 * dim, "gelu_tanh" if gated else "relu", gated)
+    decoder = Block(
+        (attention, attention.replace(cross=True, position=None), mlp),
+        norm,
+        dropout=dropout,
+    )
+    encoder = Block((attention.replace(causal=False), mlp), norm, dropout=dropout)
+    model = Model(
+        dim,
+        Embedding(vocab, dropout=dropout),
+        Stack((decoder,), depth, norm),
+        Stack((encoder,), encoder_depth or depth, norm),
+        Head(tied, scale=dim**-0.5 if tied else 1.0),
+    )
+    return Recipe(model=model, training=Training(context=context))
