@@ -3,18 +3,25 @@
 # make lint       style, types, floors         make bench   the benchmarks (installs the peers they compare with)
 # make docs       the documentation in site/   make format  rewrite the code in the house style
 #
-# PYTHON=python3.12 chooses the interpreter, TORCH_BACKEND=cpu|cu130|auto the build of PyTorch.
+# PYTHON=python3.12 chooses the interpreter, TORCH_BACKEND=cpu|cu130|auto the build of PyTorch,
+# BENCH="startup ngram" the benchmarks.
 
 BIN := .venv/bin
+BENCH ?= $(sort $(basename $(notdir $(wildcard benchmarks/[a-z]*.py))))
 export PYTHON CONSTRAINTS TORCH_BACKEND
 
 .PHONY: install test test-slow lint format demo bench docs clean
 
-install: .venv/.stamp-dev
+install: .venv/.stamp-dev .venv/.stamp-tried-kenlm
 
 # The stamp's name holds the extras, so that asking for more extras installs them and asking again does nothing.
 .venv/.stamp-%: pyproject.toml constraints.txt .ci/install
 	.ci/install $*
+	@touch $@
+
+.venv/.stamp-tried-kenlm: .venv/.stamp-dev
+	@$(BIN)/python -c 'import kenlm' 2>/dev/null || .ci/install kenlm \
+		|| echo 'kenlm could not be built (it needs cmake and g++): the tests that compare with it are skipped'
 	@touch $@
 
 test: install
@@ -36,8 +43,8 @@ format: install
 demo: install
 	$(BIN)/python -m genus demo
 
-bench: .venv/.stamp-dev,bench
-	$(BIN)/python -m benchmarks
+bench: .venv/.stamp-dev,bench .venv/.stamp-tried-kenlm
+	@for name in $(BENCH); do echo "== $$name" && $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: install
 	$(BIN)/zensical build --strict

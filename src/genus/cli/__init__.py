@@ -1,0 +1,105 @@
+"""The `genus` command: finds the verb, lets tyro fill its options, runs it, and turns a user's mistake into one line.
+
+Nothing heavy is imported here, so that `genus --help` answers at once; each verb is a module of this package with a
+frozen dataclass `Options` (its docstring is the help) and `main(options) -> int`.
+"""
+
+import difflib
+import keyword
+import os
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+
+from genus import __version__
+
+VERBS = {
+    "recipes": "the family tree: every system, its specification, and how two of them differ",
+    "prepare": "turn files of text into token shards with a manifest",
+    "train": "train a recipe on prepared data, or continue a run or a Hugging Face model",
+    "evaluate": "bits per byte and perplexity, beside what counting and xz reach",
+    "generate": "continue a prompt with a trained model",
+    "export": "write a run as a folder that transformers opens",
+    "import": "read a Hugging Face folder into a run",
+    "report": "one HTML page for a run or a comparison of runs",
+    "demo": "a real corpus, five models of five generations, one table, one report",
+}
+
+ERROR = 2
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def module_name(verb: str) -> str:
+    """The module of this package that holds a verb: its name, with an underscore where that is a Python keyword."""
+    return verb + "_" if keyword.iskeyword(verb) else verb
+
+
+def verbs() -> dict[str, str]:
+    """The verbs whose module is there, in the order in which a newcomer meets them."""
+    present = {module.name for module in iter_modules(__path__)}
+    return {verb: line for verb, line in VERBS.items() if module_name(verb) in present}
+
+
+def usage() -> str:
+    lines = [f"  {verb:<10} {line}" for verb, line in verbs().items()]
+    return "\n".join(
+        [
+            f"genus {__version__}: from a folder of text to a trained, measured, exported model.",
+            "",
+            "usage: genus VERB ...        genus VERB --help explains its options",
+            "",
+            *lines,
+        ]
+    )
+
+
+def run(verb: str, rest: list[str]) -> int:
+    """Import the verb, parse its options and run it. Returns the exit status."""
+    if verb not in verbs():
+        nearest = difflib.get_close_matches(verb, verbs(), n=1, cutoff=0.5)
+        hint = f"did you mean `genus {nearest[0]}`?" if nearest else "`genus --help` lists the verbs"
+        raise ValueError(f"there is no verb {verb!r}; {hint}")
+    module = import_module(f"genus.cli.{module_name(verb)}")
+    import tyro
+
+    return module.main(tyro.cli(module.Options, prog=f"genus {verb}", args=rest)) or 0
+
+
+def explain(error: Exception) -> str:
+    """One line for the user. An OSError's own text starts with a number; the path and the reason are what helps."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line (default: the process's own). GENUS_DEBUG=1 lets errors through with their traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(usage())
+            status = 0
+        elif arguments[0] in ("-V", "--version"):
+            print(f"genus {__version__}")
+            status = 0
+        else:
+            status = run(arguments[0], arguments[1:])
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader (`| head`) has gone. Python flushes once more at exit, which must not fail either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        if os.environ.get("GENUS_DEBUG"):
+            raise
+        print("\nstopped", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        # A missing module of our own is a fault of ours; a missing optional package is the user's to install.
+        ours = isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("genus")
+        if ours or os.environ.get("GENUS_DEBUG"):
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return ERROR
