@@ -142,11 +142,11 @@ class NGram(Spec):
             out = self.log_probs_1.expand(batch * time, -1).clone()
             vocab = self.spec.vocab
             for k, node in enumerate(nodes, start=1):
-                known = node >= 0
-                out += torch.where(
-                    known, self.table("backoffs", k)[node.clamp(min=0)], 0.0
-                )[:, None]
-                rows, node = known.nonzero()[:, 0], node[known]
+                rows = (node >= 0).nonzero()[:, 0]
+                node = node[rows]
+                weight = torch.zeros(len(out), device=out.device)
+                weight[rows] = self.table("backoffs", k)[node]
+                out += weight[:, None]
                 keys = self.table("keys", k + 1)
                 first = torch.searchsorted(keys, node * vocab)
                 count = torch.searchsorted(keys, (node + 1) * vocab) - first

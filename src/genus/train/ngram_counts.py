@@ -8,8 +8,9 @@ The rank of the last k words at every position is kept in a file for the next or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,6 +63,12 @@ class Column:
         start, stop = max(start, 0), min(stop, self.size)
         offset = self.offset + start * self.dtype.itemsize
         return np.fromfile(self.path, self.dtype, max(stop - start, 0), offset=offset)
+
+    def view(self) -> np.ndarray:
+        """The values, memory-mapped: for binary searches, which touch few pages."""
+        if not self.size:
+            return np.empty(0, self.dtype)
+        return np.memmap(self.path, self.dtype, "r", self.offset, (self.size,))
 
     def blocks(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
         """(start, values) of consecutive blocks."""
@@ -134,26 +141,138 @@ class Counter:
             counts += np.bincount(tokens, minlength=self.vocab)
         return counts
 
-    def next_order(self, below: Grams | None) -> Grams:
-        """Grams one word longer than `below`; of order 2 when that is None."""
+    def next_order(self, below: Grams | None, top: bool) -> Grams:
+        """Grams one word longer than `below`; of order 2 when that is None. `top`: no longer ones will be asked for."""
         order = 2 if below is None else below.order + 1
         parents = self.vocab + 1 if below is None else len(below.keys)
-        limit = parents * self.vocab
-        if limit >= 2**63:
+        if parents * self.vocab >= 2**63:
             raise ValueError(f"{parents} grams of order {order - 1} over {self.vocab} tokens are too many for 64-bit keys")
-        runs = Grams(order, *(self.column(f"{n}_{order}_run", d) for n, d in _FIELDS), 0, self.column(f"nodes_{order}_run"))
+        runs = self._grams(order, f"{order}_runs")
         bounds, samples = [0], []
-        count = -(-self.split.tokens // self.block)
-        stride = max(1, self.block // (8 * count))
-        for done, (keys, counts, suffixes, ranks) in enumerate(
-            in_order(self.pool, lambda start: self._sort_chunk(start, below, limit), self._chunks(), self.workers)
+        stride = max(1, self.block // (8 * len(self._chunks())))
+        for keys, counts, suffixes, nodes in self._parallel(
+            f"order {order}: sort", lambda start: self._sort_chunk(start, below, parents * self.vocab, top), self._chunks()
         ):
-            self.progress(f"order {order}: sort", done, count)
-            for column, values in zip((runs.keys, runs.counts, runs.suffixes, runs.nodes), (keys, counts, suffixes, ranks), strict=True):
-                column.append(values)
+            runs.keys.append(keys)
+            runs.counts.append(counts)
+            runs.suffixes.append(suffixes)
+            runs.nodes.append(nodes)
             bounds.append(len(runs.keys))
             samples.append(keys[::stride])
-        grams = runs if count == 1 else self._merge(runs, np.array(bounds), np.sort(np.concatenate(samples)), stride, limit)
+        grams = runs
+        if len(bounds) > 2:
+            step = max(1, self.block // stride - len(bounds))
+            splitters = np.unique(np.sort(np.concatenate(samples))[step::step])
+            grams = self._merge(runs, np.array(bounds), splitters, parents * self.vocab, top)
+            runs.delete()
         first_parent = self.vocab if below is None else below.first_bos
-        grams.first_bos = int(np.searchsorted(np.load(grams.keys.path, mmap_mode="r") if False else _view(grams.keys), first_parent * self.vocab))
+        grams.first_bos = int(np.searchsorted(grams.keys.view(), first_parent * self.vocab))
         return grams
+
+    def _grams(self, order: int, name: str) -> Grams:
+        columns = (self.column(f"{field}_{name}") for field in ("counts", "suffixes"))
+        return Grams(order, self.column(f"keys_{name}", np.int64), *columns, 0, self.column(f"nodes_{name}"))
+
+    def _chunks(self) -> range:
+        return range(0, self.split.tokens, self.block)
+
+    def _parallel(self, stage: str, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+        """`work(item)` of every item, in order, with few results held at once."""
+        waiting: deque[Future[Any]] = deque()
+        for done, item in enumerate(items):
+            waiting.append(self.pool.submit(work, item))
+            if len(waiting) > self.workers:
+                yield waiting.popleft().result()
+            self.progress(stage, done, len(items))
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _sort_chunk(self, start: int, below: Grams | None, limit: int, top: bool) -> tuple[np.ndarray, ...]:
+        """Sorted keys of a chunk of positions, their counts and suffixes, and the rank among them of each position's gram."""
+        stop = min(start + self.block, self.split.tokens)
+        lead = min(start, 1)  # the position before the chunk
+        words = self.split.read(start - lead, stop).astype(np.int64)
+        fresh = np.zeros(stop - start, bool)
+        low, high = np.searchsorted(self.starts, (start, stop))
+        fresh[self.starts[low:high] - start] = True
+        fresh[1 - lead :] |= words[:-1] == self.bos
+        ending = words if below is None else below.nodes.read(start - lead, stop)  # gram of order - 1 at each position
+        parent = np.empty(stop - start, np.int64)
+        parent[1 - lead :] = ending[:-1]
+        parent[fresh] = self.vocab if below is None else ABSENT
+        words, ending = words[lead:], ending[lead:]
+        present = np.flatnonzero(parent >= 0)
+        keys = parent[present] * self.vocab + words[present]
+        del parent, words
+        keys, position = sort_with_positions(keys, limit)
+        first = _first_of_equal(keys)
+        at = np.flatnonzero(first)
+        nodes = np.empty(0, self.index)
+        if not top:
+            nodes = np.full(stop - start, ABSENT, self.index)
+            nodes[present[position]] = np.cumsum(first, dtype=self.index) - 1
+        counts = np.diff(at, append=len(keys)).astype(self.index)
+        return keys[at], counts, ending[present[position[at]]].astype(self.index), nodes
+
+    def _merge(self, runs: Grams, bounds: np.ndarray, splitters: np.ndarray, limit: int, top: bool) -> Grams:
+        """One sorted set of grams from several runs: `bounds` in the columns of `runs`; `splitters` part the keys."""
+        keys = runs.keys.view()
+        cuts = np.empty((len(bounds) - 1, len(splitters) + 2), np.int64)
+        cuts[:, 0], cuts[:, -1] = bounds[:-1], bounds[1:]
+        for run, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+            cuts[run, 1:-1] = start + np.searchsorted(keys[start:stop], splitters)
+        del keys
+        grams = self._grams(runs.order, str(runs.order))
+        ranks = self.column(f"ranks_{runs.order}")  # of each entry of the runs, in the merged order
+        parts = range(len(splitters) + 1)
+        for part, (merged_keys, counts, suffixes, local) in zip(
+            parts,
+            self._parallel(f"order {runs.order}: merge", lambda p: merge_runs(runs, cuts[:, p], cuts[:, p + 1], limit), parts),
+            strict=True,
+        ):
+            lengths = cuts[:, part + 1] - cuts[:, part]
+            if not top:
+                for start, piece in zip(cuts[:, part], np.split(local + len(grams.keys), np.cumsum(lengths)[:-1]), strict=True):
+                    ranks.write(int(start), piece)
+            grams.keys.append(merged_keys)
+            grams.counts.append(counts)
+            grams.suffixes.append(suffixes)
+        for chunk, (_, local) in enumerate(runs.nodes.blocks(self.block)):
+            rank = ranks.read(int(bounds[chunk]), int(bounds[chunk + 1]))
+            present = local >= 0
+            local[present] = rank[local[present]]
+            grams.nodes.append(local)
+        ranks.delete()
+        return grams
+
+
+def merge_runs(runs: Grams, starts: np.ndarray, stops: np.ndarray, limit: int) -> tuple[np.ndarray, ...]:
+    """Slices of several sorted runs as one: keys, summed counts, suffixes, and where each entry of the slices went."""
+    ranges = [(int(a), int(b)) for a, b in zip(starts, stops, strict=True)]
+    keys = np.concatenate([runs.keys.read(a, b) for a, b in ranges])
+    keys, position = sort_with_positions(keys, limit)
+    first = _first_of_equal(keys)
+    at = np.flatnonzero(first)
+    keys = keys[at]
+    where = np.empty(len(position), np.int64)
+    where[position] = np.cumsum(first) - 1
+    counts = np.concatenate([runs.counts.read(a, b) for a, b in ranges])[position]
+    suffixes = np.concatenate([runs.suffixes.read(a, b) for a, b in ranges])
+    return keys, np.add.reduceat(counts, at) if len(at) else counts, suffixes[position[at]], where
+
+
+def sort_with_positions(keys: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """(sorted keys, where each came from); keys are int64 in [0, limit)."""
+    bits = len(keys).bit_length()
+    if limit.bit_length() + bits > 63:
+        order = np.argsort(keys)
+        return keys[order], order
+    packed = (keys << bits) | np.arange(len(keys))  # sorting values is twice as fast as sorting indices
+    packed.sort()
+    return packed >> bits, packed & ((1 << bits) - 1)
+
+
+def _first_of_equal(keys: np.ndarray) -> np.ndarray:
+    first = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    return first
