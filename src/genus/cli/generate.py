@@ -1,0 +1,171 @@
+"""`genus generate`: continue prompts on the terminal or in files."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from genus.generate.texts import Generation, Generator
+
+
+@dataclass(frozen=True)
+class Options:
+    """Continue a prompt with a trained model.
+
+    The model's text follows the prompt as it is made. Several prompts, or --number, are decoded together and printed in order.
+    The same seed gives the same text, whatever else is in the batch.
+    """
+
+    model: Positional[Path]
+    """A run, or a folder in Hugging Face layout."""
+    prompt: Positional[tuple[str, ...]] = ()
+    """One or more prompts."""
+    file: Path | None = None
+    """Prompts from a file: one per line, or .jsonl whose records have "prompt" (or "text"); - reads lines from the terminal."""
+    output: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Write one JSON record per text here instead of printing."""
+    max_tokens: int = 256
+    """Most tokens to add."""
+    temperature: float = 0.8
+    """Divides the logits: 0 = always the most probable token, 1 = the model's own probabilities."""
+    top_k: int = 0
+    """Choose among the k most probable tokens; 0 = all."""
+    top_p: float = 1.0
+    """Choose among the fewest tokens that together have this probability."""
+    min_p: float = 0.0
+    """Choose among tokens at least this times as probable as the best."""
+    seed: int = 0
+    """Of the random choices."""
+    stop: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    r"""End at this string and leave it out; may be given several times. \n and \t are understood."""
+    number: Annotated[int, arg(aliases=["-n"])] = 1
+    """Texts per prompt."""
+    batch: int = 16
+    """Texts decoded together."""
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the arithmetic."""
+
+
+def main(options: Options) -> int:
+    records = [{"prompt": p} for p in options.prompt]
+    if options.file is not None:
+        records += list(read_prompts(options.file))
+    if not records:
+        raise ValueError('there is no prompt; give one, such as genus generate RUN "Once upon a time", or --file')
+    if options.number < 1:
+        raise ValueError(f"--number {options.number} must be at least 1")
+
+    from genus.generate.sampling import Sampling
+    from genus.generate.texts import Generator
+
+    generator = Generator(
+        options.model,
+        max_tokens=options.max_tokens,
+        sampling=Sampling(options.temperature, options.top_k, options.top_p, options.min_p),
+        stop=[s.replace("\\n", "\n").replace("\\t", "\t") for s in options.stop],
+        seed=options.seed,
+        batch=options.batch,
+        dtype=options.dtype,
+    )
+    start = time.perf_counter()
+    if options.output is not None:
+        tokens = write(generator, records, options.number, options.output)
+    else:
+        tokens = show(generator, [r["prompt"] for r in records], options.number, sys.stdout)
+    seconds = time.perf_counter() - start
+    if options.output is not None or sys.stderr.isatty():
+        print(f"{tokens} tokens in {seconds:.1f} s, {tokens / seconds:.0f} tokens/s, seed {options.seed}", file=sys.stderr)
+    return 0
+
+
+def show(generator: Generator, prompts: list[str], number: int, out: IO[str]) -> int:
+    """Print every text in order; the one whose turn it is appears as it grows. Returns the number of tokens made."""
+    total, tokens, turn = len(prompts) * number, 0, 0
+    waiting: dict[int, str] = {}
+    done: set[int] = set()
+
+    def begin(place: int) -> None:
+        if total > 1:
+            out.write(f"--- {place + 1}/{total}\n")
+        out.write(prompts[place // number] + waiting.pop(place, ""))
+        out.flush()
+
+    begin(0)
+    for place, piece, whole in generator.stream(prompts, number):
+        if place == turn:
+            out.write(piece)
+            out.flush()
+        else:
+            waiting[place] = waiting.get(place, "") + piece
+        if whole is None:
+            continue
+        tokens += len(whole.ids)
+        done.add(place)
+        while turn in done:
+            out.write("\n")
+            turn += 1
+            if turn < total:
+                begin(turn)
+    return tokens
+
+
+def write(generator: Generator, records: list[dict[str, Any]], number: int, output: Path) -> int:
+    """Write one record per text, in order, as soon as all before it are done. Returns the number of tokens made."""
+    finished: dict[int, Generation] = {}
+    total, tokens, turn = len(records) * number, 0, 0
+    with _replacing(output) as out:
+        for place, _, whole in generator.stream([r["prompt"] for r in records], number):
+            if whole is None:
+                continue
+            tokens += len(whole.ids)
+            finished[place] = whole
+            while turn in finished:
+                text = finished.pop(turn)
+                extra = {"text": text.text, "finish": text.finish, "tokens": len(text.ids)}
+                extra |= {"sample": text.sample} if number > 1 else {}
+                out.write(json.dumps(records[turn // number] | extra, ensure_ascii=False) + "\n")
+                turn += 1
+                if sys.stderr.isatty():
+                    print(f"\r{turn}/{total}", end="\r" if turn < total else "\n", file=sys.stderr)
+    return tokens
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[str]]:
+    """A file that takes its name only when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "w", encoding="utf-8") as out:
+        yield out
+    partial.replace(path)
+
+
+def read_prompts(path: Path) -> Iterator[dict[str, Any]]:
+    """Records with a "prompt" from a .jsonl file, else one per line that is not empty."""
+    if str(path) == "-":
+        yield from ({"prompt": line.rstrip("\n")} for line in sys.stdin if line.strip())
+        return
+    with open(path, encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            if path.suffix not in (".jsonl", ".ndjson"):
+                yield {"prompt": line.rstrip("\n")}
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}:{number}: not JSON ({error.msg})") from error
+            prompt = record.get("prompt", record.get("text")) if isinstance(record, dict) else None
+            if not isinstance(prompt, str):
+                raise ValueError(f'{path}:{number}: the record has no string "prompt"')
+            yield {**{k: v for k, v in record.items() if k != "text"}, "prompt": prompt}

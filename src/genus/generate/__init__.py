@@ -1,0 +1,23 @@
+"""Generate: continue a prompt. `genus.generate("runs/mine", "Once upon a time").text`
+
+The package is also the verb: calling it calls `generate` of `genus.generate.texts`.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Verb(ModuleType):
+    """A package that can be called, so that `genus.generate(...)` works whether or not its modules were imported before."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """See `genus.generate.texts.generate`."""
+        from genus.generate.texts import generate
+
+        return generate(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Verb

@@ -1,0 +1,172 @@
+"""From prompts to texts: what `genus.generate(...)` and the command line call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genus.generate.engine import Engine, half_precision
+from genus.generate.sampling import Sampling
+from genus.generate.sequence import Request
+from genus.modalities.text import Tokenizer
+from genus.run import Loaded, load
+from genus.spec import Spec, walk
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A continued prompt.
+
+    Attributes:
+        prompt, text: what was given, and what the model added. ids: the added tokens, an end token included.
+        finish: "end" (the model ended its document), "stop" (at a stop string) or "length". sample: 0, 1, ... of this prompt.
+    """
+
+    prompt: str
+    text: str
+    ids: tuple[int, ...]
+    finish: str
+    sample: int = 0
+
+    def __str__(self) -> str:
+        return self.prompt + self.text
+
+
+class Generator:
+    """A loaded model with its rules for generating; reuse it for many prompts.
+
+    Args:
+        model: a run, a Hugging Face folder, or what `genus.load` returned.
+        max_tokens: most tokens to add. sampling: how a token is chosen. stop: strings that end a text and are left out.
+        seed: a text depends on this, on its prompt and on its sample number, and on nothing else: not on its neighbours in
+            the batch. batch: rows decoded together. dtype: "fp32" or "bf16".
+
+    Raises:
+        ValueError: the model does not predict the next token, or has no tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Loaded,
+        *,
+        max_tokens: int = 256,
+        sampling: Sampling = Sampling(),
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        batch: int = 16,
+        dtype: str = "fp32",
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r} must be fp32 or bf16")
+        if batch < 1:
+            raise ValueError(f"batch {batch} must be at least 1")
+        loaded = model if isinstance(model, Loaded) else load(model)
+        _check_predicts(loaded.spec, loaded.path)
+        if loaded.tokenizer is None:
+            raise ValueError(f"{loaded.path} has no tokenizer.json, so its tokens cannot become text; add the tokenizer")
+        self.loaded, self.tokenizer = loaded, loaded.tokenizer
+        self.max_tokens, self.sampling, self.stop = max_tokens, sampling, tuple(stop)
+        self.seed, self.batch, self.dtype = seed, batch, DTYPES[dtype]
+
+    def stream(self, prompts: Sequence[str], number: int = 1) -> Iterator[tuple[int, str, Generation | None]]:
+        """Continue every prompt `number` times.
+
+        Yields:
+            place (prompt index * number + sample), text that has become certain, and with a text's last piece the whole.
+        """
+        requests = [
+            Request(prompt_ids(self.tokenizer, p), self.max_tokens, self.sampling, row_seed(self.seed, p, n), self.stop)
+            for p in prompts
+            for n in range(number)
+        ]
+        model = self.loaded.model
+        training = model.training
+        model.eval()
+        try:
+            ready = half_precision(model) if self.dtype == torch.bfloat16 else model
+            engine = Engine(ready, self.tokenizer, end_ids(self.loaded.path), self.dtype)
+            for place, piece, row in engine.run(requests, self.batch):
+                whole = None
+                if row.finish is not None:
+                    prompt, sample = prompts[place // number], place % number
+                    whole = Generation(prompt, row.text, tuple(row.new_ids), row.finish, sample)
+                yield place, piece, whole
+        finally:
+            model.train(training)
+
+    def __call__(self, prompts: Sequence[str], number: int = 1) -> list[Generation]:
+        """All texts: prompt by prompt, then sample by sample."""
+        done = {place: whole for place, _, whole in self.stream(prompts, number) if whole is not None}
+        return [done[place] for place in range(len(prompts) * number)]
+
+
+def generate(
+    model: str | Path | Loaded,
+    prompts: str | Sequence[str],
+    *,
+    max_tokens: int = 256,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    seed: int = 0,
+    stop: str | Sequence[str] = (),
+    number: int = 1,
+    batch: int = 16,
+    dtype: str = "fp32",
+) -> Generation | list[Generation]:
+    """Continue one prompt, or several.
+
+    Args:
+        model: a run, a Hugging Face folder, or what `genus.load` returned. prompts: a string gives one `Generation` (a list
+            when `number` > 1), a sequence a list, prompt by prompt. The other arguments: see `Generator` and `Sampling`.
+    """
+    generator = Generator(
+        model,
+        max_tokens=max_tokens,
+        sampling=Sampling(temperature, top_k, top_p, min_p),
+        stop=(stop,) if isinstance(stop, str) else stop,
+        seed=seed,
+        batch=batch,
+        dtype=dtype,
+    )
+    if isinstance(prompts, str):
+        texts = generator([prompts], number)
+        return texts[0] if number == 1 else texts
+    return generator(prompts, number)
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> tuple[int, ...]:
+    """Tokens of a prompt as the beginning of a document; an empty prompt is the beginning itself."""
+    ids = tokenizer.encode(prompt)
+    return tuple([tokenizer.bos_id, *ids] if tokenizer.add_bos or not ids else ids)
+
+
+def row_seed(seed: int, prompt: str, sample: int) -> int:
+    """The seed of one text: the same wherever in a file the prompt stands."""
+    digest = hashlib.sha256(f"{seed}/{sample}/{prompt}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def end_ids(path: Path) -> tuple[int, ...]:
+    """Tokens that `generation_config.json` declares to end a text: chat models have several."""
+    for folder in (path / "model", path):
+        if (folder / "generation_config.json").is_file():
+            value = json.loads((folder / "generation_config.json").read_text(encoding="utf-8")).get("eos_token_id")
+            return tuple(value) if isinstance(value, list) else () if value is None else (value,)
+    return ()
+
+
+def _check_predicts(spec: Spec, path: Path) -> None:
+    if getattr(spec, "encoder", None) is not None:
+        raise ValueError(f"{path} holds an encoder-decoder, which rewrites a source text; generate continues a prompt")
+    if any(getattr(part, "causal", True) is False for part in walk(spec)):
+        raise ValueError(f"{path} holds an encoder: it sees both sides of a token and cannot continue a prompt")
