@@ -1,0 +1,103 @@
+"""`genus.generate(...)`: prompts in, texts out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import genus
+from genus.generate.texts import Generation, Generator, end_ids, prompt_ids, row_seed
+from genus.prepare.tokenizer import bytes_tokenizer
+from genus.run import Loaded
+
+
+def test_the_package_is_the_verb(small: Callable[..., Loaded]) -> None:
+    import genus.generate.engine  # noqa: F401  (once imported, the package stands where a function would)
+
+    text = genus.generate(small("lstm"), "Go", max_tokens=5, temperature=0)
+    assert isinstance(text, Generation) and str(text) == "Go" + text.text and len(text.ids) == 5
+
+
+def test_a_string_gives_one_and_a_list_gives_a_list(small: Callable[..., Loaded]) -> None:
+    loaded = small("gpt2")
+    one = genus.generate(loaded, "春", max_tokens=6)
+    assert genus.generate(loaded, ["春"], max_tokens=6) == [one]
+    three = genus.generate(loaded, "春", max_tokens=6, number=3)
+    assert [t.sample for t in three] == [0, 1, 2] and three[0] == one
+    assert len({t.ids for t in three}) == 3
+
+
+def test_a_text_depends_on_seed_and_prompt_only(small: Callable[..., Loaded]) -> None:
+    loaded = small("llama")
+    prompts = ["one", "a much longer prompt", "two"]
+    texts = genus.generate(loaded, prompts, max_tokens=8, seed=5)
+    assert texts == [genus.generate(loaded, p, max_tokens=8, seed=5) for p in prompts]
+    assert texts[::-1] == genus.generate(loaded, prompts[::-1], max_tokens=8, seed=5, batch=2)
+    assert texts != genus.generate(loaded, prompts, max_tokens=8, seed=6)
+    assert row_seed(0, "a", 0) != row_seed(0, "a", 1) != row_seed(0, "b", 1)
+
+
+def test_pieces_join_to_the_text(small: Callable[..., Loaded]) -> None:
+    generator = Generator(small("gru"), max_tokens=40, stop=["e", "\n"], seed=3)
+    pieces: dict[int, str] = {}
+    for place, piece, whole in generator.stream(["春眠不覺曉", "x"], number=2):
+        pieces[place] = pieces.get(place, "") + piece
+        if whole is not None:
+            assert whole.text == pieces[place] and "e" not in whole.text
+    assert len(pieces) == 4
+
+
+def test_the_model_is_left_as_it_was(small: Callable[..., Loaded]) -> None:
+    loaded = small("gpt2", dropout=0.5)
+    loaded.model.train()
+    before = {k: v.clone() for k, v in loaded.model.state_dict().items()}
+    a = genus.generate(loaded, "x", max_tokens=4, temperature=0)
+    assert a == genus.generate(loaded, "x", max_tokens=4, temperature=0)  # no dropout
+    assert genus.generate(loaded, "x", max_tokens=4, dtype="bf16").ids
+    assert loaded.model.training
+    for name, value in loaded.model.state_dict().items():
+        assert value.dtype == torch.float32 and torch.equal(value, before[name])
+
+
+def test_bf16_gives_nearly_the_same_logits(small: Callable[..., Loaded]) -> None:
+    """Greedy text agrees until two tokens come close; the first tokens of clear-cut weights agree."""
+    loaded = small("llama")
+    fine, coarse = (genus.generate(loaded, "Go", max_tokens=2, temperature=0, dtype=d) for d in ("fp32", "bf16"))
+    assert fine.ids == coarse.ids
+
+
+def test_models_that_cannot_continue_a_prompt_say_so(small: Callable[..., Loaded]) -> None:
+    with pytest.raises(ValueError, match="both sides"):
+        genus.generate(small("bert"), "x")
+    with pytest.raises(ValueError, match="encoder-decoder"):
+        genus.generate(small("t5"), "x")
+    loaded = small("gpt2")
+    with pytest.raises(ValueError, match="no tokenizer"):
+        genus.generate(Loaded(loaded.model, loaded.spec, None, loaded.path, {}), "x")
+
+
+def test_prompts_begin_a_document() -> None:
+    assert prompt_ids(bytes_tokenizer(), "A") == (256, 65)
+    assert prompt_ids(bytes_tokenizer(), "") == (256,)
+
+
+@pytest.mark.parametrize(("declared", "wanted"), [(7, (7,)), ([7, 9], (7, 9)), (None, ())])
+def test_end_tokens_travel_with_the_model(tmp_path: Path, declared: object, wanted: tuple[int, ...]) -> None:
+    assert end_ids(tmp_path) == ()
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": declared}))
+    assert end_ids(tmp_path) == wanted
+
+
+def test_a_real_checkpoint_tells_the_expected_story(shared_data: Path) -> None:
+    pytest.importorskip("genus.export.huggingface")
+    folder = shared_data / "stories260K" / "hf"
+    expected = json.loads((folder / "expected.json").read_text())
+    count = len(expected["greedy_ids"])
+    text = genus.generate(folder, expected["prompt"], max_tokens=count, temperature=0)
+    assert prompt_ids(genus.load(folder).tokenizer, expected["prompt"]) == tuple(expected["prompt_ids"])
+    assert list(text.ids) == expected["greedy_ids"]
+    assert str(text) == expected["text"]
+    batch = genus.generate(folder, ["Lily", expected["prompt"], "The big dog ran"], max_tokens=count, temperature=0)
+    assert batch[1] == text
