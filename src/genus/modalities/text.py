@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,10 @@ UNKNOWN = "<unk>"
 """What a word tokenizer writes for a word outside its vocabulary."""
 
 KINDS = ("bpe", "bytes", "chars", "words")
+
+_LONG = 2**17
+_SAFE_CUT = re.compile(r"(?<=[^\W\d_]\n)(?=[^\W\d_])|(?<=[.,;:!?。，！？；：]\n)(?=[^\W\d_])")
+"""Between a line end and a letter, after a letter or a common mark: where every known pre-tokenizer pattern ends a piece."""
 
 _USUAL_ENDS = (END, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[EOS]", "[SEP]")
 _USUAL_STARTS = ("<s>", "<|begin_of_text|>", "<bos>", "[BOS]", "[CLS]")
@@ -115,7 +121,43 @@ class Tokenizer:
             return [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
         if self.kind == "chars":
             return [self._lookup(text) for text in texts]
-        return [np.asarray(ids, dtype=np.int64) for ids in self.encode_batch(texts)]
+        pieces, counts = [], []
+        for text in texts:
+            before = len(pieces)
+            pieces += self._pieces(text)
+            counts.append(len(pieces) - before)
+        encoded = iter(self.encode_batch(pieces))
+        return [
+            np.fromiter(chain.from_iterable(next(encoded) for _ in range(count)), dtype=np.int64) for count in counts
+        ]
+
+    def _pieces(self, text: str) -> list[str]:
+        """Cut a long text where no token can reach across: memory and threads like short texts better."""
+        if len(text) <= _LONG or not self._may_cut:
+            return [text]
+        pieces, start = [], 0
+        while len(text) - start > _LONG and (found := _SAFE_CUT.search(text, start + _LONG // 2)):
+            pieces.append(text[start : found.start()])
+            start = found.start()
+        return [*pieces, text[start:]]
+
+    @cached_property
+    def _may_cut(self) -> bool:
+        # Byte-level pre-tokenizers (GPT-2's pattern and its descendants) end a piece at a line end that a letter follows;
+        # a normalizer, or a prefix added to every text, could see the cut.
+        state = json.loads(self._plain.to_str())
+        if self.kind == "words":
+            return True
+        steps = state["pre_tokenizer"] or {}
+        steps = steps.get("pretokenizers", [steps])
+        byte_level = [step for step in steps if step.get("type") == "ByteLevel"]
+        split = any(step.get("use_regex", True) for step in byte_level) or any(step.get("type") == "Split" for step in steps)
+        return (
+            state["normalizer"] is None
+            and bool(byte_level)
+            and split
+            and not any(step.get("add_prefix_space") for step in byte_level)
+        )
 
     def _lookup(self, text: str) -> np.ndarray:
         ids = self._id_of_character[np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)]

@@ -1,0 +1,122 @@
+"""Second pass over a unit: turn its documents into tokens, split by split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import numpy as np
+
+from genus.modalities.text import Tokenizer
+from genus.prepare import scan
+from genus.prepare.dataset import SPLITS
+from genus.prepare.items import Document
+from genus.prepare.plan import Plan
+from genus.prepare.splits import CUT, REPEAT
+from genus.prepare.units import read
+from genus.prepare.workspace import Workspace
+
+STAGE = "encode"
+BATCH_CHARACTERS = 2**20
+
+
+def dtype_for(vocab_size: int) -> np.dtype:
+    """The smallest unsigned integers that hold every id."""
+    return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
+
+
+def encode_unit(space: Workspace, plan: Plan, unit: int) -> None:
+    """Write `encode-UNIT.SPLIT.tokens` (raw ids) and one .npz with the lengths and bytes of the documents."""
+    tokenizer = Tokenizer.load(space.folder / "tokenizer")
+    tokens_of_source: Counter[int] = Counter()
+    with ExitStack() as stack:
+        writers = [
+            _Writer(
+                stack.enter_context(open(space.file(STAGE, unit, f"{split}.tokens"), "wb")),
+                tokenizer,
+                dtype_for(tokenizer.vocab_size),
+                tokens_of_source,
+            )
+            for split in SPLITS
+        ]
+        for split, source, text in _assigned(space, plan, unit):
+            writers[split].add(text, source)
+        for writer in writers:
+            writer.flush()
+    arrays = {}
+    for split, writer in zip(SPLITS, writers, strict=True):
+        arrays[f"{split}_lengths"] = np.array(writer.lengths, dtype=np.int64)
+        arrays[f"{split}_bytes"] = np.array(writer.sizes, dtype=np.int64)
+        arrays[f"{split}_characters"] = np.array([writer.characters], dtype=np.int64)
+    np.savez(space.file(STAGE, unit, "npz"), **arrays)
+    space.mark_done(STAGE, unit, {"tokens_of_source": {str(key): count for key, count in tokens_of_source.items()}})
+
+
+def _assigned(space: Workspace, plan: Plan, unit: int) -> Iterator[tuple[int, int, str]]:
+    """(split, source, text) of the unit's documents, cut ones in their parts."""
+    verdicts = np.load(space.journal / f"verdicts-{unit:05d}.npz")
+    with np.load(space.file(scan.STAGE, unit, "npz")) as known:
+        digests = known["digests"]
+    cuts = verdicts["cuts"]
+    position = 0
+    for part in plan.units[unit]:
+        source = plan.sources[part.source]
+        for item in read(source, part, plan.split_documents):
+            if not isinstance(item, Document):
+                continue
+            if position >= len(digests) or _digest(item.text) != digests[position].tobytes():
+                raise ValueError(f"{source.label} changed while it was being prepared: run the command again")
+            verdict = int(verdicts["verdicts"][position])
+            if verdict == CUT:
+                train, held = map(int, cuts[position])
+                pieces = (item.text[:train], item.text[train:held], item.text[held:])
+                yield from ((split, part.source, piece) for split, piece in enumerate(pieces) if piece)
+            elif verdict != REPEAT:
+                yield verdict, part.source, item.text
+            position += 1
+    if position != len(digests):
+        raise ValueError("the sources changed while they were being prepared: run the command again")
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+@dataclass
+class _Writer:
+    """Collects texts of one split and appends their tokens to a file in batches."""
+
+    file: BinaryIO
+    tokenizer: Tokenizer
+    dtype: np.dtype
+    tokens_of_source: Counter[int]
+    lengths: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    characters: int = 0
+    _texts: list[str] = field(default_factory=list)
+    _sources: list[int] = field(default_factory=list)
+    _waiting: int = 0
+
+    def add(self, text: str, source: int) -> None:
+        self._texts.append(text)
+        self._sources.append(source)
+        self._waiting += len(text)
+        if self._waiting >= BATCH_CHARACTERS:
+            self.flush()
+
+    def flush(self) -> None:
+        end = np.array([self.tokenizer.eos_id], dtype=self.dtype)
+        out: list[np.ndarray] = []
+        for text, source, ids in zip(self._texts, self._sources, self.tokenizer.encode_arrays(self._texts), strict=True):
+            out += [ids.astype(self.dtype), end]
+            self.lengths.append(len(ids) + 1)
+            self.sizes.append(len(text) if text.isascii() else len(text.encode()))
+            self.tokens_of_source[source] += len(ids) + 1
+        if out:
+            self.file.write(np.concatenate(out).tobytes())
+        self.characters += self._waiting
+        self._texts, self._sources, self._waiting = [], [], 0

@@ -1,0 +1,115 @@
+"""Put the tokens of all units together, in order, into the shards of the finished folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from genus.prepare import encode
+from genus.prepare.dataset import SPLITS, sha256, shard_name
+from genus.prepare.workspace import Workspace
+
+SHARD_TOKENS = 2**27
+"""Tokens of a full shard (256 MB as uint16); a longer document makes a longer shard."""
+
+_COPY = 2**24
+
+
+def pack(space: Workspace, units: int, dtype: np.dtype, advance: Callable[[int], None]) -> dict[str, Any]:
+    """Write the shards of every split; returns the `splits` part of the manifest."""
+    splits: dict[str, Any] = {}
+    for split in SPLITS:
+        folder = space.folder / split
+        folder.mkdir(exist_ok=True)
+        shards: list[dict[str, Any]] = []
+        characters = 0
+        writer = None
+        for unit in range(units):
+            with np.load(space.file(encode.STAGE, unit, "npz")) as known:
+                lengths, sizes = known[f"{split}_lengths"], known[f"{split}_bytes"]
+                characters += int(known[f"{split}_characters"][0])
+            with open(space.file(encode.STAGE, unit, f"{split}.tokens"), "rb") as file:
+                for first, last in _runs(lengths, 0 if writer is None else writer.tokens):
+                    if writer is None or (writer.tokens and writer.tokens + int(lengths[first]) > SHARD_TOKENS):
+                        if writer is not None:
+                            shards.append(writer.close())
+                        writer = _Shard(folder, len(shards), dtype)
+                    writer.append(file, lengths[first:last], sizes[first:last], advance)
+        if writer is not None:
+            shards.append(writer.close())
+        splits[split] = {
+            "documents": sum(shard["documents"] for shard in shards),
+            "tokens": sum(shard["tokens"] for shard in shards),
+            "bytes": sum(shard["bytes"] for shard in shards),
+            "characters": characters,
+            "shards": shards,
+        }
+    return splits
+
+
+def _runs(lengths: np.ndarray, filled: int) -> Iterator[tuple[int, int]]:
+    """Stretches of documents (first, last) that go into one shard, when the current one holds `filled` tokens."""
+    ends = np.cumsum(lengths)
+    first, before = 0, 0
+    while first < len(lengths):
+        room = SHARD_TOKENS - filled
+        last = int(np.searchsorted(ends, before + room, side="right"))
+        if last == first and filled == 0:
+            last = first + 1  # longer than a shard
+        if last > first:
+            yield first, last
+            filled += int(ends[last - 1]) - before
+            before = int(ends[last - 1])
+            first = last
+        if first < len(lengths):
+            filled = 0
+
+
+class _Shard:
+    """One shard being written. Its header is filled in at the end, when the length is known."""
+
+    def __init__(self, folder: Path, number: int, dtype: np.dtype) -> None:
+        self.folder, self.number, self.dtype = folder, number, dtype
+        self.tokens = 0
+        self.lengths: list[np.ndarray] = []
+        self.sizes: list[np.ndarray] = []
+        self.file = open(folder / shard_name("tokens", number), "wb")
+        self._header()
+        self._start = self.file.tell()
+
+    def append(self, file: BinaryIO, lengths: np.ndarray, sizes: np.ndarray, advance: Callable[[int], None]) -> None:
+        count = int(lengths.sum())
+        left = count * self.dtype.itemsize
+        while left:
+            block = file.read(min(left, _COPY))
+            assert block, "a unit's tokens are shorter than its journal says"
+            self.file.write(block)
+            left -= len(block)
+            advance(len(block))
+        self.tokens += count
+        self.lengths.append(lengths)
+        self.sizes.append(sizes)
+
+    def close(self) -> dict[str, Any]:
+        """Finish the three files; returns the shard's entry in the manifest."""
+        self.file.seek(0)
+        self._header()
+        assert self.file.tell() == self._start, "the .npy header changed its length"
+        self.file.close()
+        ends = np.cumsum(np.concatenate(self.lengths), dtype=np.int64)
+        sizes = np.concatenate(self.sizes)
+        np.save(self.folder / shard_name("ends", self.number), ends)
+        np.save(self.folder / shard_name("bytes", self.number), sizes)
+        files = {}
+        for what in ("tokens", "ends", "bytes"):
+            name = shard_name(what, self.number)
+            files[name] = {"size": os.path.getsize(self.folder / name), "sha256": sha256(self.folder / name)}
+        return {"tokens": self.tokens, "documents": len(ends), "bytes": int(sizes.sum()), "files": files}
+
+    def _header(self) -> None:
+        description = {"descr": self.dtype.newbyteorder("<").str, "fortran_order": False, "shape": (self.tokens,)}
+        np.lib.format.write_array_header_1_0(self.file, description)

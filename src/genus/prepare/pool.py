@@ -1,0 +1,102 @@
+"""Run a stage over all units that are not done: here, or in worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, Queue
+
+import genus
+from genus.prepare.plan import Plan
+from genus.prepare.worker import STAGES
+from genus.prepare.workspace import Workspace
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_stage(space: Workspace, plan: Plan, stage: str, workers: int, done: Callable[[int], None]) -> int:
+    """Do every unit of a stage that the journal does not have; returns how many it did have.
+
+    A single unit runs in this process, where the tokenizer uses all threads itself.
+
+    Raises:
+        ValueError: what a unit complained of.
+        RuntimeError: a worker died.
+    """
+    waiting = []
+    for unit in range(len(plan.units)):
+        if space.is_done(stage, unit):
+            done(unit)
+        else:
+            waiting.append(unit)
+    had = len(plan.units) - len(waiting)
+    if min(workers, len(waiting)) <= 1:
+        for unit in waiting:
+            STAGES[stage](space, plan, unit)
+            done(unit)
+    else:
+        _in_processes(space, stage, waiting, min(workers, len(waiting)), workers, done)
+    return had
+
+
+def _in_processes(
+    space: Workspace, stage: str, waiting: list[int], processes: int, workers: int, done: Callable[[int], None]
+) -> None:
+    jobs: Queue[int] = Queue()
+    for unit in waiting:
+        jobs.put(unit)
+    answers: Queue[dict] = Queue()
+    threads = str(max(1, workers // processes))
+    path = os.pathsep.join([str(Path(genus.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-m", "genus.prepare.worker", str(space.folder)]
+    children = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment)
+        for _ in range(processes)
+    ]
+    try:
+        for child in children:
+            threading.Thread(target=_feed, args=(child, stage, jobs, answers), daemon=True).start()
+        for _ in waiting:
+            answer = answers.get()
+            if "error" in answer:
+                raise ValueError(answer["error"])
+            if "died" in answer:
+                raise RuntimeError(
+                    f"a worker died with exit status {answer['died']} (out of memory?): what is finished is kept, run the command again, "
+                    "with fewer --workers if memory was short"
+                )
+            done(answer["done"])
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+
+def _feed(child: subprocess.Popen[str], stage: str, jobs: Queue[int], answers: Queue[dict]) -> None:
+    assert child.stdin is not None and child.stdout is not None
+    try:
+        while True:
+            unit = jobs.get_nowait()
+            child.stdin.write(f"{stage} {unit}\n")
+            child.stdin.flush()
+            line = child.stdout.readline()
+            if not line:
+                answers.put({"died": child.wait()})
+                return
+            answers.put(json.loads(line))
+    except Empty:
+        return
+    except (OSError, ValueError):  # the pipe is gone: the child died, or the stage was given up
+        answers.put({"died": child.poll()})

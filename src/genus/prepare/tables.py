@@ -1,0 +1,163 @@
+"""Read tables: CSV and TSV, JSON arrays, Parquet, and the Arrow files of Hugging Face `datasets`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from genus.prepare.fields import dialect
+from genus.prepare.items import Item, Lines, Reject, excerpt, has_surrogate, take
+from genus.prepare.plain import RECORD_BYTES, from_record
+
+ROWS_AT_ONCE = 256
+
+
+def read_csv(file: BinaryIO, encoding: str, kind: str, field: str | int) -> Iterator[Item]:
+    """Documents of a CSV or TSV: one column. An integer field is a column (from 0) of a table without a header line."""
+    name = "utf-8-sig" if encoding == "utf-8" else encoding
+    csv.field_size_limit(RECORD_BYTES)
+    # Undecodable bytes become lone surrogates, so that one bad cell costs one row and not the file.
+    text = io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline="")
+    rows = csv.reader((line.replace("\0", "\ufffd") for line in text), **dialect(kind))
+    column, width = (field, None) if isinstance(field, int) else _header(rows, field)
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            yield Reject(line, "bad table row", str(error))
+            continue
+        if not row:
+            continue
+        if column is None:
+            yield Reject(line, f"no field {field!r}", excerpt(repr(row)))
+        elif column >= len(row) or (width is not None and len(row) > width):
+            yield Reject(line, "wrong number of columns", excerpt(repr(row)))
+        elif has_surrogate(row[column]):
+            yield Reject(line, f"not valid {encoding}", excerpt(row[column]))
+        else:
+            yield take(row[column], field, line)
+    yield Lines(rows.line_num)
+
+
+def _header(rows: Any, field: str) -> tuple[int | None, int]:
+    names = next(rows, [])
+    return (names.index(field) if field in names else None), len(names)
+
+
+def read_json(file: BinaryIO, encoding: str, field: str) -> Iterator[Item]:
+    """Documents of a JSON file: an array of objects or strings, or one object, decoded one by one from a moving window."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig" if encoding == "utf-8" else encoding, errors="surrogateescape")
+    decoder = json.JSONDecoder()
+    window, line, inside = text.read(1 << 20), 1, False
+    at = 0
+    while True:
+        while at < len(window) and (window[at].isspace() or window[at] == "," or (window[at] == "[" and not inside)):
+            line += window[at] == "\n"
+            inside = inside or window[at] == "["
+            at += 1
+        if at == len(window):
+            window, at = text.read(1 << 20), 0
+            if not window:
+                break
+            continue
+        if window[at] == "]" and inside:
+            break
+        try:
+            record, end = decoder.raw_decode(window, at)
+        except (json.JSONDecodeError, RecursionError) as error:
+            more = text.read(max(1 << 20, len(window) - at)) if len(window) - at < RECORD_BYTES else ""
+            if more:
+                window, at = window[at:] + more, 0
+                continue
+            message = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            yield Reject(line, "bad JSON, rest of the file not read", f"{message}: {excerpt(window[at : at + 400])}")
+            break
+        yield from_record(record, field, line)
+        line += window.count("\n", at, end)
+        at = end
+    yield Lines(line)
+
+
+def read_parquet(path: str, start: int, stop: int, field: str) -> Iterator[Item]:
+    """Documents of row groups start .. stop - 1 of a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    row = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            if field not in file.schema_arrow.names:
+                rows = sum(file.metadata.row_group(group).num_rows for group in range(start, stop))
+                yield Reject(0, f"no field {field!r}", f"{rows} rows; fields present: {', '.join(file.schema_arrow.names)}")
+                return
+            batches = file.iter_batches(ROWS_AT_ONCE, row_groups=list(range(start, stop)), columns=[field], use_threads=False)
+            for batch in batches:
+                yield from _column(batch.column(0), field, row)
+                row += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        yield Reject(row + 1, "damaged file, rest not read", str(error)[:200])
+    yield Lines(row)
+
+
+def read_arrow(path: str, field: str) -> Iterator[Item]:
+    """Documents of an Arrow file as `datasets.save_to_disk` writes it (stream format; the file format is read too)."""
+    import pyarrow as pa
+
+    row = 0
+    try:
+        with pa.memory_map(path) as file:
+            for batch in _batches(file):
+                if field not in batch.schema.names:
+                    yield Reject(0, f"no field {field!r}", f"fields present: {', '.join(batch.schema.names)}")
+                    return
+                for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+                    yield from _column(batch.column(field).slice(start, ROWS_AT_ONCE), field, row + start)
+                row += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        yield Reject(row + 1, "damaged file, rest not read", str(error)[:200])
+    yield Lines(row)
+
+
+def arrow_schema(path: str) -> Any:
+    """The schema of an Arrow file; None when it is damaged."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(path) as file:
+            return _open(file).schema
+    except (pa.ArrowException, OSError):
+        return None
+
+
+def _open(file: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.ipc.open_stream(file)
+    except pa.ArrowInvalid:
+        file.seek(0)
+        return pa.ipc.open_file(file)
+
+
+def _batches(file: Any) -> Iterator[Any]:
+    reader = _open(file)
+    if hasattr(reader, "num_record_batches"):
+        yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
+    else:
+        yield from reader
+
+
+def _column(values: Any, field: str, before: int) -> Iterator[Item]:
+    for row, scalar in enumerate(values, before + 1):
+        try:
+            value = scalar.as_py()
+        except UnicodeDecodeError:
+            yield Reject(row, "not valid utf-8", excerpt(scalar.as_buffer().to_pybytes()))
+        else:
+            yield take(value, field, row)

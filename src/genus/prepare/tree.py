@@ -1,0 +1,79 @@
+"""The account of a prepared folder: sources -> documents -> tokens, what was dropped and why, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+MOST_SOURCES = 12
+
+
+def tree(manifest: dict[str, Any], out: str | Path) -> str:
+    """The account as text."""
+    lines = [str(out)]
+    lines += _branch("sources", _sources(manifest["sources"]), last=False)
+    lines += _branch("dropped", _drops(manifest), last=False)
+    tokenizer = manifest["tokenizer"]
+    lines += _branch("tokenizer", [f"{tokenizer['description']}"], last=False)
+    lines += _branch("splits", _splits(manifest), last=True)
+    name = shlex.quote(str(out))
+    run = shlex.quote(f"runs/{Path(out).name}-gpt2")
+    return "\n".join([*lines, "", f"next: genus train gpt2 {name} -o {run}"])
+
+
+def _sources(sources: list[dict[str, Any]]) -> list[str]:
+    shown = sources if len(sources) <= MOST_SOURCES else sources[: MOST_SOURCES - 1]
+    width = max(len(source["name"]) for source in shown)
+    lines = [
+        f"{source['name']:<{width}}  {_size(source['size'])} {source['kind']}: "
+        f"{_count(source['documents'], 'document')} -> {_count(source['tokens'], 'token')}"
+        + (f", {source['rejected']:,} rejected" if source["rejected"] else "")
+        for source in shown
+    ]
+    if len(shown) < len(sources):
+        rest = sources[len(shown) :]
+        lines.append(
+            f"{len(rest):,} more: {_count(sum(s['documents'] for s in rest), 'document')} -> "
+            f"{_count(sum(s['tokens'] for s in rest), 'token')}"
+        )
+    return lines
+
+
+def _drops(manifest: dict[str, Any]) -> list[str]:
+    drops = manifest["drops"]
+    lines = [f"{reason}: {count:,}" for reason, count in sorted(drops.items(), key=lambda item: (-item[1], item[0]))]
+    if manifest["rejected"]:
+        lines.append(f"the {_count(manifest['rejected'], 'rejected record')} with file, line and reason: rejected/")
+    return lines or ["nothing"]
+
+
+def _splits(manifest: dict[str, Any]) -> list[str]:
+    lines = [manifest["split_rule"]]
+    for name, split in manifest["splits"].items():
+        if split["documents"]:
+            lines.append(
+                f"{name:<10}  {_count(split['documents'], 'document')} -> {_count(split['tokens'], 'token')} "
+                f"({_size(split['bytes'])}, {split['bytes'] / split['tokens']:.2f} bytes and "
+                f"{split['characters'] / split['tokens']:.2f} characters per token)"
+            )
+        else:
+            lines.append(f"{name:<10}  nothing")
+    return lines
+
+
+def _branch(title: str, lines: list[str], last: bool) -> list[str]:
+    stem = "   " if last else "│  "
+    inner = [f"{stem}{'└─' if i == len(lines) - 1 else '├─'} {line}" for i, line in enumerate(lines)]
+    return [f"{'└─' if last else '├─'} {title}", *inner]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _size(size: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} bytes"

@@ -1,0 +1,35 @@
+"""One worker process: reads "STAGE UNIT" lines, does that unit, answers one JSON line. `python -m genus.prepare.worker DATA.partial`
+
+Own processes instead of `multiprocessing`, because a script that calls `prepare` then needs no `if __name__ == "__main__"`, and
+nothing is forked from a parent that has threads.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from genus.prepare import encode, scan
+from genus.prepare.plan import Plan
+from genus.prepare.workspace import Workspace
+
+STAGES = {scan.STAGE: scan.scan_unit, encode.STAGE: encode.encode_unit}
+
+
+def serve(folder: str) -> None:
+    """Answer until the input ends, which it also does when the parent dies."""
+    space = Workspace(Path(folder))
+    plan = Plan.from_json(space.plan)
+    for line in sys.stdin:
+        stage, unit = line.split()
+        try:
+            STAGES[stage](space, plan, int(unit))
+            answer = {"done": int(unit)}
+        except ValueError as error:
+            answer = {"error": str(error)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
