@@ -7,6 +7,7 @@ the two standard files `tokenizer.json` and `tokenizer_config.json`, so `transfo
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ class Tokenizer:
         self.eos_id = self._declared("eos_token", _USUAL_ENDS)
         if self.eos_id is None:
             raise ValueError(
-                "the tokenizer declares no end-of-document token: add \"eos_token\" to its tokenizer_config.json, naming one of its tokens"
+                'the tokenizer declares no end-of-document token: add "eos_token" to its tokenizer_config.json, naming one of its tokens'
             )
         bos = self._declared("bos_token", _USUAL_STARTS)
         self.bos_id: int = self.eos_id if bos is None else bos
@@ -127,9 +128,7 @@ class Tokenizer:
             pieces += self._pieces(text)
             counts.append(len(pieces) - before)
         encoded = iter(self.encode_batch(pieces))
-        return [
-            np.fromiter(chain.from_iterable(next(encoded) for _ in range(count)), dtype=np.int64) for count in counts
-        ]
+        return [np.fromiter(chain.from_iterable(next(encoded) for _ in range(count)), dtype=np.int64) for count in counts]
 
     def _pieces(self, text: str) -> list[str]:
         """Cut a long text where no token can reach across: memory and threads like short texts better."""
@@ -193,6 +192,11 @@ class Tokenizer:
     def special_ids(self) -> frozenset[int]:
         """Ids that stand for something other than text."""
         return frozenset(i for i, added in self._special.get_added_tokens_decoder().items() if added.special)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the tokenizer's rules and vocabulary: equal for tokenizers that give equal ids."""
+        return hashlib.sha256(self._core.to_str().encode()).hexdigest()
 
     @property
     def core(self) -> Core:

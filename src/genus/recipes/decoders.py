@@ -56,9 +56,7 @@ def gpt1(
     recipe = gpt2(dim, depth, heads, vocab, context, hidden, eps, dropout)
     stack = recipe.model.stack
     block = stack.blocks[0].replace(wiring=PostNorm())
-    return recipe.replace(
-        model=recipe.model.replace(stack=stack.replace(blocks=(block,), final=None))
-    )
+    return recipe.replace(model=recipe.model.replace(stack=stack.replace(blocks=(block,), final=None)))
 
 
 @system(
@@ -115,9 +113,7 @@ def gpt3(
     dense = stack.blocks[0]
     attention, mlp = dense.parts
     local = dense.replace(parts=(attention.replace(window=window), mlp))
-    return recipe.replace(
-        model=recipe.model.replace(stack=stack.replace(blocks=(dense, local)))
-    )
+    return recipe.replace(model=recipe.model.replace(stack=stack.replace(blocks=(dense, local))))
 
 
 @system(
@@ -145,9 +141,7 @@ def gpt_neox(
     tied: bool = False,
     dropout: float = 0.0,
 ) -> Recipe:
-    attention = Attention(
-        heads, bias=True, position=Rotary(theta, share), dropout=dropout
-    )
+    attention = Attention(heads, bias=True, position=Rotary(theta, share), dropout=dropout)
     wiring = Parallel() if parallel else PreNorm()
     block = Block(
         (attention, MLP(hidden or 4 * dim, act, bias=True)),
@@ -230,9 +224,7 @@ def llama(
         dropout=dropout,
     )
     inner = hidden or -(-8 * dim // (3 * 64)) * 64
-    block = Block(
-        (attention, MLP(inner, "silu", gated=True)), RMSNorm(eps), PreNorm(), dropout
-    )
+    block = Block((attention, MLP(inner, "silu", gated=True)), RMSNorm(eps), PreNorm(), dropout)
     return _decoder(block, dim, depth, vocab, context, head=Head(tied))
 
 
@@ -249,11 +241,7 @@ def _llama_block(recipe: Recipe, **changes: Any) -> Recipe:
         changes.pop("attention", block.parts[0]),
         changes.pop("mlp", block.parts[1]),
     )
-    return recipe.replace(
-        model=recipe.model.replace(
-            stack=stack.replace(blocks=(block.replace(parts=parts, **changes),))
-        )
-    )
+    return recipe.replace(model=recipe.model.replace(stack=stack.replace(blocks=(block.replace(parts=parts, **changes),))))
 
 
 @system(
@@ -266,13 +254,9 @@ def _llama_block(recipe: Recipe, **changes: Any) -> Recipe:
     parent="llama",
     hf="mistral",
 )
-def mistral(
-    window: int | None = 4096, kv_heads: int | None = None, heads: int = 8, **sizes: Any
-) -> Recipe:
+def mistral(window: int | None = 4096, kv_heads: int | None = None, heads: int = 8, **sizes: Any) -> Recipe:
     recipe = llama(heads=heads, kv_heads=kv_heads or _groups(heads, 4), **sizes)
-    return _llama_block(
-        recipe, attention=recipe.model.stack.blocks[0].parts[0].replace(window=window)
-    )
+    return _llama_block(recipe, attention=recipe.model.stack.blocks[0].parts[0].replace(window=window))
 
 
 @system(
@@ -301,9 +285,7 @@ def qwen3(
     )
     return _llama_block(
         recipe,
-        attention=recipe.model.stack.blocks[0]
-        .parts[0]
-        .replace(score=Score(norm=RMSNorm(eps))),
+        attention=recipe.model.stack.blocks[0].parts[0].replace(score=Score(norm=RMSNorm(eps))),
     )
 
 
@@ -319,11 +301,7 @@ def qwen3(
 )
 def olmo2(theta: float = 5e5, eps: float = 1e-6, **sizes: Any) -> Recipe:
     recipe = llama(theta=theta, eps=eps, **sizes)
-    attention = (
-        recipe.model.stack.blocks[0]
-        .parts[0]
-        .replace(score=Score(norm=RMSNorm(eps), whole=True))
-    )
+    attention = recipe.model.stack.blocks[0].parts[0].replace(score=Score(norm=RMSNorm(eps), whole=True))
     return _llama_block(recipe, attention=attention, wiring=OutNorm())
 
 
@@ -345,9 +323,7 @@ def mixtral(
     **sizes: Any,
 ) -> Recipe:
     recipe = mistral(window=window, eps=eps, **sizes)
-    return _llama_block(
-        recipe, mlp=MoE(experts, top, recipe.model.stack.blocks[0].parts[1])
-    )
+    return _llama_block(recipe, mlp=MoE(experts, top, recipe.model.stack.blocks[0].parts[1]))
 
 
 @system(
@@ -380,13 +356,9 @@ def gemma2(
     head_dim = head_dim or dim // heads
     score = Score(scale=(query_scalar or head_dim) ** -0.5, softcap=caps[0])
     kv_heads = kv_heads or _groups(heads, 2)
-    attention = Attention(
-        heads, kv_heads, head_dim, position=Rotary(theta), score=score, dropout=dropout
-    )
+    attention = Attention(heads, kv_heads, head_dim, position=Rotary(theta), score=score, dropout=dropout)
     mlp = MLP(hidden or 4 * dim, "gelu_tanh", gated=True)
-    everywhere = Block(
-        (attention, mlp), RMSNorm(eps, plus_one=True), Sandwich(), dropout
-    )
+    everywhere = Block((attention, mlp), RMSNorm(eps, plus_one=True), Sandwich(), dropout)
     local = everywhere.replace(parts=(attention.replace(window=window), mlp))
     embed = Embedding(vocab, scale=dim**0.5, dropout=dropout)
     return _decoder(

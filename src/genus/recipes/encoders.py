@@ -39,9 +39,7 @@ def bert(
 ) -> Recipe:
     norm = LayerNorm(eps)
     attention = Attention(heads, causal=False, bias=True, dropout=dropout)
-    block = Block(
-        (attention, MLP(hidden or 4 * dim, act, bias=True)), norm, PostNorm(), dropout
-    )
+    block = Block((attention, MLP(hidden or 4 * dim, act, bias=True)), norm, PostNorm(), dropout)
     model = Model(
         dim,
         Embedding(vocab, LearnedPositions(context), types, norm, dropout=dropout),

@@ -70,6 +70,11 @@ class System:
         """Whether it is a language model that predicts the next token."""
         return self.branch not in ("encoder", "encoder-decoder")
 
+    @property
+    def counted(self) -> bool:
+        """Whether it is estimated by counting instead of gradient descent."""
+        return self.branch == "counting"
+
 
 _SYSTEMS: dict[str, System] = {}
 
@@ -80,9 +85,7 @@ def system(**facts: Any) -> Callable[[Callable[..., Recipe]], Callable[..., Reci
     def add(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
         name = function.__name__.replace("_", "-")
         if facts["branch"] not in BRANCHES:
-            raise ValueError(
-                f"{name}: no branch {facts['branch']!r}{nearest(facts['branch'], BRANCHES)}"
-            )
+            raise ValueError(f"{name}: no branch {facts['branch']!r}{nearest(facts['branch'], BRANCHES)}")
         _SYSTEMS[name] = System(name=name, function=function, **facts)
         return function
 
@@ -97,15 +100,11 @@ def find(name: str) -> System:
     """
     key = name.lower().replace("_", "-")
     if key not in _SYSTEMS:
-        raise ValueError(
-            f"there is no recipe {name!r}{nearest(key, _SYSTEMS)} (see: genus recipes)"
-        )
+        raise ValueError(f"there is no recipe {name!r}{nearest(key, _SYSTEMS)} (see: genus recipes)")
     return _SYSTEMS[key]
 
 
 def systems() -> list[System]:
     """Every system, branch by branch and year by year."""
     order = list(BRANCHES)
-    return sorted(
-        _SYSTEMS.values(), key=lambda s: (order.index(s.branch), s.year, s.name)
-    )
+    return sorted(_SYSTEMS.values(), key=lambda s: (order.index(s.branch), s.year, s.name))

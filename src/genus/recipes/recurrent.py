@@ -50,9 +50,7 @@ def nnlm(
     )
 
 
-def _recurrent(
-    cell: str, dim: int, depth: int, vocab: int, context: int, dropout: float = 0.0
-) -> Recipe:
+def _recurrent(cell: str, dim: int, depth: int, vocab: int, context: int, dropout: float = 0.0) -> Recipe:
     layer = Block((Recurrent(cell),), norm=None, wiring=Plain(), dropout=dropout)
     model = Model(
         dim,
@@ -63,9 +61,7 @@ def _recurrent(
     )
     return Recipe(
         model=model,
-        training=Training(
-            AdamW(lr=2e-3, weight_decay=0.01), context=context, batch=32, stream=True
-        ),
+        training=Training(AdamW(lr=2e-3, weight_decay=0.01), context=context, batch=32, stream=True),
     )
 
 

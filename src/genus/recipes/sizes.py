@@ -52,9 +52,7 @@ def _dim(recipe: Recipe) -> int:
     return recipe.model.dim  # type: ignore[attr-defined,no-any-return]
 
 
-def _widths(
-    system: System, depth: int, parameters: int, vocab: int, fixed: dict[str, Any]
-) -> list[tuple[Recipe, int]]:
+def _widths(system: System, depth: int, parameters: int, vocab: int, fixed: dict[str, Any]) -> list[tuple[Recipe, int]]:
     """The two widths, multiples of the head width, whose counts enclose the wish."""
     step = system.heads_of
     low, high = 1, 2
@@ -66,17 +64,11 @@ def _widths(
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (
-            (middle, high)
-            if at(middle).parameters_total < parameters
-            else (low, middle)
-        )
+        low, high = (middle, high) if at(middle).parameters_total < parameters else (low, middle)
     return [(at(m), m * step) for m in (low, high)]
 
 
-def _make(
-    system: System, depth: int, dim: int, vocab: int, fixed: dict[str, Any]
-) -> Recipe:
+def _make(system: System, depth: int, dim: int, vocab: int, fixed: dict[str, Any]) -> Recipe:
     accepted = inspect.signature(system.function).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     head = 64 if dim % 64 == 0 and dim >= 256 else system.heads_of
@@ -87,15 +79,11 @@ def _make(
         "vocab": vocab,
         **fixed,
     }
-    return system.function(
-        **{k: v for k, v in sizes.items() if k in accepted or anything}
-    )
+    return system.function(**{k: v for k, v in sizes.items() if k in accepted or anything})
 
 
 def _refusal(system: System, parameters: int, vocab: int, nearest_count: int) -> str:
-    least = min(
-        r.parameters_total for r, _ in _widths(system, system.depths[0], 1, vocab, {})
-    )
+    least = min(r.parameters_total for r, _ in _widths(system, system.depths[0], 1, vocab, {}))
     if parameters < least:
         return (
             f"{parameters:,} parameters are too few for {system.name}: with a vocabulary of {vocab:,} its smallest shape has "

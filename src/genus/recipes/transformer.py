@@ -29,9 +29,7 @@ def _vaswani(
     attention = Attention(heads, bias=True)
     mlp = MLP(4.0, "relu", bias=True)
     final = None if isinstance(wiring, PostNorm) else LayerNorm()
-    parts = (
-        (attention, attention.replace(cross=True), mlp) if both else (attention, mlp)
-    )
+    parts = (attention, attention.replace(cross=True), mlp) if both else (attention, mlp)
     block = Block(parts, LayerNorm(), wiring, dropout)
     encoder = block.replace(parts=(attention.replace(causal=False), mlp))
     model = Model(
@@ -39,9 +37,7 @@ def _vaswani(
         Embedding(vocab, Sinusoidal(), scale=dim**0.5, dropout=dropout),
         Stack((block,), depth, final),
         Stack((encoder,), depth, final) if both else None,
-        init=Init("normal", dim**-0.5, residual=False)
-        if isinstance(wiring, PostNorm)
-        else Init(),
+        init=Init("normal", dim**-0.5, residual=False) if isinstance(wiring, PostNorm) else Init(),
     )
     return Recipe(
         model=model,

@@ -54,7 +54,9 @@ def estimate(
     """
     spec = NGram(order, vocab_size, bos_id, eos_id, tuple(prune))
     if not split.tokens or not len(split.ends) or split.ends[-1] != split.tokens:
-        raise ValueError(f"nothing to count: the split has {split.tokens} tokens in {len(split.ends)} documents; prepare more text")
+        raise ValueError(
+            f"nothing to count: the split has {split.tokens} tokens in {len(split.ends)} documents; prepare more text"
+        )
     out = Path(out_folder)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed

@@ -137,7 +137,9 @@ class Counter:
         for start in range(0, self.split.tokens, self.block):
             tokens = self.split.read(start, min(start + self.block, self.split.tokens))
             if int(tokens.max()) >= self.vocab:
-                raise ValueError(f"the data hold token {int(tokens.max())}, but the vocabulary has {self.vocab}: use its tokenizer")
+                raise ValueError(
+                    f"the data hold token {int(tokens.max())}, but the vocabulary has {self.vocab}: use its tokenizer"
+                )
             counts += np.bincount(tokens, minlength=self.vocab)
         return counts
 

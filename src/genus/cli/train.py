@@ -1,0 +1,150 @@
+"""`genus train`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Positional = tyro.conf.Positional
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train RECIPE on DATA and write a run directory.
+
+    RECIPE is a name from `genus recipes`, a run, or a folder in Hugging Face layout (continued pre-training).
+    DATA is a folder made by `genus prepare`. Fields of the recipe are changed by path=value, for example
+    `genus train gpt2 DATA -o RUN model.stack.depth=8 training.batch=16`; `genus recipes show RECIPE` lists the paths.
+
+    A run that was killed goes on with `genus train --resume RUN`; its weights end up the same, bit for bit (for budgets in
+    tokens or epochs; a budget in time cannot promise that).
+    """
+
+    recipe: Positional[str] = ""
+    """recipe name, run or model folder"""
+    data: Positional[str] = ""
+    """folder made by genus prepare"""
+    overrides: Positional[tuple[str, ...]] = ()
+    """path=value, any number of times"""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """run directory to make; default runs/RECIPE"""
+    resume: Path | None = None
+    """continue this run instead of starting one"""
+    size: str | None = None
+    """parameters to aim at, such as 10M; default: what the budget affords"""
+    tokens: str | None = None
+    """training tokens, such as 20M"""
+    time: str | None = None
+    """training time, such as 90s, 5m or 2h"""
+    epochs: float | None = None
+    """passes over the data"""
+    batch: int | None = None
+    """rows per update"""
+    micro_batch: int | None = None
+    """rows per forward pass; sums of losses make it equal to one large batch"""
+    context: int | None = None
+    """positions per row"""
+    lr: float | None = None
+    """peak learning rate"""
+    optimizer: Literal["recipe", "adamw", "muon", "sgd"] = "recipe"
+    """optimiser; `recipe` = the recipe's own"""
+    schedule: Literal["recipe", "wsd", "cosine", "constant"] = "recipe"
+    """learning-rate schedule; wsd = warm-up, stable, decay"""
+    dropout: float | None = None
+    """dropout on embeddings, attention and sublayer outputs"""
+    seed: int = 0
+    """of the weights, the order of the data and dropout"""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """precision of the activations; weights and optimiser stay fp32"""
+    compile: bool = False
+    """compile the step with torch.compile (needs a C++ compiler; takes about half a minute)"""
+    eval_every: str = "60s"
+    """time between evaluations"""
+    eval_tokens: str = "32k"
+    """validation tokens of one evaluation"""
+    save_every: str = "5m"
+    """time between checkpoints"""
+    save_steps: int | None = None
+    """also save every so many updates"""
+    patience: int = 0
+    """stop after so many evaluations without a better loss; 0 = never"""
+    sample: bool = True
+    """write a sample of the trained model into the run"""
+
+
+def main(options: Options) -> int:
+    from genus.train.options import TrainOptions
+    from genus.train.start import resume, start
+
+    if options.resume is not None:
+        if options.recipe or options.data:
+            raise ValueError("--resume RUN takes everything from the run; leave out RECIPE and DATA")
+        run = resume(options.resume, say)
+    else:
+        if not options.recipe or not options.data:
+            raise ValueError("name a recipe and the data: genus train RECIPE DATA -o RUN (genus recipes lists the recipes)")
+        chosen = TrainOptions(
+            parameters=None if options.size is None else int(count(options.size)),
+            tokens=None if options.tokens is None else int(count(options.tokens)),
+            seconds=None if options.time is None else duration(options.time),
+            epochs=options.epochs,
+            batch=options.batch,
+            micro=options.micro_batch,
+            context=options.context,
+            lr=options.lr,
+            optimizer=options.optimizer,
+            schedule=options.schedule,
+            dropout=options.dropout,
+            seed=options.seed,
+            dtype=options.dtype,
+            compile=options.compile,
+            eval_every=duration(options.eval_every),
+            eval_tokens=int(count(options.eval_tokens)),
+            save_every=duration(options.save_every),
+            save_steps=options.save_steps,
+            patience=options.patience,
+            overrides=options.overrides,
+        )
+        out = options.out or Path("runs") / Path(options.recipe).name
+        run = start(options.recipe, options.data, out, chosen, say)
+    if options.sample:
+        _sample(run.path)
+    say(f"model: {run.model_dir}")
+    say(f"next: genus evaluate {run.path} {run.config['data']['path']}   or: genus generate {run.path} 'Once upon a time'")
+    return 0
+
+
+def _sample(path: Path) -> None:
+    """Let the trained model write a little, for the report."""
+    from genus.generate import generate
+    from genus.run import Run, load
+
+    text = generate(load(path), "", max_tokens=80, temperature=0.8, seed=0)
+    step = Run.open(path).config["finished"]["steps"]
+    Run.open(path).log({"kind": "sample", "step": step, "text": text})
+    say(f"sample: {' '.join(str(text).split())[:160]}")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def count(text: str) -> float:
+    """`20M`, `1.5k`, `2e6` as a number."""
+    match = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([kKmMgGbBtT]?)", text.replace("_", "").replace(",", ""))
+    if not match:
+        raise ValueError(f"{text!r} is not a number; write 20000, 20k, 1.5M or 2B")
+    return float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}[match[2].lower()]
+
+
+def duration(text: str) -> float:
+    """`90s`, `5m`, `2h` or `1h30m` in seconds."""
+    parts = re.findall(r"([0-9.]+)([smhd])", text)
+    if not parts or "".join(a + b for a, b in parts) != text:
+        raise ValueError(f"{text!r} is not a duration; write 90s, 5m, 2h or 1h30m")
+    return sum(float(a) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[b] for a, b in parts)

@@ -1,0 +1,132 @@
+"""Exact-resume checkpoints: weights, optimiser, carried state and counters, in safetensors and JSON, put in place atomically."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from genus.run import replace_folder
+from genus.train.optimizer import Optimizers
+
+KEEP = 2  # complete checkpoints left on disk
+
+
+def save(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizers: Optimizers,
+    carried: dict[str, Any] | None,
+    counters: dict[str, Any],
+) -> Path:
+    """Write `folder/step-N`, then remove all but the newest two.
+
+    Args:
+        carried: recurrent state handed from batch to batch. counters: JSON values that the loop needs to go on.
+    """
+    final = folder / f"step-{step}"
+    temporary = folder / f".step-{step}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(_contiguous(dict(_own_tensors(model))), temporary / "model.safetensors")
+    save_file(_contiguous(_optimizer_tensors(optimizers)), temporary / "optimizer.safetensors")
+    if carried is not None:
+        save_file(_contiguous(dict(_flatten(carried))), temporary / "carried.safetensors")
+    text = json.dumps({"step": step, "carried": _shape(carried), **counters}, indent=1)
+    (temporary / "state.json").write_text(text, encoding="utf-8")
+    replace_folder(temporary, final)
+    for old in complete(folder)[:-KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def complete(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    found = [p for p in folder.glob("step-*") if (p / "state.json").is_file()] if folder.is_dir() else []
+    return sorted(found, key=lambda p: int(p.name.split("-")[1]))
+
+
+def restore(path: Path, model: nn.Module, optimizers: Optimizers) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Load a checkpoint in place; returns the carried state and the counters.
+
+    Raises:
+        ValueError: the checkpoint belongs to another model.
+    """
+    tensors = load_file(path / "model.safetensors")
+    own = dict(_own_tensors(model))
+    if tensors.keys() != own.keys():
+        odd = sorted(tensors.keys() ^ own.keys())
+        raise ValueError(f"{path} belongs to another model: {len(odd)} tensors differ, such as {odd[0]}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+    saved = load_file(path / "optimizer.safetensors")
+    for number, optimizer in enumerate(optimizers):
+        for index, p in _parameters(optimizer):
+            prefix = f"{number}.{index}."
+            optimizer.state[p] = {k[len(prefix) :]: v.to(p.device) for k, v in saved.items() if k.startswith(prefix)}
+    counters = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    shape = counters.pop("carried")
+    carried = None if shape is None else _unflatten(shape, load_file(path / "carried.safetensors"))
+    return carried, counters
+
+
+def _own_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and saved buffer once (a tied weight under its first name)."""
+    yield from model.named_parameters()
+    saved = model.state_dict(keep_vars=True)
+    for name, buffer in model.named_buffers():
+        if name in saved:
+            yield name, buffer
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, Tensor]]:
+    return enumerate(p for group in optimizer.param_groups for p in group["params"])
+
+
+def _optimizer_tensors(optimizers: Optimizers) -> dict[str, Tensor]:
+    tensors = {}
+    for number, optimizer in enumerate(optimizers):
+        for index, p in _parameters(optimizer):
+            for key, value in optimizer.state.get(p, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"{number}.{index}.{key}"] = value
+    return tensors or {"empty": torch.zeros(1)}
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.detach().contiguous() for k, v in tensors.items()}
+
+
+def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, dict | list):
+        for key, v in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _flatten(v, f"{path}/{key}")
+
+
+def _shape(value: Any, path: str = "") -> Any:
+    """The same nesting with every tensor replaced by its path, as JSON."""
+    if isinstance(value, Tensor):
+        return {"tensor": path}
+    if isinstance(value, dict):
+        return {"dict": {k: _shape(v, f"{path}/{k}") for k, v in value.items()}}
+    if isinstance(value, list):
+        return [_shape(v, f"{path}/{i}") for i, v in enumerate(value)]
+    return value
+
+
+def _unflatten(shape: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(shape, dict):
+        if "tensor" in shape:
+            return tensors[shape["tensor"]]
+        return {k: _unflatten(v, tensors) for k, v in shape["dict"].items()}
+    return [_unflatten(v, tensors) for v in shape] if isinstance(shape, list) else shape

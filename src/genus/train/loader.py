@@ -1,0 +1,131 @@
+"""Index-addressed batches: batch number i is a pure function of the data, the seed and i, so that a resume needs no seek."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from genus.objectives.batch import Rows
+from genus.parts.ctx import PADDING
+
+
+class TokenStream(Protocol):
+    """What a loader needs of a prepared split: its length in tokens, slices of it, and where its documents end."""
+
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def ends(self) -> np.ndarray[Any, Any]: ...
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]: ...
+
+
+def permute(index: int, size: int, key: int) -> int:
+    """Place of `index` in a pseudo-random permutation of range(size), without storing it.
+
+    A four-round Feistel network over the smallest even number of bits that holds `size`, walked until it lands inside.
+    """
+    half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = index >> half, index & mask
+        for turn in range(4):
+            seed = f"{key}:{turn}:{right}".encode()
+            left, right = right, left ^ (int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "little") & mask)
+        index = (left << half) | right
+        if index < size:
+            return index
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Rows are windows of `context` tokens in random order, a new order and a new offset in each pass over the data."""
+
+    split: TokenStream
+    context: int
+    batch: int
+    bos: int
+    seed: int = 0
+    shuffle: bool = True
+
+    @property
+    def rows(self) -> int:
+        """Windows in one pass."""
+        return max(1, (self.split.tokens - self._slack()) // self.context)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return self.rows / self.batch
+
+    def _slack(self) -> int:
+        """Tokens left free so that the grid of windows may start anywhere; none for data of a few windows."""
+        return self.context - 1 if self.shuffle and self.split.tokens >= 8 * self.context else 0
+
+    def __call__(self, step: int) -> Rows:
+        """The rows of batch number `step`."""
+        return self._rows([self._start(step * self.batch + r) for r in range(self.batch)])
+
+    def _start(self, number: int) -> int:
+        epoch, index = divmod(number, self.rows)
+        if not self.shuffle:
+            return index * self.context
+        slack = self._slack()
+        offset = permute(epoch % (slack + 1), slack + 1, self.seed ^ 0x5EED) if slack else 0
+        return offset + permute(index, self.rows, self.seed * 1_000_003 + epoch) * self.context
+
+    def _rows(self, starts: list[int]) -> Rows:
+        return gather(self.split, starts, self.context, self.bos)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Rows are `batch` equal parts of the data read side by side: row r of batch i + 1 continues row r of batch i."""
+
+    split: TokenStream
+    context: int
+    batch: int
+    bos: int
+
+    @property
+    def length(self) -> int:
+        """Tokens in each of the parallel parts."""
+        return max(1, self.split.tokens // self.batch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, self.length // self.context)
+
+    def __call__(self, step: int) -> Rows:
+        position = (step % self.steps_per_epoch) * self.context
+        return gather(self.split, [r * self.length + position for r in range(self.batch)], self.context, self.bos)
+
+    def restarts(self, step: int) -> bool:
+        """Whether this batch begins a new pass, so that carried state must be dropped."""
+        return step % self.steps_per_epoch == 0
+
+
+def gather(split: TokenStream, starts: list[int], context: int, bos: int) -> Rows:
+    """Rows of `context` tokens from the given places; a row that runs past the end of the data is filled with padding."""
+    ends = split.ends
+    tokens = np.zeros((len(starts), context), dtype=np.int64)
+    doc = np.full((len(starts), context), PADDING, dtype=np.int64)
+    previous = np.full(len(starts), bos, dtype=np.int64)
+    begins = np.ones(len(starts), dtype=bool)
+    for r, start in enumerate(starts):
+        stop = min(start + context, split.tokens)
+        tokens[r, : stop - start] = split.read(start, stop)
+        doc[r, : stop - start] = _documents(ends, start, stop)
+        if start > 0:
+            previous[r] = split.read(start - 1, start)[0]
+            begins[r] = ends[np.searchsorted(ends, start, side="right") - 1] == start if start >= ends[0] else False
+    return Rows(*(torch.from_numpy(a) for a in (tokens, doc, previous, begins)), bos=bos)
+
+
+def _documents(ends: np.ndarray[Any, Any], start: int, stop: int) -> np.ndarray[Any, Any]:
+    """Number of the document that each token in [start, stop) belongs to."""
+    first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+    borders = np.minimum(ends[first : last + 1], stop) - start
+    return np.repeat(np.arange(first, last + 1), np.diff(borders, prepend=0))

@@ -1,0 +1,278 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genus.objectives.batch import Batch
+from genus.ops.cross_entropy import IGNORE
+from genus.parts.model import forget_history
+from genus.recipes.recipe import Recipe
+from genus.recipes.training import EpochDecay, Training
+from genus.run import Run
+from genus.train import checkpoint, optimizer, schedule
+from genus.train.guard import Guard
+from genus.train.loader import Streams, Windows
+from genus.train.machine import peak_memory_mb
+from genus.train.telemetry import Telemetry
+
+LOG_EVERY = 1.0  # seconds between lines of metrics.jsonl
+
+
+@dataclass
+class Budget:
+    """When a run ends: after `steps` updates, or after `seconds` of training."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """Share of the budget that is used, 0 to 1."""
+        if self.steps is not None:
+            return step / max(1, self.steps)
+        return elapsed / (self.seconds or 1.0)
+
+
+@dataclass
+class Plan:
+    """Everything the loop needs besides model and data.
+
+    Attributes:
+        lr: peak learning rate. micro: rows per forward pass. warmup: share of the run, where it differs from the schedule's.
+        eval_every, save_every: seconds; patience: evaluations without a better loss before the run ends (0 = never).
+        eval_steps: validation batches of one evaluation. save_steps: also save every so many updates.
+    """
+
+    lr: float
+    budget: Budget
+    micro: int
+    dtype: torch.dtype = torch.float32
+    seed: int = 0
+    warmup: float | None = None
+    eval_every: float = 60.0
+    eval_steps: int = 8
+    save_every: float = 300.0
+    save_steps: int | None = None
+    patience: int = 0
+    compile: bool = False
+
+
+@dataclass
+class Progress:
+    """Counters that a checkpoint keeps."""
+
+    step: int = 0
+    tokens: int = 0
+    elapsed: float = 0.0
+    best: float = math.inf
+    worse: int = 0
+    evaluated: float = 0.0
+    reserve: float = 0.0
+    guard: dict[str, Any] = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains one model on one split until the budget is used.
+
+    Args:
+        validation: a loader of fixed rows, or None for no evaluation.
+        bits: function from nats per token on the validation split to bits per byte.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: torch.nn.Module,
+        data: Windows | Streams,
+        validation: Windows | Streams | None,
+        run: Run,
+        plan: Plan,
+        telemetry: Telemetry,
+        bits: Callable[[float], float],
+    ) -> None:
+        if not isinstance(recipe.training, Training):
+            raise ValueError(f"{recipe.name} is counted, not descended")
+        self.recipe, self.training = recipe, recipe.training
+        self.model, self.data, self.validation = model, data, validation
+        self.run_dir, self.plan, self.telemetry, self.bits = run, plan, telemetry, bits
+        self.device = next(model.parameters()).device
+        self.optimizers = optimizer.build(self.training.optimizer, model, plan.lr)  # type: ignore[arg-type]
+        self.loss: Callable[..., tuple[Tensor, Tensor]] = recipe.objective.loss  # type: ignore[attr-defined]
+        if plan.compile:
+            self.loss = torch.compile(self.loss)
+        self.progress = Progress()
+        self.guard = Guard()
+        self.carried: dict[str, Any] | None = None
+
+    # -- the loop ---------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Progress:
+        """Train until the budget is used; saves first, evaluates after. Returns the final counters."""
+        begin = time.perf_counter() - self.progress.elapsed
+        saved = logged = time.perf_counter()
+        logged_tokens = self.progress.tokens
+        if self.progress.step == 0:
+            self._evaluate(begin)
+        while not self._finished():
+            loss, norm, rate, count = self._update()
+            now = time.perf_counter()
+            self.progress.elapsed = now - begin
+            step = self.progress.step
+            if now - logged >= LOG_EVERY or step == 1 or self._finished():
+                speed = (self.progress.tokens - logged_tokens) / max(now - logged, 1e-9)
+                self._log(loss / count, norm, rate, speed)
+                logged, logged_tokens = now, self.progress.tokens
+            due = self.progress.elapsed - self.progress.evaluated >= self.plan.eval_every
+            if now - saved >= self.plan.save_every or (self.plan.save_steps and step % self.plan.save_steps == 0):
+                self.save()
+                saved = time.perf_counter()
+            if due and not self._finished():
+                self._evaluate(begin)
+                logged, logged_tokens = time.perf_counter(), self.progress.tokens
+                if self.plan.patience and self.progress.worse >= self.plan.patience:
+                    self.telemetry.event(step, f"no better validation loss in {self.plan.patience} evaluations: stopping early")
+                    break
+        self.save()
+        self._evaluate(begin)
+        self.progress.elapsed = time.perf_counter() - begin
+        self.telemetry.close()
+        return self.progress
+
+    def _finished(self) -> bool:
+        if self.plan.budget.seconds is not None:  # the last evaluation is part of the budget: leave room for it
+            return self.progress.elapsed + self.progress.reserve >= self.plan.budget.seconds
+        return self.plan.budget.progress(self.progress.step, self.progress.elapsed) >= 1
+
+    # -- one update -------------------------------------------------------------------------------------------------------
+
+    def _update(self) -> tuple[float, float, float, int]:
+        """One optimiser step over `batch` rows in pieces of `micro`: sums of losses, divided once by all targets."""
+        step = self.progress.step
+        torch.manual_seed(self.plan.seed * 1_000_003 + step)  # dropout of step n is the same after any resume
+        rate = self.plan.lr * self._factor()
+        optimizer.set_rate(self.optimizers, rate)
+        batch = self._batch(self.data, step)
+        count = int((batch.targets != IGNORE).sum())
+        divisor = len(batch.targets) if self.training.sum_over_time else max(1, count)
+        self.model.train()
+        state = self._stream_state(step)
+        total = 0.0
+        for piece in _pieces(batch, self.plan.micro if state is None else len(batch.targets)):
+            loss, _ = self.loss(self.model, piece, state, self.plan.dtype)
+            (loss / divisor).backward()
+            total += float(loss.detach())
+        if state is not None:
+            self.carried = forget_history(state)
+        norm_tensor = optimizer.gradient_norm(self.model.parameters())
+        norm = float(norm_tensor)
+        reason = self.guard.check(total, norm)
+        if reason is None:
+            clip = self.training.clip
+            scale = (norm_tensor / clip).clamp(min=1.0) if clip else torch.ones_like(norm_tensor)
+            optimizer.step(self.optimizers, scale)
+        else:
+            self.carried = None
+            self.telemetry.event(step, f"update refused: {reason}")
+        self.model.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        self.progress.tokens += count
+        return total, norm, rate, max(1, count)
+
+    def _factor(self) -> float:
+        progress = self.plan.budget.progress(self.progress.step, self.progress.elapsed)
+        passes = self.progress.step / self.data.steps_per_epoch
+        decay = self.training.schedule
+        if isinstance(decay, EpochDecay):
+            passes = math.floor(passes)
+        return schedule.factor(decay, progress, passes, self.plan.warmup)  # type: ignore[arg-type]
+
+    def _batch(self, data: Windows | Streams, step: int) -> Batch:
+        rows = data(step)
+        generator = torch.Generator().manual_seed(self.plan.seed * 7919 + step)
+        batch: Batch = self.recipe.objective.batch(rows, generator, stream=isinstance(data, Streams))  # type: ignore[attr-defined]
+        doc = None if batch.doc is None else batch.doc.to(self.device)
+        return Batch(batch.inputs.to(self.device), batch.targets.to(self.device), doc)
+
+    def _stream_state(self, step: int) -> dict[str, Any] | None:
+        """What recurrent layers carry into this batch; None when rows are independent windows."""
+        if not isinstance(self.data, Streams):
+            return None
+        if self.carried is None or self.data.restarts(step):
+            self.carried = self.model.init_state(self.data.batch, 0, self.plan.dtype, self.device)  # type: ignore[operator]
+        return self.carried
+
+    # -- evaluation, saving, logging --------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _evaluate(self, begin: float) -> None:
+        """Loss on the fixed validation rows."""
+        if self.validation is None:
+            return
+        start = time.perf_counter()
+        self.model.eval()
+        total, count = 0.0, 0
+        state = None
+        for step in range(self.plan.eval_steps):
+            if isinstance(self.validation, Streams) and (state is None or self.validation.restarts(step)):
+                state = self.model.init_state(self.validation.batch, 0, self.plan.dtype, self.device)  # type: ignore[operator]
+            batch = self._batch(self.validation, step)
+            loss, targets = self.recipe.objective.loss(self.model, batch, state, self.plan.dtype)  # type: ignore[attr-defined]
+            state = None if state is None else forget_history(state)
+            total, count = total + float(loss), count + int(targets)
+        loss = total / max(1, count)
+        progress = self.progress
+        if loss < progress.best:
+            progress.best, progress.worse = loss, 0
+        else:
+            progress.worse += 1
+        now = time.perf_counter()
+        progress.elapsed = progress.evaluated = now - begin
+        progress.reserve = now - start
+        record = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.elapsed, "split": "validation"}
+        self.telemetry.evaluation({**record, "loss": loss, "bpb": self.bits(loss), "targets": count})
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.progress.guard = self.guard.state()
+        counters = {k: v for k, v in vars(self.progress).items() if k != "step"}
+        counters["best"] = None if math.isinf(self.progress.best) else self.progress.best
+        folder = self.run_dir.checkpoints_dir
+        checkpoint.save(folder, self.progress.step, self.model, self.optimizers, self.carried, counters)
+
+    def resume(self) -> bool:
+        """Go back to the newest complete checkpoint. False when there is none."""
+        found = checkpoint.complete(self.run_dir.checkpoints_dir)
+        if not found:
+            self.run_dir.forget_metrics_after(-1)
+            return False
+        self.carried, counters = checkpoint.restore(found[-1], self.model, self.optimizers)
+        counters["best"] = math.inf if counters["best"] is None else counters["best"]
+        self.progress = Progress(**counters)
+        self.guard = Guard(**self.progress.guard)
+        self.run_dir.forget_metrics_after(self.progress.step)
+        self.telemetry.event(self.progress.step, f"continued from {found[-1].name}")
+        return True
+
+    def _log(self, loss: float, norm: float, rate: float, speed: float) -> None:
+        p = self.progress
+        share = self.plan.budget.progress(p.step, p.elapsed)
+        if self.plan.budget.seconds is not None:
+            remaining = self.plan.budget.seconds - p.elapsed
+        else:
+            remaining = p.elapsed / share * (1 - share) if share else 0.0
+        record = {"step": p.step, "tokens": p.tokens, "seconds": p.elapsed, "loss": loss, "lr": rate, "grad_norm": norm}
+        self.telemetry.training({**record, "tokens_per_s": speed, "rss_mb": peak_memory_mb()}, share, remaining)
+
+
+def _pieces(batch: Batch, rows: int) -> list[Batch]:
+    """The batch in pieces of `rows` rows."""
+    docs = [None] * math.ceil(len(batch.inputs) / rows) if batch.doc is None else batch.doc.split(rows)
+    parts = zip(batch.inputs.split(rows), batch.targets.split(rows), docs, strict=True)
+    return [Batch(*part) for part in parts]
