@@ -15,7 +15,7 @@ COMMANDS = {
     "python (empty)": ["-c", "pass"],
     "import genus": ["-c", "import genus"],
     "genus --help": ["-m", "genus", "--help"],
-    "genus train --help": ["-m", "genus", "train", "--help"],
+    "genus generate --help": ["-m", "genus", "generate", "--help"],
     "import torch": ["-c", "import torch"],
     "import transformers": ["-c", "import transformers"],
 }
