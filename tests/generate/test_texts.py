@@ -14,7 +14,7 @@ from genus.run import Loaded
 
 
 def test_the_package_is_the_verb(small: Callable[..., Loaded]) -> None:
-    import genus.generate.engine  # noqa: F401  (once imported, the package stands where a function would)
+    import genus.generate.engine
 
     text = genus.generate(small("lstm"), "Go", max_tokens=5, temperature=0)
     assert isinstance(text, Generation) and str(text) == "Go" + text.text and len(text.ids) == 5

@@ -39,9 +39,7 @@ class Engine:
         ends: further tokens that end a text, beside the tokenizer's eos. dtype: precision of the activations and the state.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: Tokenizer, ends: Iterable[int] = (), dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, ends: Iterable[int] = (), dtype: torch.dtype = torch.float32) -> None:
         if model.training:
             raise ValueError("the model is in training mode, in which dropout would disturb it; call model.eval() first")
         self.model = model

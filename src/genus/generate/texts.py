@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -58,7 +57,7 @@ class Generator:
         model: str | Path | Loaded,
         *,
         max_tokens: int = 256,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
         stop: Sequence[str] = (),
         seed: int = 0,
         batch: int = 16,

@@ -82,9 +82,10 @@ def sized(name: str, sizes: dict[str, str]) -> Recipe:
 
 
 def outline(spec: Spec, label: str = "", depth: int = 0) -> Iterator[str]:
-    """One line per part, indented: its place, its class, and the plain fields that are not at their defaults."""
+    """One line per part, indented: its place, its class, its sizes and names, and what else is not at its default."""
     plain, parts = _fields(spec)
-    text = "  ".join(f"{k}={_text(v)}" for k, v in plain if v != _default(spec, k))
+    shown = [(k, v) for k, v in plain if v != _default(spec, k) or (v and isinstance(v, int | str) and v is not True)]
+    text = "  ".join(f"{k}={value_text(v)}" for k, v in shown)
     yield f"{'  ' * depth}{label + ': ' if label else ''}{type(spec).__name__}{'  ' + text if text else ''}"
     for name, part in parts:
         yield from outline(part, name, depth + 1)
@@ -109,17 +110,12 @@ def describe(recipe: Recipe) -> Iterator[str]:
         yield from outline(part, name)
 
 
-def differences(a: Recipe, b: Recipe) -> list[tuple[str, str, str]]:
-    """Rows (path, value in a, value in b). A part that differs in kind is one row, with its own settings in brackets."""
+def differences(a: Recipe, b: Recipe) -> list[tuple[str, Any, Any]]:
+    """Rows (path, value in a, value in b), `...` where there is none. A part that differs in kind is one row."""
     found = [path for path, _, _ in diff(a, b)]
     swapped = [p for p in found if any(isinstance(_at(spec, p), Spec) for spec in (a, b))]
-    rows = []
-    for path in found:
-        if path == "name" or any(path.startswith(p + ".") for p in swapped):
-            continue
-        left, right = _at(a, path), _at(b, path)
-        rows.append((path, _text(left), _text(right)))
-    return rows
+    covered = tuple(p + "." for p in swapped)
+    return [(p, _at(a, p), _at(b, p)) for p in found if p != "name" and not p.startswith(covered)]
 
 
 def same_sizes(a: str, b: str, sizes: dict[str, str]) -> tuple[Recipe, Recipe, dict[str, str]]:
@@ -160,15 +156,15 @@ def _at(spec: Any, path: str) -> Any:
     return spec
 
 
-def _text(value: Any) -> str:
-    """A value as it is written in an override; a part with what is not default in it."""
+def value_text(value: Any) -> str:
+    """A value as it is written in an override; a part with what is not default in it; `-` for `...`."""
     if isinstance(value, Spec):
         plain, parts = _fields(value)
-        inside = [f"{k}={_text(v)}" for k, v in plain if v != _default(value, k)]
-        inside += [f"{k}={_text(v)}" for k, v in parts if v != _default(value, k.partition(".")[0])]
+        inside = [f"{k}={value_text(v)}" for k, v in plain if v != _default(value, k)]
+        inside += [f"{k}={value_text(v)}" for k, v in parts if v != _default(value, k.partition(".")[0])]
         return type(value).__name__ + (f"({', '.join(inside)})" if inside else "")
     if isinstance(value, tuple):
-        return "[" + ", ".join(map(_text, value)) + "]"
+        return "[" + ", ".join(map(value_text, value)) + "]"
     if value is ...:
         return "-"
     if value is None or isinstance(value, bool):
