@@ -71,9 +71,7 @@ class Ctx:
 
 def previous_document(doc: Tensor, last: Tensor | None) -> Tensor:
     """(batch, time): document of the nearest earlier token, -1 where there is none. Padding is skipped."""
-    first = (
-        doc.new_full((len(doc), 1), PADDING) if last is None else last[:, None].to(doc)
-    )
+    first = doc.new_full((len(doc), 1), PADDING) if last is None else last[:, None].to(doc)
     shifted = torch.cat([first, doc[:, :-1]], dim=1)
     index = torch.arange(doc.shape[1], device=doc.device).expand_as(doc)
     real = torch.where(shifted != PADDING, index, index.new_zeros(()))
@@ -81,16 +79,14 @@ def previous_document(doc: Tensor, last: Tensor | None) -> Tensor:
 
 
 def document_positions(doc: Tensor) -> Tensor:
-    """(batch, time): index of each position inside its document, counted from the document's first token."""
-    index = torch.arange(doc.shape[1], device=doc.device).expand_as(doc)
-    first = torch.ones_like(doc, dtype=torch.bool)
-    first[:, 1:] = doc[:, 1:] != doc[:, :-1]
-    return index - torch.where(first, index, index.new_zeros(())).cummax(1).values
+    """(batch, time): index of each token inside its document, counted from the document's first token; padding is not counted."""
+    real = doc != PADDING
+    count = real.cumsum(1)
+    first = real & (doc != previous_document(doc, None))
+    return (count - torch.where(first, count, count.new_zeros(())).cummax(1).values).clamp(min=0)
 
 
-def attention_mask(
-    ctx: Ctx, time: int, keys: int, causal: bool, window: int | None
-) -> Tensor | None:
+def attention_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | None) -> Tensor | None:
     """Which keys each query may see: bool, broadcastable to (batch, 1, time, keys); True = may look.
 
     None when plain causal attention over exactly these keys, or full attention, is meant, so that the fused kernel is kept.
@@ -108,9 +104,7 @@ def attention_mask(
     return ctx.shared[key]  # type: ignore[no-any-return]
 
 
-def _build_mask(
-    ctx: Ctx, time: int, keys: int, causal: bool, window: int | None
-) -> Tensor:
+def _build_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | None) -> Tensor:
     q = torch.arange(keys - time, keys, device=ctx.positions.device)[:, None]
     k = torch.arange(keys, device=ctx.positions.device)[None, :]
     see = (k <= q if causal else torch.ones_like(k <= q))[None]
@@ -118,14 +112,10 @@ def _build_mask(
         if keys != time:
             raise ValueError("spans need the whole sequence in one call")
         same = ctx.span[:, :, None] == ctx.span[:, None, :]
-        see = (see | (same & (ctx.kind[:, None, :] != CAUSAL))) & (
-            same | (ctx.kind[:, None, :] != NOISE)
-        )
+        see = (see | (same & (ctx.kind[:, None, :] != CAUSAL))) & (same | (ctx.kind[:, None, :] != NOISE))
     if window is not None:
         see = see & (q - k < window) & (causal | (k - q < window))
     if ctx.doc is not None and ctx.key_doc is not None:
         see = see & (ctx.doc[:, :, None] == ctx.key_doc[:, None, -keys:])
-        see = (
-            see | (k == q)[None]
-        )  # a padding position looks at itself: no row of the softmax is empty
+        see = see | (k == q)[None]  # a padding position looks at itself: no row of the softmax is empty
     return see[:, None]

@@ -49,10 +49,7 @@ class Model(Spec):
     def flops(self, dim: int | None = None, length: int = 1024) -> float:
         """Forward operations per target position; an encoder is counted as if the source were as long as the target."""
         width = self.stack.width(self.dim)
-        count = (
-            self.stack.flops(self.dim, length)
-            + 2.0 * self.head.inner(width) * self.embed.vocab
-        )
+        count = self.stack.flops(self.dim, length) + 2.0 * self.head.inner(width) * self.embed.vocab
         count += self.head.transform.flops(width, length) if self.head.transform else 0
         return count + (self.encoder.flops(self.dim, length) if self.encoder else 0)
 
@@ -69,9 +66,7 @@ class Model(Spec):
             self.encoder = spec.encoder.build(spec.dim) if spec.encoder else None
             self.stack = spec.stack.build(spec.dim)
             width = spec.stack.width(spec.dim)
-            self.head = Head.Module(
-                spec.head, width, spec.embed.vocab, self.embed.tokens.weight
-            )
+            self.head = Head.Module(spec.head, width, spec.embed.vocab, self.embed.tokens.weight)
             spec.init.apply(self, spec.stack.depth)
 
         def forward(
@@ -112,16 +107,12 @@ class Model(Spec):
             ctx = self._context(ids, doc, state)
             if self.encoder is not None:
                 if source is None and not (state and state["start"]):
-                    raise ValueError(
-                        "this is an encoder-decoder: give the encoder's text as `source`"
-                    )
+                    raise ValueError("this is an encoder-decoder: give the encoder's text as `source`")
                 if source is not None:
                     ctx.memory = self.encode(source, source_doc, dtype)
                     ctx.memory_doc = source_doc
                 if state is not None:
-                    state["memory_doc"] = ctx.memory_doc = (
-                        state.get("memory_doc") if source is None else source_doc
-                    )
+                    state["memory_doc"] = ctx.memory_doc = state.get("memory_doc") if source is None else source_doc
             x = self.embed(ids, ctx.positions, types, dtype)
             y = self.stack(x, ctx, None if state is None else state["layers"])
             if state is not None:
@@ -169,31 +160,31 @@ class Model(Spec):
             if doc is None and last is not None:
                 doc = last[:, None].expand(batch, time)
             if doc is None:
-                return Ctx(
-                    torch.arange(start, start + time, device=ids.device), start=start
-                )
+                begin = start + (0 if state is None else state.get("seen", 0))
+                return Ctx(torch.arange(begin, begin + time, device=ids.device), start=start)
             past = None if state is None else state["doc"]
             if past is None:  # what came before without document ids was document 0
                 past = doc.new_zeros(batch, start)
                 last = past[:, -1] if start else last
             key_doc = torch.cat([past, doc], dim=1)
-            positions = document_positions(key_doc)[:, start:]
-            return Ctx(positions, doc, start, key_doc, last)
+            positions = document_positions(key_doc)
+            if state is not None and "seen_doc" in state:  # the document that `forget_history` cut through goes on counting
+                goes_on = (positions == (key_doc != PADDING).cumsum(1) - 1) & (key_doc == state["seen_doc"][:, None])
+                positions = positions + state["seen"][:, None] * goes_on
+            return Ctx(positions[:, start:], doc, start, key_doc, last)
 
         def _advance(self, state: State, ctx: Ctx, time: int) -> None:
             state["start"] = ctx.start + time
             if ctx.doc is None:
                 return
             state["doc"] = ctx.key_doc
-            last = (
-                ctx.doc.new_full((len(ctx.doc),), PADDING)
-                if ctx.last_doc is None
-                else ctx.last_doc
-            )
+            last = ctx.doc.new_full((len(ctx.doc),), PADDING) if ctx.last_doc is None else ctx.last_doc
             index = torch.arange(time, device=ctx.doc.device).expand_as(ctx.doc)
             newest = torch.where(ctx.doc != PADDING, index, -1).max(1).values
-            found = ctx.doc.gather(1, newest.clamp(min=0)[:, None])[:, 0]
-            state["last_doc"] = torch.where(newest >= 0, found, last)
+            where = newest.clamp(min=0)[:, None]
+            state["last_doc"] = torch.where(newest >= 0, ctx.doc.gather(1, where)[:, 0], last)
+            reached = ctx.positions.gather(1, where)[:, 0] + 1
+            state["reached"] = torch.where(newest >= 0, reached, state.get("reached", 0))
 
 
 def forget_history(state: State) -> State:
@@ -210,4 +201,7 @@ def forget_history(state: State) -> State:
             return {k: cut(v) for k, v in value.items()}
         return [cut(v) for v in value] if isinstance(value, list) else value
 
-    return {**cut(state), "start": 0, "doc": None}
+    state = cut(state)
+    if state["doc"] is None:
+        return {**state, "start": 0, "seen": state["start"] + state.get("seen", 0)}
+    return {**state, "start": 0, "doc": None, "seen": state["reached"], "seen_doc": state["last_doc"]}

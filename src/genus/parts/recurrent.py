@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -47,43 +48,23 @@ class Recurrent(Spec):
             self.bias_hh = nn.Parameter(torch.zeros(rows))
             self.names = ("hidden", "cell") if spec.cell == "LSTM" else ("hidden",)
 
-        def init_state(
-            self, batch: int, length: int, dtype: torch.dtype, device: torch.device
-        ) -> dict[str, Tensor]:
-            return {
-                name: torch.zeros(batch, self.hidden, dtype=dtype, device=device)
-                for name in self.names
-            }
+        def init_state(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+            return {name: torch.zeros(batch, self.hidden, dtype=dtype, device=device) for name in self.names}
 
-        def forward(
-            self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None
-        ) -> Tensor:
-            if (
-                state is None
-                and ctx.doc is not None
-                and (ctx.fresh is not None or ctx.pad is not None)
-            ):
-                return self._by_document(x, ctx.doc)
+        def forward(self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None) -> Tensor:
+            if state is None and ctx.doc is not None and (ctx.fresh is not None or ctx.pad is not None):
+                return self._by_document(x, ctx.doc, ctx.positions)
             start = state or self.init_state(len(x), 0, x.dtype, x.device)
             y, end = self._segments(x, ctx, tuple(start[name] for name in self.names))
             if state is not None:
-                state.update(
-                    {
-                        name: value.to(state[name].dtype)
-                        for name, value in zip(self.names, end, strict=True)
-                    }
-                )
+                state.update({name: value.to(state[name].dtype) for name, value in zip(self.names, end, strict=True)})
             return y
 
-        def _run(
-            self, x: Tensor, state: tuple[Tensor, ...]
-        ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        def _run(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
             weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
             return recurrent(self.spec.cell, x, weights, state)
 
-        def _segments(
-            self, x: Tensor, ctx: Ctx, state: tuple[Tensor, ...]
-        ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        def _segments(self, x: Tensor, ctx: Ctx, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
             """Cut time wherever any row begins a document or changes to or from padding, and mend the state of those rows."""
             cut = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
             if ctx.fresh is not None:
@@ -92,39 +73,24 @@ class Recurrent(Spec):
                 cut[1:] |= (ctx.pad[:, 1:] != ctx.pad[:, :-1]).any(0)
             borders = [0, *(t for t in cut.nonzero()[:, 0].tolist() if t), x.shape[1]]
             outputs = []
-            for a, b in zip(borders[:-1], borders[1:], strict=True):
+            for a, b in pairwise(borders):
                 if ctx.fresh is not None:
-                    state = tuple(
-                        s.masked_fill(ctx.fresh[:, a, None], 0) for s in state
-                    )
+                    state = tuple(s.masked_fill(ctx.fresh[:, a, None], 0) for s in state)
                 y, new = self._run(x[:, a:b], state)
                 if ctx.pad is not None:
-                    new = tuple(
-                        torch.where(ctx.pad[:, a, None], s.to(n.dtype), n)
-                        for s, n in zip(state, new, strict=True)
-                    )
+                    new = tuple(torch.where(ctx.pad[:, a, None], s.to(n.dtype), n) for s, n in zip(state, new, strict=True))
                 state = new
                 outputs.append(y)
             return torch.cat(outputs, dim=1), state
 
-        def _by_document(self, x: Tensor, doc: Tensor) -> Tensor:
+        def _by_document(self, x: Tensor, doc: Tensor, positions: Tensor) -> Tensor:
             """Without a state, documents are independent: lay each on a row of its own, run them all at once, lay them back."""
-            batch, time, _ = x.shape
-            first = torch.ones_like(doc, dtype=torch.bool)
-            first[:, 1:] = doc[:, 1:] != doc[:, :-1]
-            number = (
-                first.flatten().cumsum(0) - 1
-            )  # which run of equal ids each position belongs to
-            index = torch.arange(batch * time, device=x.device)
-            begin = index[first.flatten()]
-            offset = index - begin[number]
-            rows = x.new_zeros(len(begin), int(offset.max()) + 1, x.shape[2])
-            rows[number, offset] = x.reshape(batch * time, -1)
-            y, _ = self._run(
-                rows, tuple(x.new_zeros(len(begin), self.hidden) for _ in self.names)
-            )
-            return (
-                y[number, offset]
-                .view(batch, time, self.hidden)
-                .masked_fill((doc == PADDING)[..., None], 0)
-            )
+            real = doc != PADDING
+            place = positions[real]
+            if not len(place):
+                return x.new_zeros(*doc.shape, self.hidden)
+            number = (place == 0).cumsum(0) - 1  # which document each token belongs to
+            rows = x.new_zeros(int(number[-1]) + 1, int(place.max()) + 1, x.shape[2])
+            rows[number, place] = x[real]
+            y, _ = self._run(rows, tuple(x.new_zeros(len(rows), self.hidden) for _ in self.names))
+            return y.new_zeros(*doc.shape, self.hidden).masked_scatter(real[..., None], y[number, place])
