@@ -1,0 +1,36 @@
+"""The model card: README.md of a model folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genus import __version__
+from genus.recipes import find, names
+
+
+def model_card(spec: Any, model_type: str, name: str | None, notes: str = "", opener: str | None = None) -> str:
+    """Markdown with the YAML header that the Hub reads.
+
+    Args:
+        name: recipe, if known: its summary and citation are told. notes: more Markdown.
+        opener: the line that opens the folder in transformers.
+    """
+    system = find(name) if name in names() else None
+    generates = system.generates if system else spec.__class__.__name__ == "NGram" or getattr(spec, "encoder", None) is None
+    header = ["---", f"library_name: {'transformers' if opener else 'genus'}"]
+    if generates:
+        header.append("pipeline_tag: text-generation")
+    header += ["tags:", "- genus", f"- {model_type}", "---", ""]
+    lines = [*header, f"# {name or model_type}", ""]
+    if system:
+        lines += [f"{system.summary}.", "", f"{system.title}. {system.citation}.", ""]
+    lines += [f"{spec.parameters(0):,} parameters; `model_type` {model_type}; written by genus {__version__}.", ""]
+    if notes:
+        lines += [notes.strip(), ""]
+    lines += ["## Use", ""]
+    if generates:
+        lines += ["```", 'genus generate FOLDER --prompt "..."', "```", ""]
+    lines += ["```python", "import genus", 'loaded = genus.load("FOLDER")', "```", ""]
+    if opener:
+        lines += ["```python", *opener.split("; "), "```", ""]
+    return "\n".join(lines)
