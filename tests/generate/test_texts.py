@@ -91,7 +91,6 @@ def test_end_tokens_travel_with_the_model(tmp_path: Path, declared: object, want
 
 
 def test_a_real_checkpoint_tells_the_expected_story(shared_data: Path) -> None:
-    pytest.importorskip("genus.export.huggingface")
     folder = shared_data / "stories260K" / "hf"
     expected = json.loads((folder / "expected.json").read_text())
     count = len(expected["greedy_ids"])

@@ -17,6 +17,8 @@ from tyro.conf import Positional, arg
 if TYPE_CHECKING:
     from genus.generate.texts import Generation, Generator
 
+SMALL = 8_000_000  # parameters times rows below which decoding uses one thread
+
 
 @dataclass(frozen=True)
 class Options:
@@ -77,6 +79,7 @@ def main(options: Options) -> int:
         batch=options.batch,
         dtype=options.dtype,
     )
+    _fit_threads(generator, min(options.batch, len(records) * options.number))
     start = time.perf_counter()
     if options.output is not None:
         tokens = write(generator, records, options.number, options.output)
@@ -86,6 +89,14 @@ def main(options: Options) -> int:
     if options.output is not None or sys.stderr.isatty():
         print(f"{tokens} tokens in {seconds:.1f} s, {tokens / seconds:.0f} tokens/s, seed {options.seed}", file=sys.stderr)
     return 0
+
+
+def _fit_threads(generator: Generator, rows: int) -> None:
+    """One thread for a small model: its products take less time than waking a second thread for each."""
+    import torch
+
+    if rows * sum(p.numel() for p in generator.loaded.model.parameters()) < SMALL:
+        torch.set_num_threads(1)
 
 
 def show(generator: Generator, prompts: list[str], number: int, out: IO[str]) -> int:
@@ -136,7 +147,7 @@ def write(generator: Generator, records: list[dict[str, Any]], number: int, outp
                 out.write(json.dumps(records[turn // number] | extra, ensure_ascii=False) + "\n")
                 turn += 1
                 if sys.stderr.isatty():
-                    print(f"\r{turn}/{total}", end="\r" if turn < total else "\n", file=sys.stderr)
+                    print(f"\r{turn}/{total}", end="" if turn < total else "\n", file=sys.stderr, flush=True)
     return tokens
 
 
