@@ -126,7 +126,7 @@ def _sample(path: Path) -> None:
 
     text = generate(load(path), "", max_tokens=80, temperature=0.8, seed=0)
     step = Run.open(path).config["finished"]["steps"]
-    Run.open(path).log({"kind": "sample", "step": step, "text": text})
+    Run.open(path).log({"kind": "sample", "step": step, "text": str(text)})
     say(f"sample: {' '.join(str(text).split())[:160]}")
 
 
