@@ -58,13 +58,15 @@ class Tokenizer:
         self.config = config
         self.chat_template = chat_template
         self.kind: str = config.get("genus_kind", "imported")
-        self.eos_id = self._declared("eos_token", _USUAL_ENDS)
-        if self.eos_id is None:
+        eos = self._declared("eos_token", _USUAL_ENDS)
+        if eos is None:
             raise ValueError(
-                'the tokenizer declares no end-of-document token: add "eos_token" to its tokenizer_config.json, naming one of its tokens'
+                "the tokenizer declares no end-of-document token: "
+                'add "eos_token" to its tokenizer_config.json, naming one of its tokens'
             )
         bos = self._declared("bos_token", _USUAL_STARTS)
-        self.bos_id: int = self.eos_id if bos is None else bos
+        self.eos_id: int = eos
+        self.bos_id: int = eos if bos is None else bos
         self.vocab_size: int = 1 + max(core.get_vocab(with_added_tokens=True).values())
         self.add_bos: bool = core.encode("").ids[:1] == [self.bos_id]
 
@@ -116,19 +118,34 @@ class Tokenizer:
         core = self._special if special else self._plain
         return [encoding.ids for encoding in core.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """`encode_batch(texts)` as integer arrays; bytes and characters take a path without Python objects per token."""
-        if self.kind == "bytes":
-            return [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
-        if self.kind == "chars":
-            return [self._lookup(text) for text in texts]
-        pieces, counts = [], []
+    def encode_documents(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Documents as they are stored: all ids one after the other, each document followed by `eos_id`; and their lengths.
+
+        Bytes and characters take a path without a Python object per token.
+        """
+        if self.kind in ("bytes", "chars"):
+            arrays = [self._look_up(text) for text in texts]
+            end = np.array([self.eos_id], dtype=np.int32)
+            lengths = np.array([len(ids) + 1 for ids in arrays], dtype=np.int64)
+            flat = [each for ids in arrays for each in (ids, end)]
+            return np.concatenate(flat) if flat else np.zeros(0, dtype=np.int32), lengths
+        pieces: list[str] = []
+        last_pieces: list[int] = []
         for text in texts:
-            before = len(pieces)
             pieces += self._pieces(text)
-            counts.append(len(pieces) - before)
-        encoded = iter(self.encode_batch(pieces))
-        return [np.fromiter(chain.from_iterable(next(encoded) for _ in range(count)), dtype=np.int64) for count in counts]
+            last_pieces.append(len(pieces) - 1)
+        encoded = self.encode_batch(pieces)
+        for last in last_pieces:
+            encoded[last].append(self.eos_id)
+        ends = np.cumsum([len(ids) for ids in encoded], dtype=np.int64)
+        flat_ids = np.fromiter(chain.from_iterable(encoded), dtype=np.int32, count=int(ends[-1]) if len(ends) else 0)
+        return flat_ids, np.diff(ends[np.array(last_pieces, dtype=np.int64)], prepend=0)
+
+    def _look_up(self, text: str) -> np.ndarray:
+        if self.kind == "bytes":
+            return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
+        ids = self._id_of_character[np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)]
+        return ids if ids.size == 0 or ids.min() >= 0 else np.asarray(self.encode(text), dtype=np.int32)
 
     def _pieces(self, text: str) -> list[str]:
         """Cut a long text where no token can reach across: memory and threads like short texts better."""
@@ -157,10 +174,6 @@ class Tokenizer:
             and split
             and not any(step.get("add_prefix_space") for step in byte_level)
         )
-
-    def _lookup(self, text: str) -> np.ndarray:
-        ids = self._id_of_character[np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)]
-        return ids if ids.size == 0 or ids.min() >= 0 else np.asarray(self.encode(text), dtype=np.int64)
 
     @cached_property
     def _id_of_character(self) -> np.ndarray:
@@ -195,8 +208,10 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the tokenizer's rules and vocabulary: equal for tokenizers that give equal ids."""
-        return hashlib.sha256(self._core.to_str().encode()).hexdigest()
+        """Hash of what turns text into ids: equal for tokenizers that give equal ids, whatever they add around a text."""
+        state = json.loads(self._special.to_str())
+        rules = {name: state[name] for name in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
+        return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
     @property
     def core(self) -> Core:

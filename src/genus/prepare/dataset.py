@@ -1,12 +1,12 @@
 """Read a prepared data folder: memory-mapped token shards with document boundaries.
 
-    DATA/manifest.json                     sources, counts, tokenizer, shards with sizes and sha256, fingerprint
-    DATA/tokenizer/                        Hugging Face layout
-    DATA/{train,validation,test}/
-        tokens-00000.npy                   uint16 or uint32: documents one after the other, each ended by the end token
-        ends-00000.npy                     int64: exclusive end of every document inside its shard
-        bytes-00000.npy                    int64: UTF-8 bytes of every document's text
-    DATA/rejected/*.jsonl                  records that could not be used: source, line, reason, excerpt
+DATA/manifest.json                     sources, counts, tokenizer, shards with sizes and sha256, fingerprint
+DATA/tokenizer/                        Hugging Face layout
+DATA/{train,validation,test}/
+    tokens-00000.npy                   uint16 or uint32: documents one after the other, each ended by the end token
+    ends-00000.npy                     int64: exclusive end of every document inside its shard
+    bytes-00000.npy                    int64: UTF-8 bytes of every document's text
+DATA/rejected/*.jsonl                  records that could not be used: source, line, reason, excerpt
 """
 
 from __future__ import annotations
@@ -102,9 +102,7 @@ class Dataset:
         """
         if name not in self._splits or not self._splits[name].documents:
             present = ", ".join(split for split, content in self._splits.items() if content.documents)
-            raise ValueError(
-                f"{self.root} has no {name!r} split (it has: {present}). Prepare it again with --{name} 0.05"
-            )
+            raise ValueError(f"{self.root} has no {name!r} split (it has: {present}). Prepare it again with --{name} 0.05")
         return self._splits[name]
 
     def __repr__(self) -> str:
@@ -193,7 +191,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{root} is not a prepared data folder (no readable {MANIFEST}). Make one: genus prepare {root} -o DATA") from error
+        raise ValueError(
+            f"{root} is not a prepared data folder (no readable {MANIFEST}). Make one: genus prepare {root} -o DATA"
+        ) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{root / MANIFEST} is not a manifest of genus prepare")
     if manifest["version"] > VERSION:

@@ -21,9 +21,10 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 # What a text that is not UTF-8 may be; without a list the guess drifts to code pages of mainframes.
-_CANDIDATES = (
-    "cp1252 gb18030 big5 shift_jis euc_jp euc_kr cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 koi8_r iso8859_2 utf_16_le utf_16_be"
-).split()
+_CANDIDATES = [
+    *("cp1252", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255"),
+    *("cp1256", "koi8_r", "iso8859_2", "utf_16_le", "utf_16_be"),
+]
 
 
 def open_binary(path: str, compression: Compression | None) -> BinaryIO:
@@ -39,7 +40,8 @@ def open_binary(path: str, compression: Compression | None) -> BinaryIO:
             import zstandard
         except ModuleNotFoundError as error:
             raise ValueError(f'{path}: reading .zst needs the "data" extra: pip install "genus[data]"') from error
-        reader = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True, closefd=True)
+        file = open(path, "rb")  # noqa: SIM115 (closed with the reader)
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=True)
         return io.BufferedReader(reader, 1 << 20)  # type: ignore[arg-type]
     return open(path, "rb", buffering=1 << 20)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -48,11 +49,11 @@ def encode_unit(space: Workspace, plan: Plan, unit: int) -> None:
         for writer in writers:
             writer.flush()
     arrays = {}
-    for split, writer in zip(SPLITS, writers, strict=True):
-        arrays[f"{split}_lengths"] = np.array(writer.lengths, dtype=np.int64)
-        arrays[f"{split}_bytes"] = np.array(writer.sizes, dtype=np.int64)
-        arrays[f"{split}_characters"] = np.array([writer.characters], dtype=np.int64)
-    np.savez(space.file(STAGE, unit, "npz"), **arrays)
+    for name, writer in zip(SPLITS, writers, strict=True):
+        arrays[f"{name}_lengths"] = np.array(writer.lengths, dtype=np.int64)
+        arrays[f"{name}_bytes"] = np.array(writer.sizes, dtype=np.int64)
+        arrays[f"{name}_characters"] = np.array([writer.characters], dtype=np.int64)
+    np.savez(space.file(STAGE, unit, "npz"), **arrays)  # type: ignore[arg-type]
     space.mark_done(STAGE, unit, {"tokens_of_source": {str(key): count for key, count in tokens_of_source.items()}})
 
 
@@ -94,8 +95,8 @@ class _Writer:
     tokenizer: Tokenizer
     dtype: np.dtype
     tokens_of_source: Counter[int]
-    lengths: list[int] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
+    lengths: array[int] = field(default_factory=lambda: array("q"))
+    sizes: array[int] = field(default_factory=lambda: array("q"))
     characters: int = 0
     _texts: list[str] = field(default_factory=list)
     _sources: list[int] = field(default_factory=list)
@@ -109,14 +110,13 @@ class _Writer:
             self.flush()
 
     def flush(self) -> None:
-        end = np.array([self.tokenizer.eos_id], dtype=self.dtype)
-        out: list[np.ndarray] = []
-        for text, source, ids in zip(self._texts, self._sources, self.tokenizer.encode_arrays(self._texts), strict=True):
-            out += [ids.astype(self.dtype), end]
-            self.lengths.append(len(ids) + 1)
-            self.sizes.append(len(text) if text.isascii() else len(text.encode()))
-            self.tokens_of_source[source] += len(ids) + 1
-        if out:
-            self.file.write(np.concatenate(out).tobytes())
+        if not self._texts:
+            return
+        ids, lengths = self.tokenizer.encode_documents(self._texts)
+        self.file.write(ids.astype(self.dtype).tobytes())
+        self.lengths.extend(lengths)
+        self.sizes.extend(len(text) if text.isascii() else len(text.encode()) for text in self._texts)
+        for source, length in zip(self._sources, lengths, strict=True):
+            self.tokens_of_source[source] += int(length)
         self.characters += self._waiting
         self._texts, self._sources, self._waiting = [], [], 0

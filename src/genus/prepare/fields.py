@@ -14,7 +14,22 @@ from genus.prepare.decode import peek
 if TYPE_CHECKING:
     from genus.prepare.sources import Source
 
-USUAL = ("text", "content", "contents", "document", "body", "article", "story", "sentence", "passage", "review", "raw_content", "markdown", "paragraph", "abstract")
+USUAL = (
+    "text",
+    "content",
+    "contents",
+    "document",
+    "body",
+    "article",
+    "story",
+    "sentence",
+    "passage",
+    "review",
+    "raw_content",
+    "markdown",
+    "paragraph",
+    "abstract",
+)
 """Field names tried in this order when `--field` is not given."""
 
 

@@ -31,7 +31,7 @@ class Remark(NamedTuple):
 class Lines(NamedTuple):
     """How many lines (or rows) the part had: the last item, so that line numbers of later parts of the file can be told."""
 
-    count: int
+    number: int
 
 
 Item = Document | Reject | Remark | Lines

@@ -77,7 +77,7 @@ class _Shard:
         self.tokens = 0
         self.lengths: list[np.ndarray] = []
         self.sizes: list[np.ndarray] = []
-        self.file = open(folder / shard_name("tokens", number), "wb")
+        self.file = open(folder / shard_name("tokens", number), "wb")  # noqa: SIM115 (closed by `close`)
         self._header()
         self._start = self.file.tell()
 

@@ -57,7 +57,8 @@ def prepare(
     """Make a data folder from files, folders or globs.
 
     Args:
-        paths: .txt .md .jsonl .json .csv .tsv (also with .gz or .zst), .parquet, Hugging Face `datasets` folders, or folders of these.
+        paths: .txt .md .jsonl .json .csv .tsv (also with .gz or .zst), .parquet, Hugging Face `datasets` folders, or folders
+            of these.
         out: the folder to make. It is built in `OUT.partial`; a killed run given the same arguments continues there.
         field: text field of records; guessed when not given. A number is a column (from 1) of a table without a header line.
         tokenizer: "bpe", "bytes", "chars", "words", or the path of an existing one.
@@ -117,7 +118,7 @@ class _Preparation:
     def run(self, fractions: Fractions, adopted: Tokenizer | None) -> Dataset:
         self._stage(scan.STAGE, "reading")
         documents, facts = self._documents()
-        rejected, reasons, rejected_of = collect(self.space, self.plan)
+        reasons, rejected_of = collect(self.space, self.plan)
         if not len(documents.characters):
             reasons_text = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
             raise ValueError(
@@ -166,7 +167,8 @@ class _Preparation:
             last = first + known["documents"]
             verdicts = assignment.verdicts[first:last]
             cuts = np.array(
-                [assignment.cuts.get(i, (0, 0)) for i in range(first, last)] if assignment.cuts else np.zeros((0, 2)), dtype=np.int64
+                [assignment.cuts.get(i, (0, 0)) for i in range(first, last)] if assignment.cuts else np.zeros((0, 2)),
+                dtype=np.int64,
             )
             np.savez(self.space.journal / f"verdicts-{unit:05d}.npz", verdicts=verdicts, cuts=cuts)
             first = last
@@ -182,7 +184,9 @@ class _Preparation:
                 entries = options["vocab"] or making.vocabulary_for(size)
                 rule = "as asked" if options["vocab"] else f"2·√{size:,} training bytes, to the nearest power of two"
                 self.progress.note(f"training a byte-level BPE of {entries:,} entries ({rule})")
-            adopted = making.build(options["tokenizer"], self._sample(documents, assignment), size, options["vocab"], options["min_count"])
+            adopted = making.build(
+                options["tokenizer"], self._sample(documents, assignment), size, options["vocab"], options["min_count"]
+            )
         temporary = folder.with_name("tokenizer.tmp")
         adopted.save(temporary)
         replace_folder(temporary, folder)
@@ -308,7 +312,7 @@ def _files(value: Any) -> list[str | Path]:
 
 
 def _fractions(found: Found, validation: Any, test: Any) -> Fractions:
-    """Shares to hold out of what is ours to split. A ready-made split is not added to, and with one given nobody asks for a test set."""
+    """Shares to hold out of what is ours to split: none for a split that is ready-made; beside one, a test set only if asked."""
     ready = {source.split for source in found.sources}
 
     def share(name: str, value: Any) -> float:

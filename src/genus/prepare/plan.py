@@ -1,4 +1,4 @@
-"""The plan of a preparation: everything the result depends on, as one JSON value. Two runs with equal plans give equal folders."""
+"""The plan of a preparation: everything the result depends on, as one JSON value. Equal plans give equal folders."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ def _in_processes(
                 raise ValueError(answer["error"])
             if "died" in answer:
                 raise RuntimeError(
-                    f"a worker died with exit status {answer['died']} (out of memory?): what is finished is kept, run the command again, "
-                    "with fewer --workers if memory was short"
+                    f"a worker died with exit status {answer['died']} (out of memory?): what is finished is kept, "
+                    "run the command again, with fewer --workers if memory was short"
                 )
             done(answer["done"])
     finally:

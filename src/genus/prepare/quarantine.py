@@ -11,8 +11,8 @@ from genus.prepare.plan import Plan
 from genus.prepare.workspace import Workspace
 
 
-def collect(space: Workspace, plan: Plan) -> tuple[int, Counter[str], Counter[int]]:
-    """Write DATA/rejected/FORMAT.jsonl; returns how many records, how many by reason, and how many by source."""
+def collect(space: Workspace, plan: Plan) -> tuple[Counter[str], Counter[int]]:
+    """Write DATA/rejected/FORMAT.jsonl; returns how many by reason and how many by source."""
     folder = space.folder / "rejected"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -37,4 +37,4 @@ def collect(space: Workspace, plan: Plan) -> tuple[int, Counter[str], Counter[in
                 of_source[index] += 1
         for part, lines in zip(parts, facts["lines"], strict=True):
             lines_before[part.source] += lines
-    return sum(reasons.values()), reasons, of_source
+    return reasons, of_source

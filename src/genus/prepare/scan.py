@@ -1,4 +1,4 @@
-"""First pass over a unit: count and hash its documents, quarantine what cannot be used, and put a sample aside for the tokenizer."""
+"""First pass over a unit: count and hash documents, quarantine what cannot be used, put a sample aside for the tokenizer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def scan_unit(space: Workspace, plan: Plan, unit: int) -> None:
                     record = {"part": number, "line": item.line, "reason": item.reason, "excerpt": item.excerpt}
                     rejected.write(json.dumps(record, ensure_ascii=False) + "\n")
                 elif isinstance(item, Lines):
-                    lines[-1] = item.count
+                    lines[-1] = item.number
                 else:
                     remarks.append(f"{source.label}: {item.text}")
     np.savez(

@@ -29,7 +29,15 @@ FORMATS = {
 COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".zst": "zst"}
 
 _BOOKKEEPING = {"dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json"}
-_SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation", "test": "test"}
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,8 @@ def find(
     if not found.sources:
         aside = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(found.skipped.items()))
         raise ValueError(
-            f"no text found in {', '.join(map(str, paths))}" + (f" (files left aside: {aside})" if aside else "")
+            f"no text found in {', '.join(map(str, paths))}"
+            + (f" (files left aside: {aside})" if aside else "")
             + f". Readable: {' '.join(FORMATS)}, also with .gz or .zst, and Hugging Face datasets folders"
         )
     if any(source.split for source in found.sources):
@@ -117,7 +126,9 @@ def split_of(name: str) -> str | None:
 def _expand(given: str, found: Found, keep_splits: bool = True) -> list[Source]:
     path = Path(given)
     if path.is_dir():
-        sources = [source for file in _walk(path) if (source := _recognise(file, os.path.join(given, file.relative_to(path)), found))]
+        sources = [
+            source for file in _walk(path) if (source := _recognise(file, os.path.join(given, file.relative_to(path)), found))
+        ]
         return _keep_splits(path, sources, found) if keep_splits else sources
     if path.is_file():
         source = _recognise(path, given, found, named=True)
@@ -160,7 +171,8 @@ def _keep_splits(folder: Path, sources: list[Source], found: Found) -> list[Sour
         return sources
     counts = {split: named.count(split) for split in ("train", "validation", "test") if split in named}
     found.remarks.append(
-        f"{folder}: ready-made splits kept: " + ", ".join(f"{split} ({count} file{'s' * (count > 1)})" for split, count in counts.items())
+        f"{folder}: ready-made splits kept: "
+        + ", ".join(f"{split} ({count} file{'s' * (count > 1)})" for split, count in counts.items())
     )
     return [replace(source, split=split) for source, split in zip(sources, named, strict=True)]
 
@@ -186,4 +198,3 @@ def _describe(source: Source) -> Source:
     encoding = guess_encoding(start)
     kind = "jsonl" if source.format == "json" and holds_lines(start, encoding) else source.format
     return replace(source, format=kind, size=status.st_size, modified=status.st_mtime_ns, encoding=encoding)
-

@@ -12,7 +12,6 @@ stand in a ready-made validation or test split, are dropped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +37,8 @@ class Fractions:
     def __post_init__(self) -> None:
         if self.validation < 0 or self.test < 0 or self.validation + self.test >= 1:
             raise ValueError(
-                f"--validation {self.validation} --test {self.test}: give shares from 0 up that leave something to train on, such as 0.05"
+                f"--validation {self.validation} --test {self.test}: "
+                "give shares from 0 up that leave something to train on, such as 0.05"
             )
 
 
@@ -61,7 +61,13 @@ class Documents:
 
 @dataclass(frozen=True)
 class Assignment:
-    """The verdicts: (n,) uint8; for documents under CUT, `cuts[i]` = (end of train, end of validation) in characters; and the rule in words."""
+    """What was decided.
+
+    Attributes:
+        verdicts: (n,) uint8.
+        cuts: for documents under CUT, (end of train, end of validation) in characters.
+        rule: how, in words.
+    """
 
     verdicts: np.ndarray
     cuts: dict[int, tuple[int, int]]
@@ -82,7 +88,11 @@ def assign(documents: Documents, fractions: Fractions, drop_repeats: bool = True
     if texts < FEW:
         cuts = _cut_tails(documents, ours, fractions)
         verdicts[ours] = CUT
-        held = f"{_percent(sum(wanted))} of each of {texts} documents" if texts > 1 else f"{_percent(sum(wanted))} of the one document"
+        held = (
+            f"{_percent(sum(wanted))} of each of {texts} documents"
+            if texts > 1
+            else f"{_percent(sum(wanted))} of the one document"
+        )
         return Assignment(verdicts, cuts, _join(ready, f"by position: the last {held} held out (fewer than {FEW} documents)"))
     if len(ours) * min(wanted) < RANKED_BELOW:
         verdicts[ours] = _by_rank(documents.digests[ours], fractions)
@@ -120,11 +130,11 @@ def _by_rank(digests: np.ndarray, fractions: Fractions) -> np.ndarray:
     return verdicts
 
 
-def _cut_tails(documents: Documents, ours: Sequence[int], fractions: Fractions) -> dict[int, tuple[int, int]]:
+def _cut_tails(documents: Documents, ours: np.ndarray, fractions: Fractions) -> dict[int, tuple[int, int]]:
     """Ends of train and validation inside every piece; pieces of one large file are cut as the one text they are."""
     cuts: dict[int, tuple[int, int]] = {}
     groups: list[list[int]] = []
-    for index in map(int, ours):
+    for index in ours.tolist():
         if documents.starts[index] or not groups:
             groups.append([])
         groups[-1].append(index)

@@ -46,7 +46,7 @@ def read_csv(file: BinaryIO, encoding: str, kind: str, field: str | int) -> Iter
 
 
 def _header(rows: Any, field: str) -> tuple[int | None, int]:
-    names = next(rows, [])
+    names: list[str] = next(rows, [])
     return (names.index(field) if field in names else None), len(names)
 
 

@@ -19,13 +19,11 @@ from genus.modalities.text import END, KINDS, UNKNOWN, Tokenizer, byte_alphabet
 SAMPLE_BYTES = 64 * 2**20
 """A tokenizer learns from at most about this much text."""
 
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 """Qwen2's pre-tokenizer, one that llama.cpp knows (`tokenizer.ggml.pre = qwen2`): digits stay single, lines end a piece."""
 
 WORD = r"<unk>|\n|\p{Han}|[\p{L}\p{M}\p{N}_]+(?:['’@.,-][\p{L}\p{M}\p{N}_]+)*|[^\s]"
-"""Words: runs of letters and digits (with inner apostrophes, hyphens, points), single Chinese characters, other marks, line ends."""
+"""Words: letters and digits (with inner apostrophes, hyphens, points), single Chinese characters, other marks, line ends."""
 
 SMALLEST, LARGEST = 512, 65_536
 
@@ -70,8 +68,7 @@ def build(kind: str, texts: Iterable[str], size: int, vocab: int | None = None, 
 
 def bytes_tokenizer() -> Tokenizer:
     """The 256 bytes of UTF-8, id = byte, and the end token 256."""
-    vocabulary = {character: byte for character, byte in byte_alphabet().items()}
-    core = Core(models.BPE(vocab=vocabulary, merges=[]))
+    core = Core(models.BPE(vocab=byte_alphabet(), merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     return _finish(core, "bytes")
@@ -115,7 +112,9 @@ def adopt(path: str | Path) -> Tokenizer:
 
 def _train_bpe(texts: Iterable[str], vocab: int) -> Tokenizer:
     if vocab < 257:
-        raise ValueError(f"--vocab {vocab} is too small for byte-level BPE: it starts from 256 bytes and the end token; use --tokenizer bytes")
+        raise ValueError(
+            f"--vocab {vocab} is too small for byte-level BPE: it starts from 256 bytes and the end token; use --tokenizer bytes"
+        )
     core = Core(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -151,9 +150,9 @@ def _finish(core: Core, kind: str, **config: str) -> Tokenizer:
     )
 
 
-def _begin_with(token: str, number: int) -> processors.PostProcessor:
+def _begin_with(token: str, number: int | None) -> processors.PostProcessor:
     return processors.TemplateProcessing(
-        single=f"{token}:0 $A:0", pair=f"{token}:0 $A:0 {token}:1 $B:1", special_tokens=[(token, number)]
+        single=f"{token}:0 $A:0", pair=f"{token}:0 $A:0 {token}:1 $B:1", special_tokens=[(token, number or 0)]
     )
 
 

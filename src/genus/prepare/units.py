@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from genus.prepare.decode import as_utf8, is_wide, open_binary, read_errors
 from genus.prepare.items import Item, Lines, Reject
@@ -87,8 +88,9 @@ def _parts(index: int, source: Source, mode: str, size: int) -> Iterator[tuple[P
         yield from _row_groups(index, source, size)
     elif _can_be_cut(source, mode, size):
         borders = [0, *_borders(source, mode, size), None]
-        for start, stop in zip(borders, borders[1:], strict=False):
-            yield Part(index, start or 0, stop), (source.size if stop is None else stop) - (start or 0)
+        for start, stop in pairwise(borders):
+            assert start is not None
+            yield Part(index, start, stop), (source.size if stop is None else stop) - start
     else:
         yield Part(index), source.size
 

@@ -1,4 +1,6 @@
-"""One worker process: reads "STAGE UNIT" lines, does that unit, answers one JSON line. `python -m genus.prepare.worker DATA.partial`
+"""One worker process: reads "STAGE UNIT" lines, does that unit, answers one JSON line.
+
+    python -m genus.prepare.worker DATA.partial
 
 Own processes instead of `multiprocessing`, because a script that calls `prepare` then needs no `if __name__ == "__main__"`, and
 nothing is forked from a parent that has threads.
@@ -25,7 +27,7 @@ def serve(folder: str) -> None:
         stage, unit = line.split()
         try:
             STAGES[stage](space, plan, int(unit))
-            answer = {"done": int(unit)}
+            answer: dict[str, int | str] = {"done": int(unit)}
         except ValueError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), flush=True)

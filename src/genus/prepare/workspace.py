@@ -103,7 +103,7 @@ def _lock(journal: Path) -> IO[str] | None:
         import fcntl
     except ModuleNotFoundError:  # Windows: two runs into one folder are then not noticed
         return None
-    file = open(journal / "lock", "w")
+    file = open(journal / "lock", "w")  # noqa: SIM115 (held until the process ends)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -1,0 +1,92 @@
+"""`genus prepare`: from files to a data folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+
+@dataclass(frozen=True)
+class Options:
+    """Turn files of text into token shards with document boundaries, a tokenizer and a manifest.
+
+    Read are .txt .md .jsonl .json .csv .tsv (each also as .gz or .zst), .parquet, folders of these, globs, and Hugging Face
+    datasets folders. What cannot be used is counted and put aside in DATA/rejected, with file, line and reason. Memory stays
+    bounded whatever the size. A run that was killed goes on where it was when the same command is given again.
+    """
+
+    paths: Positional[tuple[str, ...]]
+    """Files, folders (read in sorted order, with what is inside them) or globs."""
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """The folder to make."""
+    field: str | None = None
+    """Field with the text; guessed (and told) if not given. A number: that column of a table without a header line."""
+    tokenizer: str = "bpe"
+    """bpe (byte-level, trained here), bytes, chars, words (lossy), or a tokenizer.json or a folder that holds one."""
+    vocab: int | None = None
+    """Size of the vocabulary. Default for bpe: the power of two nearest to 2·√(training bytes), from 512 to 65,536."""
+    min_count: int | None = None
+    """Times a character (default 1) or a word (default 2) must be met to enter the vocabulary."""
+    split_documents: Literal["file", "blank-line", "line"] = "file"
+    """A document of plain text is: a file (cut at line ends every 8 MB), lines between blank lines, or a line."""
+    validation: Annotated[tuple[str, ...], arg(aliases=["--val"], metavar="SHARE|FILE...")] = ()
+    """Share to hold out for validation (default 0.05), or files that are the validation set."""
+    test: Annotated[tuple[str, ...], arg(metavar="SHARE|FILE...")] = ()
+    """Share to hold out for testing (default 0.05; 0 beside a ready-made split), or files that are the test set."""
+    keep_repeats: FlagCreatePairsOff[bool] = False
+    """Keep exact repeats of a document, which are otherwise dropped and counted."""
+    overwrite: FlagCreatePairsOff[bool] = False
+    """Replace a data folder that is already there."""
+    workers: int | None = None
+    """Processes (default: all cores). The result does not depend on it."""
+    quiet: FlagCreatePairsOff[bool] = False
+    """Tell no progress, only the account at the end."""
+
+
+def main(options: Options) -> int:
+    from genus.prepare import prepare
+    from genus.prepare.progress import Progress
+    from genus.prepare.tree import tree
+
+    if not options.paths:
+        raise ValueError("there is nothing to prepare; give files or folders, such as genus prepare texts/ -o DATA")
+    dataset = prepare(
+        options.paths,
+        options.output,
+        field=options.field,
+        tokenizer=options.tokenizer,
+        vocab=options.vocab,
+        min_count=options.min_count,
+        split_documents=options.split_documents,
+        validation=share_or_files("--validation", options.validation),
+        test=share_or_files("--test", options.test),
+        keep_repeats=options.keep_repeats,
+        overwrite=options.overwrite,
+        workers=options.workers,
+        progress=Progress("none" if options.quiet else "auto"),
+    )
+    if sys.stdout.encoding.lower() not in ("utf-8", "utf8") and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    print(tree(dataset.manifest, options.output))
+    return 0
+
+
+def share_or_files(name: str, values: tuple[str, ...]) -> float | tuple[str, ...] | None:
+    """What `--validation` or `--test` was given: a share, files, or nothing.
+
+    Raises:
+        ValueError: neither a number nor a file that exists.
+    """
+    if len(values) == 1:
+        try:
+            return float(values[0])
+        except ValueError:
+            pass
+    for value in values:
+        if not Path(value).exists():
+            raise ValueError(f"{name} {value}: neither a share such as 0.05 nor a file that exists")
+    return values or None
