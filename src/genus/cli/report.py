@@ -1,0 +1,41 @@
+"""`genus report`: one HTML page for a run, or for several side by side."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write a report of one run, or compare several, as one HTML page that opens from disk without a network.
+
+    It may be written while a run is still training.
+    """
+
+    runs: Positional[tuple[Path, ...]]
+    """Run directories."""
+    output: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """The page; default: report.html inside the run, or in the current folder for several runs."""
+    language: Literal["en", "zh"] = "en"
+    """Language of the labels."""
+
+
+def main(options: Options) -> int:
+    if not options.runs:
+        raise ValueError("name at least one run directory")
+
+    from genus.report.page import page
+    from genus.report.read import read_all
+    from genus.run import write_atomic
+
+    runs = read_all(list(options.runs))
+    output = options.output or (options.runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(output, page(runs, options.language))
+    print(output, file=sys.stdout)
+    return 0

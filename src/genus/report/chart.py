@@ -1,0 +1,162 @@
+"""Line charts as inline SVG. Colours come from the page's style sheet, so that a chart follows light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 440, 280
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 38
+MOST = 240  # points drawn of one line; neighbours are averaged beyond that
+COLOURS = 8  # in the style sheet: .c0 to .c7
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart.
+
+    Attributes:
+        points: (x, y), any number. colour: index of a colour. style: "line", "thin", "marks" (a line with a mark at every point),
+        "dashed" or "level" (dotted, the height of the last point over the whole width). name: for the tooltip of its marks.
+        band: (x, low, high) shaded behind it.
+    """
+
+    points: Sequence[tuple[float, float]]
+    colour: int = 0
+    style: str = "line"
+    name: str = ""
+    band: Sequence[tuple[float, float, float]] = ()
+
+
+def chart(
+    lines: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    x_text: Callable[[float], str],
+    y_text: Callable[[float], str],
+    zero: bool = False,
+) -> str:
+    """An SVG element, empty when no line has a point.
+
+    Args:
+        x_text, y_text: how a number on an axis is written. zero: the y axis begins at 0.
+    """
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return ""
+    low_x, high_x = _range([x for line in lines for x, _ in line.points], 0.0)
+    low_y, high_y = _heights(lines, zero)
+    sx = (WIDTH - LEFT - RIGHT) / (high_x - low_x)
+    sy = (HEIGHT - TOP - BOTTOM) / (high_y - low_y)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return LEFT + (x - low_x) * sx, HEIGHT - BOTTOM - (y - low_y) * sy
+
+    out = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)}, {escape(x_label)}">']
+    for tick in ticks(low_y, high_y, 5):
+        _, y = place(low_x, tick)
+        out.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        out.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(y_text(tick))}</text>')
+    for tick in ticks(low_x, high_x, 5):
+        x, _ = place(tick, low_y)
+        out.append(f'<path class="grid" d="M{x:.1f} {HEIGHT - BOTTOM}v4"/>')
+        out.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{escape(x_text(tick))}</text>')
+    out.append(f'<path class="axis" d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
+    out.append(
+        f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>'
+    )
+    inside = f"{LEFT} {TOP} {WIDTH - LEFT - RIGHT} {HEIGHT - TOP - BOTTOM}"
+    x0, y0, w, h = inside.split()
+    out.append(f'<svg x="{x0}" y="{y0}" width="{w}" height="{h}" viewBox="{inside}" class="plot">')  # clips what lies outside
+    for line in lines:
+        out += _draw(line, place, x_text, y_text)
+    return "".join([*out, "</svg></svg>"])
+
+
+def _draw(
+    line: Line,
+    place: Callable[[float, float], tuple[float, float]],
+    x_text: Callable[[float], str],
+    y_text: Callable[[float], str],
+) -> list[str]:
+    colour = f"c{line.colour % COLOURS}"
+    if line.style == "level":
+        _, y = place(*line.points[-1])
+        return [f'<path class="{colour} level" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"><title>{escape(line.name)}</title></path>']
+    out = []
+    if line.band:
+        edge = [place(x, high) for x, _, high in line.band] + [place(x, low) for x, low, _ in reversed(line.band)]
+        out.append(f'<path class="{colour} band" d="M{_path(edge)}Z"/>')
+    shown = [place(*p) for p in thin(line.points)]
+    out.append(f'<path class="{colour} {line.style}" d="M{_path(shown)}"/>')
+    if line.style == "marks" or len(line.points) == 1:
+        for point in thin(line.points):
+            x, y = place(*point)
+            tip = escape(f"{line.name} {y_text(point[1])}, {x_text(point[0])}".strip())
+            out.append(f'<circle class="{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{tip}</title></circle>')
+    return out
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """At most MOST points: means of equally many neighbours."""
+    if len(points) <= MOST:
+        return points
+    step = math.ceil(len(points) / MOST)
+    groups = [points[i : i + step] for i in range(0, len(points), step)]
+    return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
+
+
+def _heights(lines: Sequence[Line], zero: bool) -> tuple[float, float]:
+    """Range of the y axis. The first steep steps of a long curve would flatten the rest, so they may leave through the top."""
+    top = -math.inf
+    values: list[float] = []
+    for line in lines:
+        ys = [y for _, y in thin(line.points)]
+        values += ys
+        late = ys[len(ys) // 25 :] if len(ys) >= 25 else ys
+        top = max(top, *late)
+    low = min(0.0, min(values)) if zero else min(values)
+    return _range([low, top], 0.06, zero)
+
+
+def _range(values: Sequence[float], margin: float, zero: bool = False) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = (0.0, 2 * high) if high > 0 else (low - 1, high + 1)
+    space = margin * (high - low)
+    return (low if zero else low - space), high + space
+
+
+def ticks(low: float, high: float, about: int) -> list[float]:
+    """Round numbers between `low` and `high`, about so many."""
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def short(value: float) -> str:
+    """12,345 as `12.3k`; 0.00012 as `0.00012`."""
+    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def clock(seconds: float) -> str:
+    """`45 s`, `3.5 min`, `2 h`."""
+    for limit, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if abs(seconds) >= 2 * limit:
+            return f"{seconds / limit:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.3g} %"

@@ -1,0 +1,264 @@
+"""The page: facts, curves, parts, samples, evaluations of one run or of several side by side.
+
+Everything is inside the file: no script, no font, no picture from elsewhere, and a policy that forbids the browser to fetch any.
+All text that comes from a run is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from typing import Any
+
+from genus.report.anatomy import anatomy
+from genus.report.chart import COLOURS, Line, chart, clock, percent, short
+from genus.report.read import RunData, dig, number
+from genus.report.style import STYLE
+from genus.report.words import translator
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+SAMPLES = 6  # of a run that are shown, the newest last
+EVENTS = 50
+
+Words = Callable[[str], str]
+
+
+def page(runs: Sequence[RunData], language: str = "en") -> str:
+    """The HTML of a report.
+
+    Args:
+        language: of the labels, "en" or "zh".
+    """
+    t = translator(language)
+    single = len(runs) == 1
+    title = runs[0].name if single else f"{t('Comparison')}: {', '.join(r.name for r in runs)}"
+    body = [f"<h1>{escape(title)}</h1>"]
+    body += [_summary(runs[0], t)] if single else [_comparison(runs, t)]
+    body.append(_curves(runs, t))
+    for run in runs:
+        body.append("" if single else f"<h2>{escape(run.name)}</h2>")
+        body.append(_details(run, t))
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="{"zh-CN" if language == "zh" else "en"}"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)} – Genus</title>",
+            f"<style>{STYLE}</style></head><body>",
+            *body,
+            "</body></html>\n",
+        ]
+    )
+
+
+def _summary(run: RunData, t: Words) -> str:
+    """The figures of one run, large."""
+    return _facts([(label, text) for label, text, _ in _figures(run, t)], t, "facts big")
+
+
+def _figures(run: RunData, t: Words) -> list[tuple[str, str, float | None]]:
+    """(label, text, value) of what a run is judged by."""
+
+    def figure(label: str, value: float | None, text: Callable[[float], str]) -> tuple[str, str, float | None]:
+        return t(label), "–" if value is None else text(value), value
+
+    return [
+        figure("Validation, bits per byte", run.final(), lambda v: f"{v:.4f}"),
+        figure("Parameters", number(run.config.get("parameters")), lambda v: f"{v:,.0f}"),
+        figure("Tokens", run.last("tokens"), short),
+        figure("Time", run.last("seconds"), clock),
+        figure("Tokens per second", run.median("tokens_per_s"), short),
+        figure("Of the matmul ceiling", run.median("mfu"), percent),
+        figure("Peak memory", run.last("rss_mb"), lambda v: f"{v:,.0f} MB"),
+    ]
+
+
+def _comparison(runs: Sequence[RunData], t: Words) -> str:
+    best = min((v for r in runs if (v := r.final()) is not None), default=None)
+    rows = []
+    for i, run in enumerate(runs):
+        cells = [_swatch(i, run.name), escape(_recipe_name(run))]
+        for column, (_, text, value) in enumerate(_figures(run, t)):
+            bold = column == 0 and value is not None and value == best
+            cells.append(f"<b>{escape(text)}</b>" if bold else escape(text))
+        rows.append(cells)
+    head = [t("Run"), t("Recipe"), *(label for label, _, _ in _figures(runs[0], t))]
+    note = f'<p class="dim">{t("Lower is better. The lowest is in bold.")}</p>'
+    return _table(head, rows) + note
+
+
+def _curves(runs: Sequence[RunData], t: Words) -> str:
+    figures = [
+        _figure(_loss_lines(runs, "tokens", t), "Bits per byte against tokens", t("tokens"), short, short, t),
+        _figure(_loss_lines(runs, "seconds", t), "Bits per byte against time", t("time"), clock, short, t),
+    ]
+    for key, label, text, x in (
+        ("tokens_per_s", "Tokens per second", short, "seconds"),
+        ("mfu", "Fraction of the matmul ceiling", percent, "seconds"),
+        ("lr", "Learning rate", short, "tokens"),
+        ("grad_norm", "Gradient norm", short, "tokens"),
+        ("rss_mb", "Memory, MB", short, "seconds"),
+    ):
+        lines = [Line(run.curve(x, key), i, name=run.name) for i, run in enumerate(runs)]
+        x_text = clock if x == "seconds" else short
+        figures.append(_figure(lines, label, t("time" if x == "seconds" else "tokens"), x_text, text, t, zero=True))
+    shown = [f for f in figures if f]
+    if not shown:
+        return f'<p class="dim">{t("No training lines yet.")}</p>'
+    notes = ["Faint: training loss, neighbouring steps averaged. With marks: validation."]
+    notes += ["Dotted: a model that was counted, not trained step by step."] if any(map(_is_level, runs)) else []
+    notes += ["Dashed: predicted before training."] if any(r.predicted() for r in runs) else []
+    names = "".join(_swatch(i, run.name) for i, run in enumerate(runs)) if len(runs) > 1 else ""
+    legend = f'<div class="legend">{names}</div>' if names else ""
+    note = f'<p class="dim">{" ".join(t(n) for n in notes)}</p>'
+    return f'<h2>{t("Learning")}</h2>{legend}{note}<div class="charts">{"".join(shown)}</div>'
+
+
+def _loss_lines(runs: Sequence[RunData], x: str, t: Words) -> list[Line]:
+    lines = []
+    for i, run in enumerate(runs):
+        if x == "tokens" and (predicted := run.predicted()):
+            curve = [(a, b) for a, b, _, _ in predicted]
+            band = [(a, low, high) for a, _, low, high in predicted]
+            lines.append(Line(curve, i, "dashed", f"{run.name}, {t('predicted before training')}", band))
+        lines.append(Line(run.curve(x, "bpb"), i, "thin", f"{run.name}, {t('training')}"))
+        validation = run.validation(x)
+        name = f"{run.name}, {t('validation')}"
+        lines.append(Line(validation, i, "marks", name))
+        if _is_level(run):
+            lines.append(Line(validation, i, "level", name))
+    return lines
+
+
+def _is_level(run: RunData) -> bool:
+    """Whether the run has one figure instead of a curve."""
+    return not run.training and len(run.validation("step")) == 1
+
+
+def _figure(
+    lines: Sequence[Line],
+    label: str,
+    x_label: str,
+    x_text: Callable[[float], str],
+    y_text: Callable[[float], str],
+    t: Words,
+    zero: bool = False,
+) -> str:
+    picture = chart(lines, x_label, t(label), x_text, y_text, zero)
+    return f"<figure><figcaption>{escape(t(label))}</figcaption>{picture}</figure>" if picture else ""
+
+
+def _details(run: RunData, t: Words) -> str:
+    config = run.config
+    machine = config.get("machine")
+    facts = [
+        (t("Recipe"), _recipe_name(run)),
+        (t("Data"), str(dig(config, "data", "path") or "–")),
+        (t("Machine"), ", ".join(f"{k} {v}" for k, v in machine.items()) if isinstance(machine, dict) else str(machine or "–")),
+        (t("Seed"), str(config.get("seed", "–"))),
+    ]
+    facts += [(k, str(v)) for k, v in config["versions"].items()] if isinstance(config.get("versions"), dict) else []
+    out = [_facts(facts, t)]
+    out.append(_parts(run, t))
+    out.append(_evaluations(run, t))
+    if run.samples:
+        out.append(f"<h3>{t('Samples')}</h3>")
+        for sample in run.samples[-SAMPLES:]:
+            step = number(sample.get("step"))
+            out.append(f'<p class="dim">{t("step")} {step:,.0f}</p>' if step is not None else "")
+            out.append(f'<pre class="text">{escape(str(sample.get("text", "")))}</pre>')
+    if run.events:
+        rows = [[f"{number(e.get('step')) or 0:,.0f}", escape(str(e.get("message", "")))] for e in run.events[-EVENTS:]]
+        out += [f"<h3>{t('Events')}</h3>", _table([t("step"), ""], rows)]
+    if config:
+        text = escape(json.dumps(config, indent=1, ensure_ascii=False, default=str))
+        out.append(f"<details><summary>{t('The whole run.json')}</summary><pre>{text}</pre></details>")
+    return "\n".join(out)
+
+
+def _parts(run: RunData, t: Words) -> str:
+    rows = anatomy(run.config.get("recipe"), dig(run.config, "recipe", "training", "context"))
+    if not rows:
+        return ""
+    total, work = sum(r.parameters for r in rows), sum(r.flops for r in rows)
+    cells = [
+        [
+            escape(r.name),
+            f"{r.count:,}",
+            f"{r.parameters:,}",
+            percent(r.parameters / total) if total else "–",
+            _size(r.bytes),
+            f"{short(r.flops)} ({percent(r.flops / work)})" if r.flops else "–",
+        ]
+        for r in rows
+    ]
+    foot = [t("Total"), "", f"{total:,}", "", _size(sum(r.bytes for r in rows)), short(work) if work else "–"]
+    head = [t(h) for h in ("Part", "Number", "Parameters", "Share", "Stored", "Operations per token")]
+    return f"<h3>{t('Where the parameters are')}</h3>" + _table(head, cells, foot)
+
+
+def _evaluations(run: RunData, t: Words) -> str:
+    rows = list(scores(run.evaluation))
+    if not rows:
+        return ""
+    columns = list(dict.fromkeys(k for _, values in rows for k in values))
+    cells = [[escape(name), *(escape(values.get(c, "–")) for c in columns)] for name, values in rows]
+    return f"<h3>{t('Evaluation')}</h3>" + _table(["", *(escape(c.replace("_", " ")) for c in columns)], cells)
+
+
+def scores(value: Any, name: str = "model") -> Iterable[tuple[str, dict[str, str]]]:
+    """Every object of an evaluation.json that has a figure in bits per byte, with its other figures as text."""
+    if isinstance(value, list):
+        for item in value:
+            yield from scores(item, name)
+    if not isinstance(value, dict):
+        return
+    if any(number(value.get(k)) is not None for k in ("bits_per_byte", "bpb")):
+        label = str(value.get("name") or value.get("model") or name)
+        yield label, {k: _figure_text(v) for k, v in value.items() if number(v) is not None or _interval(v)}
+    for key, inner in value.items():
+        if isinstance(inner, dict | list):
+            yield from scores(inner, key)
+
+
+def _interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(number(v) is not None for v in value)
+
+
+def _figure_text(value: Any) -> str:
+    if isinstance(value, list):
+        return f"{value[0]:.4f} – {value[1]:.4f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def _recipe_name(run: RunData) -> str:
+    return str(dig(run.config, "recipe", "name") or run.config.get("source") or "–")
+
+
+def _size(count: int) -> str:
+    for limit, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= limit:
+            return f"{count / limit:.1f} {unit}"
+    return f"{count} B"
+
+
+def _swatch(index: int, name: str) -> str:
+    return f'<span class="c{index % COLOURS}"><i></i><span>{escape(name)}</span></span>'
+
+
+def _facts(pairs: Sequence[tuple[str, str]], t: Words, kind: str = "facts") -> str:
+    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs)
+    return f'<dl class="{kind}">{items}</dl>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str] = ()) -> str:
+    """A table from cells that are HTML already."""
+
+    def line(cells: Sequence[str], tag: str = "td") -> str:
+        return "<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in cells) + "</tr>"
+
+    end = f"<tfoot>{line(foot)}</tfoot>" if foot else ""
+    body = "".join(map(line, rows))
+    return f'<div class="scroll"><table><thead>{line(head, "th")}</thead><tbody>{body}</tbody>{end}</table></div>'
