@@ -1,9 +1,9 @@
-"""NGram: a back-off language model, stored as one sorted table per order and read straight from disk.
+"""NGram: a back-off language model, stored as one table per order and read straight from disk.
 
-A gram of length k is a *node*: its index in the table of order k, which is sorted by (node of its first k - 1 words, last word).
-One int64 key holds both: `key = parent * vocab + word`. The node of a single word is its token id; `vocab` itself stands for
-the beginning of a document, which is context only and never a word. So a gram is found by one binary search per added word, and
-all words that can follow a context are neighbours.
+A gram of length k is a *node*: its index in the tables of order k, sorted by (node of its first k - 1 words, last word).
+So all words that can follow a context are neighbours: `words_k[children_{k-1}[node] : children_{k-1}[node + 1]]`, and a gram is
+found by one binary search per added word. The node of a single word is its token id; `vocab` itself stands for the beginning of a
+document, which is context only and never a word.
 
 Shapes: B batch, T time, V vocabulary. Logarithms are natural.
 """
@@ -26,7 +26,8 @@ MODEL_TYPE = "genus_ngram"
 HIGHEST_ORDER = 8
 IGNORED = -100  # a target that is not scored
 PADDING = -1  # document id of a position that does not exist
-ABSENT = -1  # node of a gram that is not in the table
+ABSENT = -1  # node of a gram that is not in the tables
+BLOCK = 2**16  # positions searched at a time: what a search needs stays in the cache
 
 State = dict[str, Any]
 
@@ -50,21 +51,11 @@ class NGram(Spec):
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= HIGHEST_ORDER:
-            raise ValueError(
-                f"an n-gram's order must be 1 to {HIGHEST_ORDER}, not {self.order}"
-            )
-        if self.vocab < 1 or not (
-            0 <= self.bos < self.vocab and 0 <= self.eos < self.vocab
-        ):
-            raise ValueError(
-                f"bos ({self.bos}) and eos ({self.eos}) must be token ids below vocab ({self.vocab})"
-            )
-        if any(a > b for a, b in zip(self.prune, self.prune[1:], strict=False)) or (
-            self.prune and self.prune[0] != 0
-        ):
-            raise ValueError(
-                f"prune={list(self.prune)}: start with 0 (single tokens stay) and never decrease, such as [0, 0, 1]"
-            )
+            raise ValueError(f"an n-gram's order must be 1 to {HIGHEST_ORDER}, not {self.order}")
+        if self.vocab < 1 or not (0 <= self.bos < self.vocab and 0 <= self.eos < self.vocab):
+            raise ValueError(f"bos ({self.bos}) and eos ({self.eos}) must be token ids below vocab ({self.vocab})")
+        if any(a > b for a, b in zip(self.prune, self.prune[1:], strict=False)) or (self.prune and self.prune[0] != 0):
+            raise ValueError(f"prune={list(self.prune)}: start with 0 (single tokens stay) and never decrease, such as [0, 0, 1]")
 
     def threshold(self, order: int) -> int:
         """Grams of this order with a count at or below it are pruned."""
@@ -72,33 +63,28 @@ class NGram(Spec):
 
     def shapes(self) -> dict[str, tuple[Any, int]]:
         """Name -> (dtype, length) of every table."""
-        grams = (self.vocab, *(self.grams or (0,) * (self.order - 1)))
+        sizes = (self.vocab, *(self.grams or (0,) * (self.order - 1)))
         tables: dict[str, tuple[Any, int]] = {}
-        for order in range(1, self.order + 1):
-            size = grams[order - 1]
+        for order, size in enumerate(sizes, start=1):
             if order > 1:
-                tables[f"keys_{order}"] = (np.int64, size)
+                tables[f"words_{order}"] = (np.int32, size)
             tables[f"log_probs_{order}"] = (np.float32, size)
             if order < self.order:
-                tables[f"backoffs_{order}"] = (np.float32, size + (order == 1))
+                contexts = size + (order == 1)  # the beginning of a document is one more
+                tables[f"backoffs_{order}"] = (np.float32, contexts)
+                tables[f"children_{order}"] = (index_dtype(sizes[order]), contexts + 1)
         return tables
 
     def build(self, dim: int | None = None) -> NGram.Module:
         """A model that has seen nothing: every token is equally likely. `genus.train.kneser_ney.estimate` makes a real one."""
         spec = self.replace(grams=())
-        tables = {
-            name: np.zeros(size, dtype) for name, (dtype, size) in spec.shapes().items()
-        }
+        tables = {name: np.zeros(size, dtype) for name, (dtype, size) in spec.shapes().items()}
         tables["log_probs_1"][:] = -np.log(self.vocab)
         return NGram.Module(spec.replace(grams=(0,) * (self.order - 1)), tables)
 
     def parameters(self, dim: int | None = None) -> int:
         """Stored probabilities and back-off weights. They are estimated by counting, not trained by gradient."""
-        return sum(
-            size
-            for name, (_, size) in self.shapes().items()
-            if not name.startswith("keys")
-        )
+        return sum(size for name, (_, size) in self.shapes().items() if name.startswith(("log_probs", "backoffs")))
 
     @property
     def context(self) -> int | None:
@@ -112,13 +98,11 @@ class NGram(Spec):
             for name, (dtype, size) in spec.shapes().items():
                 table = tables[name]
                 if table.shape != (size,) or table.dtype != dtype:
-                    raise ValueError(
-                        f"table {name} has {table.shape} {table.dtype}, expected ({size},) {np.dtype(dtype)}"
-                    )
+                    raise ValueError(f"table {name} has {table.shape} {table.dtype}, expected ({size},) {np.dtype(dtype)}")
                 self.register_buffer(name, torch.from_numpy(table), persistent=False)
 
         def table(self, name: str, order: int) -> Tensor:
-            """Table `keys`, `log_probs` or `backoffs` of an order."""
+            """Table `words`, `log_probs`, `backoffs` or `children` of an order."""
             return getattr(self, f"{name}_{order}")  # type: ignore[no-any-return]
 
         def forward(
@@ -140,25 +124,20 @@ class NGram(Spec):
             batch, time = ids.shape
             nodes = [n[:, -time:].reshape(-1) for n in self._contexts(ids, doc, state)]
             out = self.log_probs_1.expand(batch * time, -1).clone()
-            vocab = self.spec.vocab
             for k, node in enumerate(nodes, start=1):
                 rows = (node >= 0).nonzero()[:, 0]
                 node = node[rows]
                 weight = torch.zeros(len(out), device=out.device)
                 weight[rows] = self.table("backoffs", k)[node]
                 out += weight[:, None]
-                keys = self.table("keys", k + 1)
-                first = torch.searchsorted(keys, node * vocab)
-                count = torch.searchsorted(keys, (node + 1) * vocab) - first
-                # ragged ranges first .. first + count, laid end to end
-                offset = torch.repeat_interleave(
-                    first - (count.cumsum(0) - count), count
-                )
-                child = torch.arange(len(offset), device=ids.device) + offset
-                out[torch.repeat_interleave(rows, count), keys[child] % vocab] = (
-                    self.table("log_probs", k + 1)[child]
-                )
-            return out.view(batch, time, vocab)
+                first, end = self._children(k, node)
+                count = end - first
+                # the ranges first .. end of all contexts, laid end to end
+                shift = torch.repeat_interleave(first - (count.cumsum(0) - count), count)
+                child = torch.arange(len(shift), device=ids.device) + shift
+                words = self.table("words", k + 1)[child]
+                out[torch.repeat_interleave(rows, count), words] = self.table("log_probs", k + 1)[child]
+            return out.view(batch, time, self.spec.vocab)
 
         def score(
             self,
@@ -170,32 +149,34 @@ class NGram(Spec):
             """(B, T) natural-log probability of each target, 0 where the target is -100."""
             nodes = [n.reshape(-1) for n in self._contexts(inputs, doc, None)]
             words = targets.reshape(-1)
-            rows = (words != IGNORED).nonzero()[:, 0]
-            words = words[rows]
-            self._check(words)
             out = torch.zeros(targets.numel(), device=targets.device)
-            for k in range(
-                len(nodes), 0, -1
-            ):  # the longest known gram decides; longer contexts pay their back-off weight
+            for rows in (words != IGNORED).nonzero()[:, 0].split(BLOCK):
+                out[rows] = self._score([n[rows] for n in nodes], words[rows])
+            return out.view(targets.shape)
+
+        def _score(self, nodes: list[Tensor], words: Tensor) -> Tensor:
+            """Log-probability of each word after its contexts: that of the longest known gram, less what backing off to it costs."""
+            self._check(words)
+            out = torch.zeros(len(words), device=words.device)
+            rows = torch.arange(len(words), device=words.device)  # those still without a gram
+            for k in range(len(nodes), 0, -1):
                 node = nodes[k - 1][rows]
                 known = (node >= 0).nonzero()[:, 0]
-                node = node[known]
-                gram = self._find(k + 1, node, words[known])
+                node, at = node[known], rows[known]
+                gram = self._find(k + 1, node, words[at])
                 hit = gram >= 0
-                out[rows[known[hit]]] += self.table("log_probs", k + 1)[gram[hit]]
-                out[rows[known[~hit]]] += self.table("backoffs", k)[node[~hit]]
+                out[at[hit]] += self.table("log_probs", k + 1)[gram[hit]]
+                out[at[~hit]] += self.table("backoffs", k)[node[~hit]]
                 rest = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
                 rest[known[hit]] = False
-                rows, words = rows[rest], words[rest]
-            out[rows] += self.log_probs_1[words]
-            return out.view(targets.shape)
+                rows = rows[rest]
+            out[rows] += self.log_probs_1[words[rows]]
+            return out
 
         def log_prob(self, ids: Tensor) -> Tensor:
             """(B, T) natural-log probability of each token of documents (B, T) that are stored without `bos`."""
             return self.score(
-                torch.cat(
-                    [torch.full_like(ids[:, :1], self.spec.bos), ids[:, :-1]], dim=1
-                ),
+                torch.cat([torch.full_like(ids[:, :1], self.spec.bos), ids[:, :-1]], dim=1),
                 ids,
             )
 
@@ -216,18 +197,12 @@ class NGram(Spec):
                 "layers": [{"ids": past, "doc": past.clone()}],
             }
 
-        def _contexts(
-            self, ids: Tensor, doc: Tensor | None, state: State | None
-        ) -> list[Tensor]:
+        def _contexts(self, ids: Tensor, doc: Tensor | None, state: State | None) -> list[Tensor]:
             """Node of the last k input tokens at every position, for k = 1 .. order - 1; absent = -1. State comes first."""
             self._check(ids)
             if doc is None:
                 last = None if state is None else state["last_doc"]
-                doc = (
-                    torch.zeros_like(ids)
-                    if last is None
-                    else last[:, None].expand_as(ids)
-                )
+                doc = torch.zeros_like(ids) if last is None else last.clamp(min=0)[:, None].expand_as(ids)
             words = torch.where(ids == self.spec.bos, self.spec.vocab, ids)
             words = torch.where(doc == PADDING, ABSENT, words)
             if state is not None:
@@ -237,33 +212,20 @@ class NGram(Spec):
                     torch.cat([layer["doc"], doc], 1),
                 )
             # padding must not separate tokens: gather it at the front, and put it back at the end
-            order = (
-                torch.argsort((words != ABSENT).int(), dim=1, stable=True)
-                if bool((words == ABSENT).any())
-                else None
-            )
+            order = torch.argsort((words != ABSENT).int(), dim=1, stable=True) if bool((words == ABSENT).any()) else None
             if order is not None:
                 words, doc = words.gather(1, order), doc.gather(1, order)
             if state is not None:
                 self._advance(state, words, doc, ids.shape[1])
             nodes = [words] if self.spec.order > 1 else []
-            joined = (
-                (doc[:, 1:] == doc[:, :-1])
-                & (words[:, 1:] != self.spec.vocab)
-                & (words[:, 1:] != ABSENT)
-            )
+            joined = (doc[:, 1:] == doc[:, :-1]) & (words[:, 1:] != ABSENT)
             for k in range(2, self.spec.order):
                 longer = torch.full_like(words, ABSENT)
                 at = (joined & (nodes[-1][:, :-1] >= 0)).nonzero(as_tuple=True)
-                longer[:, 1:][at] = self._find(
-                    k, nodes[-1][:, :-1][at], words[:, 1:][at]
-                )
+                for row, column in zip(*(i.split(BLOCK) for i in at), strict=True):
+                    longer[row, column + 1] = self._find(k, nodes[-1][row, column], words[row, column + 1])
                 nodes.append(longer)
-            return (
-                nodes
-                if order is None
-                else [torch.empty_like(n).scatter_(1, order, n) for n in nodes]
-            )
+            return nodes if order is None else [torch.empty_like(n).scatter_(1, order, n) for n in nodes]
 
         def _advance(self, state: State, words: Tensor, doc: Tensor, time: int) -> None:
             size = self.spec.order - 1
@@ -273,23 +235,39 @@ class NGram(Spec):
             if size:
                 state["last_doc"] = doc[:, -1]
 
+        def _children(self, order: int, node: Tensor) -> tuple[Tensor, Tensor]:
+            """First and end of each node's range in the tables of the next order."""
+            children = self.table("children", order)
+            return children[node].long(), children[node + 1].long()
+
         def _find(self, order: int, parent: Tensor, word: Tensor) -> Tensor:
             """Nodes of the grams `parent` + `word` of an order, -1 where there is none."""
-            keys = self.table("keys", order)
-            if not len(keys):
-                return torch.full_like(parent, ABSENT)
-            wanted = parent * self.spec.vocab + word
-            at = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
-            return torch.where(keys[at] == wanted, at, ABSENT)
+            words = self.table("words", order)
+            first, end = self._children(order - 1, parent)
+            active = (first < end).nonzero()[:, 0]
+            low, high, wanted = first[active], end[active], word[active]
+            while len(active):
+                middle = (low + high) >> 1
+                less = words[middle] < wanted
+                low, high = torch.where(less, middle + 1, low), torch.where(less, high, middle)
+                undecided = low < high
+                if 2 * int(undecided.sum()) <= len(active):  # ranges differ a thousandfold: set the short ones aside
+                    first[active] = low
+                    more = undecided.nonzero()[:, 0]
+                    active, low, high, wanted = active[more], low[more], high[more], wanted[more]
+            inside = (first < end).nonzero()[:, 0]
+            hit = inside[words[first[inside]] == word[inside]]
+            return torch.full_like(parent, ABSENT).index_copy_(0, hit, first[hit])
 
         def _check(self, ids: Tensor) -> None:
-            if ids.numel() and not (
-                0 <= int(ids.min()) and int(ids.max()) < self.spec.vocab
-            ):
-                wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
-                raise ValueError(
-                    f"token id {wrong} is not in this n-gram's vocabulary of {self.spec.vocab}"
-                )
+            wrong = ids[(ids < 0) | (ids >= self.spec.vocab)]
+            if len(wrong):
+                raise ValueError(f"token id {int(wrong[0])} is not in this n-gram's vocabulary of {self.spec.vocab}")
+
+
+def index_dtype(size: int) -> Any:
+    """The smallest type, int32 or int64, that counts to `size`."""
+    return np.int32 if size < 2**31 else np.int64
 
 
 def save_ngram(folder: str | Path, model: NGram.Module) -> None:
@@ -318,21 +296,14 @@ def load_ngram(folder: str | Path) -> NGram.Module:
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no config.json, so it is not a model folder"
-        )
+        raise FileNotFoundError(f"{folder} holds no config.json, so it is not a model folder")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config.get("model_type") != MODEL_TYPE:
-        raise ValueError(
-            f"{folder} holds a model of type {config.get('model_type')!r}, not {MODEL_TYPE!r}"
-        )
+        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not {MODEL_TYPE!r}")
     spec = from_json(config["spec"])
     return NGram.Module(
         spec,
-        {
-            name: _map(folder / f"{name}.npy", *shape)
-            for name, shape in spec.shapes().items()
-        },
+        {name: _map(folder / f"{name}.npy", *shape) for name, shape in spec.shapes().items()},
     )
 
 
@@ -341,11 +312,7 @@ def _map(path: Path, dtype: Any, size: int) -> np.ndarray:
         # copy-on-write: torch wants a writable array, the file stays as it is; an empty file cannot be mapped
         table = np.load(path, mmap_mode="c" if size else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"{path} is missing or cut short ({error}); copy the model folder again or rebuild it"
-        ) from error
+        raise ValueError(f"{path} is missing or cut short ({error}); copy the model folder again or rebuild it") from error
     if table.shape != (size,) or table.dtype != dtype:
-        raise ValueError(
-            f"{path} holds {table.shape} {table.dtype}, config.json says ({size},) {np.dtype(dtype)}; rebuild it"
-        )
+        raise ValueError(f"{path} holds {table.shape} {table.dtype}, config.json says ({size},) {np.dtype(dtype)}; rebuild it")
     return np.asarray(table)

@@ -20,10 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from genus.parts.ngram import NGram, load_ngram, write_config
+from genus.parts.ngram import NGram, index_dtype, load_ngram, write_config
 from genus.train.ngram_counts import Column, Counter, Grams, Progress, TokenSplit
 
 FALLBACK = (0.5, 1.0, 1.5)
@@ -117,9 +118,8 @@ class _Estimator:
                 column.delete()
         return sizes
 
-    def _final(self, name: str, order: int) -> Column:
-        dtype = self.spec.shapes()[f"{name}_{order}"][0]
-        return Column(self.out / f"{name}_{order}.npy", dtype)
+    def _final(self, name: str, dtype: Any) -> Column:
+        return Column(self.out / f"{name}.npy", dtype)
 
     def _preceding(self, above: Grams, size: int) -> Column:
         """How many different words precede each of `size` grams: entries of the order above whose suffix it is."""
@@ -145,7 +145,7 @@ class _Estimator:
         classes = np.minimum(counts, 3)
         gamma = discount[classes].sum() / counts.sum()
         probabilities = (counts - discount[classes]) / counts.sum() + gamma / self.spec.vocab
-        final = self._final("log_probs", 1)
+        final = self._final("log_probs_1", np.float32)
         final.append(np.log(probabilities))
         final.finish()
         column = self.counter.column("probabilities_1", np.float64)
@@ -171,8 +171,11 @@ class _Estimator:
         parents = vocab + 1 if order == 2 else len(lower)
         probabilities = counter.column(f"probabilities_{order}", np.float64)
         kept = counter.column(f"kept_{order}") if threshold or kept_below is not None else None
-        final_keys, final_probs = self._final("keys", order), self._final("log_probs", order)
-        backoffs = self._final("backoffs", order - 1)
+        size = sum(int((c > threshold).sum()) for _, c in grams.counts.blocks(counter.block))
+        words, log_probs = self._final(f"words_{order}", np.int32), self._final(f"log_probs_{order}", np.float32)
+        backoffs = self._final(f"backoffs_{order - 1}", np.float32)
+        children = self._final(f"children_{order - 1}", index_dtype(size))
+        children.append(np.zeros(1))
         start = done_parents = 0
         while start < len(grams.keys):
             counter.progress(f"order {order}: probabilities", start, len(grams.keys))
@@ -194,27 +197,30 @@ class _Estimator:
             p = (counts - discount[classes]) / np.repeat(total, sizes) + np.repeat(gamma, sizes) * shorter.read(start, stop)
             probabilities.append(p)
 
-            # the order below: weights of parents up to the last one of this block; 1 where nothing follows
+            # the order below: weight and number of children of each context; 1 and 0 where nothing follows
             last = int(parent[-1]) + 1 if stop < len(grams.keys) else parents
-            weights = np.zeros(last - done_parents)
+            present = np.ones(last - done_parents, bool) if kept_below is None else kept_below.read(done_parents, last) >= 0
+            weights, followers = np.zeros(len(present)), np.zeros(len(present), np.int64)
             weights[parent[group] - done_parents] = np.log(gamma)
-            ranks = None if kept_below is None else kept_below.read(done_parents, last)
-            backoffs.append(weights if ranks is None else weights[ranks >= 0])
-            if ranks is not None:
-                keys = ranks[parent - done_parents].astype(np.int64) * vocab + keys % vocab
+            followers[parent[group] - done_parents] = np.add.reduceat(keep, group, dtype=np.int64)
+            backoffs.append(weights[present])
+            children.append(len(words) + np.cumsum(followers[present]))
+
             if kept is not None:
-                kept.append(np.where(keep, len(final_keys) + np.cumsum(keep) - 1, -1))
+                kept.append(np.where(keep, len(words) + np.cumsum(keep) - 1, -1))
                 keys, p = keys[keep], p[keep]
-            final_keys.append(keys)
-            final_probs.append(np.log(p))
+            words.append(keys % vocab)
+            log_probs.append(np.log(p))
             start, done_parents = stop, last
         if not len(grams.keys):
-            backoffs.append(np.zeros(parents if kept_below is None else int((kept_below.read(0, parents) >= 0).sum())))
-        for column in (final_keys, final_probs, backoffs):
+            contexts = parents if kept_below is None else int((kept_below.read(0, parents) >= 0).sum())
+            backoffs.append(np.zeros(contexts))
+            children.append(np.zeros(contexts))
+        for column in (words, log_probs, backoffs, children):
             column.finish()
         for column in (shorter, lower, *([kept_below] if kept_below else [])):
             column.delete()
-        return probabilities, kept, len(final_keys)
+        return probabilities, kept, size
 
     def _gather(self, values: Column, index: Column, name: str) -> Column:
         """`values[index]`, with as much of `values` at a time as memory holds."""

@@ -12,13 +12,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 ABSENT = -1  # rank of a gram that would begin before its document
-BYTES_PER_ENTRY = 96  # working memory of a sort, per position
+BYTES_PER_ENTRY = 160  # memory of a sort with its surroundings, per position (measured)
+FAST_BLOCK = 2**20  # longer sorts are slower, as they leave the cache
 
 Progress = Callable[[str, int, int], None]
 
@@ -120,7 +122,8 @@ class Counter:
     progress: Progress
 
     def __post_init__(self) -> None:
-        self.block = max(16, self.memory // (BYTES_PER_ENTRY * (self.workers + 1)))
+        affordable = self.memory // (BYTES_PER_ENTRY * (self.workers + 1))
+        self.block = max(16, min(affordable, max(FAST_BLOCK, self.split.tokens // 256)))
         self.index = np.int32 if self.split.tokens < 2**31 - 1 else np.int64
         self.starts = np.concatenate([[0], self.split.ends[:-1]])
 
@@ -218,12 +221,11 @@ class Counter:
 
     def _merge(self, runs: Grams, bounds: np.ndarray, splitters: np.ndarray, limit: int, top: bool) -> Grams:
         """One sorted set of grams from several runs: `bounds` in the columns of `runs`; `splitters` part the keys."""
-        keys = runs.keys.view()
         cuts = np.empty((len(bounds) - 1, len(splitters) + 2), np.int64)
         cuts[:, 0], cuts[:, -1] = bounds[:-1], bounds[1:]
-        for run, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-            cuts[run, 1:-1] = start + np.searchsorted(keys[start:stop], splitters)
-        del keys
+        for run, (start, stop) in enumerate(pairwise(bounds)):
+            # a new map for each run: pages of an old one would stay in memory
+            cuts[run, 1:-1] = start + np.searchsorted(runs.keys.view()[start:stop], splitters)
         grams = self._grams(runs.order, str(runs.order))
         ranks = self.column(f"ranks_{runs.order}")  # of each entry of the runs, in the merged order
         parts = range(len(splitters) + 1)
