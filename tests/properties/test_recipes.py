@@ -267,18 +267,21 @@ def _copy(value: Any) -> Any:
 
 @pytest.mark.exempt("counting", reason="no activations, so no precision to choose")
 def test_bfloat16_follows_float32(case) -> None:
-    """In a forward pass, and in steps with a state of either precision."""
+    """In a forward pass, and in steps with a state of either precision.
+
+    The bound is wide for the normalised readings of delta memories: where a reading is nearly zero, rounding is all there is of it.
+    """
     ids, source = case.text(2, 17), _source(case)
     exact = case(ids, **source)
     low = case(ids, dtype=torch.bfloat16, **source)
-    assert low.dtype == torch.float32 and _error(low, exact) < 0.1
+    assert low.dtype == torch.float32 and _error(low, exact) < 0.2
     if case.kind == "encoder":
         return
     for dtype in (torch.bfloat16, torch.float32):
         state = case.model.init_state(2, 17, dtype=dtype)
         parts = [case(ids[:, :8], state=state, dtype=torch.bfloat16, **source)]
         parts += [case(ids[:, t : t + 1], state=state, dtype=torch.bfloat16) for t in range(8, 17)]
-        assert _error(torch.cat(parts, dim=1), exact) < 0.1
+        assert _error(torch.cat(parts, dim=1), exact) < 0.2
 
 
 def _error(a: Tensor, b: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Fast weights: a matrix written by keys and values and read by queries (Schmidhuber 1992; Schlag, Irie, Schmidhuber 2021).
+"""Fast weights: a matrix written by keys and values and read by queries (Schmidhuber 1992; Schlag et al. 2021).
 
 Shapes: B batch, H heads, T time, F features of keys and queries, V value width; N chunks of C positions.
 """
@@ -42,14 +42,16 @@ def fast_weights(
 ) -> tuple[Tensor, Memory]:
     """`S_t = a_t S_{t-1} + k_t w_t'` with output `y_t = S_t' q_t`, where a = exp(log_decay).
 
-    What is written is `w = v` (sum rule, linear attention), or `w = beta (v - a S' k)` (delta rule: the error of what the memory
-    already answers to that key; Widrow & Hoff 1960, Schlag et al. 2021, with decay Yang et al. 2025, eq. 10).
+    What is written is `w = v` (sum rule, linear attention), or `w = beta (v - a S' k)`: the error of what the memory
+    already answers to that key (delta rule; Schlag et al. 2021, with decay Yang et al. 2025).
 
     Args:
         q, k: (B, H, T, F). v: (B, H, T, V). log_decay: (B, H, T), at most 0; None = keep everything.
         beta: (B, H, T); None = the sum rule. memory: what earlier calls left; None = empty.
-        fresh: (B, T) bool: wipe the memory before this position. pad: (B, T) bool: neither write, decay nor wipe; the output is 0.
-        normalise: divide y_t by `z_t' q_t`, z_t = a_t z_{t-1} + k_t. chunk: positions handled at once by the chunked path.
+        fresh: (B, T) bool: wipe the memory before this position.
+        pad: (B, T) bool: neither write, decay nor wipe; the output is 0.
+        normalise: divide y_t by `z_t' q_t`, z_t = a_t z_{t-1} + k_t.
+        chunk: positions that the chunked path handles at once.
 
     Returns:
         y (B, H, T, V) in the precision of q, and the memory after the last position in float32 or better.
@@ -64,11 +66,11 @@ def fast_weights(
         new = matrix * keep[..., None, None]
         if beta is not None:
             v_t = beta[:, :, t, None].to(matrix.dtype) * (v_t - _read(new, k_t))
-        new = new + k_t[..., :, None] * v_t[..., None, :]
+        new = new + k_t[..., :, None] @ v_t[..., None, :]
         new_total = None if total is None else total * keep[..., None] + k_t
         y = _read(new, q_t)
         if new_total is not None:
-            y = y / ((new_total * q_t).sum(-1, keepdim=True) + EPS)
+            y = y / (_read(new_total[..., None], q_t) + EPS)
         if pad is not None:
             idle = pad[:, t, None, None]
             y, new = y.masked_fill(idle, 0), torch.where(idle[..., None], matrix, new)
@@ -97,8 +99,8 @@ def _fast_weights_chunked(
 ) -> tuple[Tensor, Memory]:
     """Everything inside chunks at once for all chunks; only the memory between chunks runs along time.
 
-    Within a chunk the outputs are masked, unnormalised attention. The delta rule needs the written values first: they solve a
-    triangular system (the WY form of Yang et al. 2024, section 3.2; with decay Yang et al. 2025, section 3.3).
+    Within a chunk the outputs are masked, unnormalised attention. The delta rule needs the written values first: they
+    solve a triangular system (the WY form of Yang et al. 2024; with decay Yang et al. 2025).
     """
     matrix, total = empty_memory(q, v, normalise) if memory is None else memory
     time, dtype, wide = q.shape[2], q.dtype, matrix.dtype
@@ -133,12 +135,12 @@ def _fast_weights_chunked(
 
 
 def _split(size: int, q: Tensor, k: Tensor, v: Tensor, *rows: Tensor | None) -> tuple[Any, ...]:
-    """Lengthen time to a multiple of `size` and cut it: (B, H, T, F) to (B, H, N, C, F), and (..., T) to (..., N, C)."""
+    """Lengthen time to a multiple of `size` and cut it: (B, H, T, F) to (B, H, N, C, F), (..., T) to (..., N, C)."""
     rest = -q.shape[2] % size
     vectors = (x if not rest else F.pad(x, (0, 0, 0, rest)) for x in (q, k, v))
     numbers = (x if not rest or x is None else F.pad(x, (0, rest)) for x in rows)
     return (
-        *(x.unflatten(2, (-1, size)) for x in vectors),
+        *(x.contiguous().unflatten(2, (-1, size)) for x in vectors),
         *(None if x is None else x.unflatten(-1, (-1, size)) for x in numbers),
     )
 
@@ -149,9 +151,9 @@ def _factors(
     """What is left of a key, by decay and by the borders of documents.
 
     Returns:
-        within (.., C, C): of key j at query i. carry (.., C): of the memory before the chunk at query i. leave (.., C): of key j
-        at the end of the chunk. keep (.., N): of the memory before the chunk at its end. All are (B or 1, H or 1, N, ..); the
-        last three None where everything is left.
+        within (.., C, C): of key j at query i. carry (.., C): of the memory before the chunk at query i. leave (.., C): of
+        key j at the end of the chunk. keep: of the memory before the chunk at its end. All are (B or 1, H or 1, N, ..);
+        the last three None where everything is left.
     """
     ones = torch.ones(size, size, dtype=torch.bool, device=device).tril()
     if log_decay is None and fresh is None:
@@ -209,7 +211,7 @@ def _delta_scan(new: Tensor, used: Tensor, k: Tensor, keep: Tensor | None, start
     """Along the chunks: `v_n = new_n - used_n S_n` and `S_{n+1} = keep_n S_n + k_n' v_n`.
 
     Returns:
-        v (B, H, N, C, V), every S_n (B, H, N, F, V) in the precision of `new`, and the last S (B, H, F, V) in that of `start`.
+        v (B, H, N, C, V) and every S_n (B, H, N, F, V) in the precision of `new`; the last S (B, H, F, V) in that of `start`.
     """
     batch, heads = new.shape[:2]
     flat = None if keep is None else keep.expand(batch, heads, -1).flatten(0, 1)

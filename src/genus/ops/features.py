@@ -26,20 +26,20 @@ def unit_length(x: Tensor, eps: float = 1e-6) -> Tensor:
 def dpfp(x: Tensor, nu: int) -> Tensor:
     """Deterministic parameter-free projection (DPFP; Schlag, Irie, Schmidhuber 2021, section 5.3). F = 2 K nu.
 
-    The positive and negative parts of x side by side, times themselves rolled by 1 to nu places: sparse and non-negative.
+    The positive and negative parts of x side by side, times themselves rolled by 1 to nu places: sparse, never negative.
     """
     parts = torch.cat([x.relu(), (-x).relu()], dim=-1)
     return torch.cat([parts * parts.roll(places, dims=-1) for places in range(1, nu + 1)], dim=-1)
 
 
 def favor(x: Tensor, directions: Tensor, largest: bool) -> Tensor:
-    """Positive random features of the softmax kernel (FAVOR+; Choromanski et al. 2021, lemma 1). F = number of directions.
+    """Positive random features of the softmax kernel (FAVOR+; Choromanski et al. 2021, lemma 1).
 
-    `favor(q) . favor(k)` estimates `exp(q . k)` without bias over random `directions` (F, K).
+    `favor(q) . favor(k)` estimates `exp(q . k)` without bias over random `directions`, (F, K).
 
     Args:
-        largest: divide by the largest feature of each vector. For queries that are normalised later this changes nothing but
-            the range of the numbers. It must not be done to keys, whose weights would change.
+        largest: divide by the largest feature of each vector. For queries that are normalised later this changes nothing
+            but the range of the numbers. It must not be done to keys, whose weights would change.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     exponent = wide @ directions.to(wide.dtype).mT - wide.square().sum(-1, keepdim=True) / 2

@@ -8,6 +8,7 @@ from genus.recipes import (  # noqa: F401  (importing a branch registers its sys
     counting,
     decoders,
     encoders,
+    fast_weights,
     recurrent,
     transformer,
 )
