@@ -12,9 +12,7 @@ from genus.ops.dispatch import Op
 from genus.ops.linear import linear
 
 IGNORE = -100
-CHUNK_BYTES = (
-    16 * 2**20
-)  # one block of logits: small enough for the cache to matter, large enough for the matrix product
+CHUNK_BYTES = 16 * 2**20  # one block of logits: small enough for the cache to matter, large enough for the matrix product
 
 
 def _logits(
@@ -61,18 +59,15 @@ class _Chunked(torch.autograd.Function):
         bias: Tensor | None,
         scale: float,
         softcap: float | None,
+        gradients: bool,
     ) -> Tensor:
         low = weight.to(hidden.dtype)
-        needs = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        needs = gradients and any(ctx.needs_input_grad)
         rows = max(16, CHUNK_BYTES // (4 * weight.shape[0]))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs else None
-        d_bias = (
-            torch.zeros_like(bias, dtype=torch.float32)
-            if needs and bias is not None
-            else None
-        )
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if needs and bias is not None else None
         for start in range(0, len(targets), rows):
             part = slice(start, start + rows)
             y, h = targets[part], hidden[part]
@@ -114,14 +109,13 @@ class _Chunked(torch.autograd.Function):
             bias_grad,
             None,
             None,
+            None,
         )
 
 
 @linear_cross_entropy.path(
     "chunked",
-    when=lambda hidden, weight, *_, **__: (
-        len(hidden) * weight.shape[0] * 4 > CHUNK_BYTES
-    ),
+    when=lambda hidden, weight, *_, **__: len(hidden) * weight.shape[0] * 4 > CHUNK_BYTES,
 )
 def _linear_cross_entropy_chunked(
     hidden: Tensor,
@@ -131,4 +125,4 @@ def _linear_cross_entropy_chunked(
     scale: float = 1.0,
     softcap: float | None = None,
 ) -> Tensor:
-    return _Chunked.apply(hidden, weight, targets, bias, scale, softcap)  # type: ignore[no-any-return]
+    return _Chunked.apply(hidden, weight, targets, bias, scale, softcap, torch.is_grad_enabled())  # type: ignore[no-any-return]

@@ -15,17 +15,13 @@ from genus.ops.dispatch import Op
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     """Zero mean and unit variance over the last dimension, then scale and shift; statistics in float32."""
     y = x.float()
-    y = (y - y.mean(-1, keepdim=True)) * (
-        y.var(-1, unbiased=False, keepdim=True) + eps
-    ).rsqrt()
+    y = (y - y.mean(-1, keepdim=True)) * (y.var(-1, unbiased=False, keepdim=True) + eps).rsqrt()
     y = y * weight
     return (y if bias is None else y + bias).to(x.dtype)
 
 
 @layer_norm.path("torch", when=lambda *_: True)
-def _layer_norm_torch(
-    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float
-) -> Tensor:
+def _layer_norm_torch(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     return F.layer_norm(
         x,
         x.shape[-1:],
@@ -58,14 +54,10 @@ class _RMSNorm(torch.autograd.Function):
         scale_x = scale.to(x.dtype)
         unit = x * scale_x
         product = grads[0] * unit
-        rows = product.view(-1, x.shape[-1])
+        rows = product.reshape(-1, x.shape[-1])
         weight_grad = rows.sum(0, dtype=torch.float32).to(weight.dtype)
         dot = (rows @ weight.to(x.dtype)).view_as(scale) / x.shape[-1]
-        x_grad = (
-            (grads[0] * weight.to(x.dtype))
-            .addcmul_(unit, dot.to(x.dtype), value=-1)
-            .mul_(scale_x)
-        )
+        x_grad = (grads[0] * weight.to(x.dtype)).addcmul_(unit, dot.to(x.dtype), value=-1).mul_(scale_x)
         return x_grad, weight_grad, None
 
 

@@ -13,9 +13,7 @@ GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 
 
 @Op
-def recurrent(
-    cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+def recurrent(cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run `cell` along time.
 
     Args:
@@ -27,7 +25,7 @@ def recurrent(
         outputs (batch, time, hidden) and the state after the last step.
     """
     w_ih, w_hh, b_ih, b_hh = (w.to(x.dtype) for w in weights)
-    h, *rest = state
+    h, *rest = (s.to(x.dtype) for s in state)
     outputs = []
     for x_t in (x @ w_ih.T + b_ih).unbind(1):
         r_t = h @ w_hh.T + b_hh
