@@ -1,0 +1,97 @@
+"""Every path of scaled dot-product attention against the readable one, with gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from genus.ops.attention import SHORT, attention
+
+CLOSE = {torch.float32: {"atol": 2e-5, "rtol": 1e-4}, torch.bfloat16: {"atol": 4e-2, "rtol": 4e-2}}
+
+
+def _inputs(
+    time: int, keys: int, heads: int = 4, groups: int = 4, head: int = 8, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """q, k, v as the layer makes them: a transposed view, not contiguous."""
+    shapes = ((time, heads), (keys, groups), (keys, groups))
+    return [torch.randn(2, t, h, head).to(dtype).transpose(1, 2).requires_grad_() for t, h in shapes]
+
+
+def _run(path: Any, qkv: list[Tensor], *args: Any, extra: Tensor | None = None) -> list[Tensor]:
+    leaves = [*qkv, *([extra] if extra is not None else [])]
+    y = path(*qkv, *args)
+    torch.manual_seed(1)
+    return [y, *torch.autograd.grad((y.float() * torch.randn(y.shape)).sum(), leaves)]
+
+
+def _same(qkv: list[Tensor], *args: Any, extra: Tensor | None = None) -> None:
+    expected = _run(attention.reference, qkv, *args, extra=extra)
+    assert "sdpa" in attention.paths
+    for _, path in attention.paths.values():
+        for a, b in zip(_run(path, qkv, *args, extra=extra), expected, strict=True):
+            assert a.dtype == b.dtype
+            torch.testing.assert_close(a, b, **CLOSE[qkv[0].dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("time", "head", "groups"), [(1, 8, 4), (2, 3, 1), (17, 8, 2), (65, 16, 4), (130, 5, 1)])
+def test_causal(time: int, head: int, groups: int, dtype: torch.dtype) -> None:
+    _same(_inputs(time, time, groups=groups, head=head, dtype=dtype), None, time > 1, 0.3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("time", "keys"), [(1, 9), (5, 70), (33, 33)])
+def test_boolean_mask(time: int, keys: int, dtype: torch.dtype) -> None:
+    mask = torch.rand(2, 1, time, keys) > 0.5
+    mask[..., 0] = True
+    _same(_inputs(time, keys, groups=2, dtype=dtype), mask, False, 0.3)
+
+
+@pytest.mark.parametrize("time", [7, 70])
+def test_additive_mask_with_its_own_gradient(time: int) -> None:
+    """T5's relative bias is trained through the mask."""
+    bias = torch.randn(1, 4, time, time, requires_grad=True)
+    _same(_inputs(time, time), bias, False, 1.0, extra=bias)
+
+
+def test_additive_mask_in_bfloat16() -> None:
+    """A float32 bias over bfloat16 queries, as in a T5 or BLOOM that computes in bfloat16."""
+    bias = torch.randn(1, 4, 70, 70).masked_fill(torch.ones(70, 70).triu(1).bool(), torch.finfo(torch.float32).min)
+    _same(_inputs(70, 70, dtype=torch.bfloat16), bias, False, 0.3)
+
+
+def test_no_mask_no_order() -> None:
+    _same(_inputs(9, 21), None, False, 0.5)
+
+
+def test_reference_is_the_formula() -> None:
+    q, k, v = (t.detach() for t in _inputs(6, 6, groups=2))
+    y = attention.reference(q, k, v, None, True, 0.25, 5.0)
+    for b in range(2):
+        for h in range(4):
+            for t in range(6):
+                scores = torch.stack([5.0 * torch.tanh(q[b, h, t] @ k[b, h // 2, s] * 0.25 / 5.0) for s in range(t + 1)])
+                torch.testing.assert_close(y[b, h, t], scores.softmax(0) @ v[b, h // 2, : t + 1], atol=1e-5, rtol=1e-4)
+
+
+def test_which_path() -> None:
+    q, short = torch.randn(1, 2, SHORT + 1, 4), torch.randn(1, 2, SHORT, 4)
+    assert attention.chosen(q, q, q, None, True) == "sdpa"
+    assert attention.chosen(short, short, short, None, True) == "reference"  # plain products win up to here when training
+    with torch.no_grad():
+        assert attention.chosen(short, short, short, None, True) == "sdpa"
+    assert attention.chosen(q, q, q, None, True, 1.0, 30.0) == "reference"  # the fused kernel has no cap
+    assert attention.chosen(q, q, q, None, True, 1.0, None, 0.1) == "reference"  # nor a fast dropout
+
+
+def test_dropout_falls_on_the_weights() -> None:
+    q, k = torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 1000, 4)
+    v = torch.eye(1000)[None, None]
+    weights = attention(q, k, v, None, False, 1.0, None, 0.25)[0, 0, 0] * 1000
+    kept = weights > 0
+    assert 0.7 < kept.float().mean() < 0.8
+    torch.testing.assert_close(weights[kept], torch.full((int(kept.sum()),), 1 / 0.75))

@@ -1,0 +1,123 @@
+"""The read-out's cross-entropy in chunks against the plain one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genus.ops import cross_entropy
+from genus.ops.cross_entropy import IGNORE, linear_cross_entropy
+
+CHUNKED = linear_cross_entropy.paths["chunked"][1]
+
+
+@pytest.fixture(autouse=True)
+def _tiny_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 1)  # sixteen rows at a time
+
+
+def _inputs(rows: int, vocab: int = 33, dim: int = 12, bias: bool = True, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    targets = torch.randint(0, vocab, (rows,))
+    targets[::3] = IGNORE
+    return {
+        "hidden": torch.randn(rows, dim).to(dtype).requires_grad_(),
+        "weight": torch.randn(vocab, dim).requires_grad_(),
+        "targets": targets,
+        "bias": torch.randn(vocab).requires_grad_() if bias else None,
+    }
+
+
+def _run(path: Any, inputs: dict[str, Any], factor: float = 1.0, **options: Any) -> list[Tensor]:
+    leaves = [v for v in inputs.values() if v is not None and v.requires_grad]
+    loss = path(**inputs, **options)
+    return [loss, *torch.autograd.grad(loss * factor, leaves)]
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 64, 100])
+@pytest.mark.parametrize("options", [{}, {"scale": 0.3}, {"softcap": 2.0}, {"scale": 0.3, "softcap": 5.0}], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_chunked(rows: int, options: dict[str, float], bias: bool) -> None:
+    inputs = _inputs(rows, bias=bias)
+    expected = _run(linear_cross_entropy.reference, inputs, 1 / 7, **options)
+    for a, b in zip(_run(CHUNKED, inputs, 1 / 7, **options), expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_bfloat16_activations_over_float32_weights() -> None:
+    inputs = _inputs(70, dtype=torch.bfloat16)
+    loss, hidden, weight, bias = _run(CHUNKED, inputs, 1 / 7)
+    expected = _run(linear_cross_entropy.reference, inputs, 1 / 7)
+    assert (loss.dtype, hidden.dtype, weight.dtype, bias.dtype) == (torch.float32, torch.bfloat16, torch.float32, torch.float32)
+    for a, b in zip((loss, hidden, weight, bias), expected, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-2, rtol=2e-2)
+
+
+def test_reference_is_the_sum_of_surprises() -> None:
+    inputs = _inputs(20)
+    logits = inputs["hidden"] @ inputs["weight"].T + inputs["bias"]
+    keep = inputs["targets"] != IGNORE
+    expected = -logits.log_softmax(-1)[keep, inputs["targets"][keep]].sum()
+    torch.testing.assert_close(linear_cross_entropy.reference(**inputs), expected)
+
+
+def test_nothing_to_predict() -> None:
+    inputs = _inputs(40)
+    inputs["targets"].fill_(IGNORE)
+    loss, *grads = _run(CHUNKED, inputs)
+    assert loss == 0 and all((g == 0).all() for g in grads)
+
+
+@pytest.mark.parametrize("trained", ["hidden", "weight", "bias"])
+def test_parts_may_be_frozen(trained: str) -> None:
+    inputs = _inputs(40)
+    for name in ("hidden", "weight", "bias"):
+        inputs[name].requires_grad_(name == trained)
+    for a, b in zip(_run(CHUNKED, inputs), _run(linear_cross_entropy.reference, inputs), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_validation_computes_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = _inputs(40)
+    products = []
+    matmul = torch.matmul
+    monkeypatch.setattr(torch, "matmul", lambda *a, **k: products.append(1) or matmul(*a, **k))
+    with torch.no_grad():
+        torch.testing.assert_close(CHUNKED(**inputs), linear_cross_entropy.reference(**inputs))
+    assert not products
+
+
+def test_large_logits_do_not_overflow() -> None:
+    hidden, weight = torch.full((20, 1), 200.0), torch.tensor([[3.0], [-3.0]])
+    targets = torch.tensor([0, 1]).repeat(10)
+    torch.testing.assert_close(CHUNKED(hidden, weight, targets), torch.tensor(12000.0))
+
+
+def test_which_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight = torch.randn(8, 4), torch.randn(32, 4)
+    monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 8 * 32 * 4)
+    assert linear_cross_entropy.chosen(hidden, weight, None) == "reference"
+    monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 8 * 32 * 4 - 1)
+    assert linear_cross_entropy.chosen(hidden, weight, None) == "chunked"
+
+
+def test_never_holds_all_logits() -> None:
+    """The largest tensor that is made stays near the chunk."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, Tensor):
+                Largest.size = max(Largest.size, out.numel())
+            return out
+
+    inputs = _inputs(640, vocab=1000)
+    with Largest():
+        F.mse_loss(CHUNKED(**inputs), torch.zeros(())).backward()
+    assert Largest.size <= 16 * 1000

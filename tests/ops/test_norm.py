@@ -1,0 +1,86 @@
+"""Normalisation: every path against the readable one, with gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from genus.ops.norm import layer_norm, rms_norm
+
+CLOSE = {torch.float32: {"atol": 2e-5, "rtol": 1e-4}, torch.bfloat16: {"atol": 5e-2, "rtol": 5e-2}}
+SHAPES = [(1, 1, 4), (3, 5, 17), (2, 64, 32), (7, 3)]
+
+
+def _run(path: Any, x: Tensor, *args: Any) -> list[Tensor]:
+    leaves = [x, *(a for a in args if isinstance(a, Tensor))]
+    y = path(x, *args)
+    torch.manual_seed(1)
+    return [y, *torch.autograd.grad((y.float() * torch.randn(y.shape)).sum(), leaves)]
+
+
+def _same(op: Any, x: Tensor, *args: Any) -> None:
+    expected = _run(op.reference, x, *args)
+    assert op.paths
+    for name, (_, path) in op.paths.items():
+        for a, b in zip(_run(path, x, *args), expected, strict=True):
+            assert a.dtype == b.dtype and a.shape == b.shape
+            scale = float(b.detach().abs().max()) + 1e-9
+            torch.testing.assert_close(a / scale, b / scale, **CLOSE[x.dtype], msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rms_norm(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = (torch.randn(shape) * 3).to(dtype).requires_grad_()
+    _same(rms_norm, x, torch.randn(shape[-1]).requires_grad_(), 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_norm(shape: tuple[int, ...], dtype: torch.dtype, bias: bool) -> None:
+    x = (torch.randn(shape) * 3 + 1).to(dtype).requires_grad_()
+    shift = torch.randn(shape[-1]).requires_grad_() if bias else None
+    _same(layer_norm, x, torch.randn(shape[-1]).requires_grad_(), shift, 1e-5)
+
+
+@pytest.mark.parametrize("op", [rms_norm, layer_norm])
+def test_strides(op: Any) -> None:
+    """Heads are normalised as a transposed view, and gradients come back through transposes and broadcasts."""
+    weight = torch.randn(8).requires_grad_()
+    args = (weight, 1e-6) if op is rms_norm else (weight, None, 1e-6)
+    base = torch.randn(2, 5, 3, 8).bfloat16().requires_grad_()
+    for name, (_, path) in op.paths.items():
+        grads = []
+        for f in (path, op.reference):
+            y = f(base.transpose(1, 2), *args).transpose(2, 3)
+            grads.append(torch.autograd.grad((y.contiguous().float() * torch.arange(5.0)).sum(), (base, weight)))
+            grads[-1] += torch.autograd.grad(f(base.transpose(1, 2), *args).sum(), (base, weight))  # an expanded gradient
+        for a, b in zip(*grads, strict=True):
+            torch.testing.assert_close(a, b, atol=0.3, rtol=5e-2, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_formulas() -> None:
+    x, w, b = torch.randn(4, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    rms = x / (x.square().mean(-1, keepdim=True) + 0.1).sqrt() * w
+    torch.testing.assert_close(rms_norm(x.float(), w.float(), 0.1), rms.float())
+    centred = x - x.mean(-1, keepdim=True)
+    full = centred / (centred.square().mean(-1, keepdim=True) + 0.1).sqrt() * w + b
+    torch.testing.assert_close(layer_norm(x.float(), w.float(), b.float(), 0.1), full.float())
+
+
+def test_master_weights_keep_their_precision() -> None:
+    x, weight = torch.randn(3, 8).bfloat16().requires_grad_(), torch.ones(8, requires_grad=True)
+    for y in (rms_norm(x, weight, 1e-6), layer_norm(x, weight, None, 1e-6)):
+        assert y.dtype == torch.bfloat16
+        y.sum().backward()
+        assert weight.grad is not None and weight.grad.dtype == torch.float32
+
+
+def test_which_path() -> None:
+    x = torch.randn(2, 4)
+    assert rms_norm.chosen(x.bfloat16(), torch.ones(4), 1e-6) == "fused"
+    assert rms_norm.chosen(x, torch.ones(4), 1e-6) == "torch"

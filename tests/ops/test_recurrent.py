@@ -1,0 +1,81 @@
+"""Recurrent layers: the fused path, the readable one and PyTorch's own modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genus.ops.recurrent import GATES, recurrent
+
+CELLS = sorted(GATES)
+
+
+def _inputs(cell: str, batch: int, time: int, dim: int, hidden: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    rows = GATES[cell] * hidden
+    x = torch.randn(batch, time, dim).requires_grad_()
+    weights = [torch.randn(s).mul(0.5).requires_grad_() for s in ((rows, dim), (rows, hidden), (rows,), (rows,))]
+    state = [torch.randn(batch, hidden).requires_grad_() for _ in range(2 if cell == "LSTM" else 1)]
+    return x, weights, state
+
+
+def _run(path: Any, cell: str, x: Tensor, weights: list[Tensor], state: list[Tensor]) -> list[Tensor]:
+    y, end = path(cell, x, weights, state)
+    torch.manual_seed(1)
+    loss = sum((o.float() * torch.randn(o.shape)).sum() for o in (y, *end))
+    return [y, *end, *torch.autograd.grad(loss, [x, *weights, *state])]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("batch", "time", "dim", "hidden"), [(1, 1, 1, 1), (2, 7, 5, 3), (3, 20, 8, 16)])
+def test_paths(cell: str, batch: int, time: int, dim: int, hidden: int) -> None:
+    inputs = _inputs(cell, batch, time, dim, hidden)
+    expected = _run(recurrent.reference, cell, *inputs)
+    for _, path in recurrent.paths.values():
+        for a, b in zip(_run(path, cell, *inputs), expected, strict=True):
+            torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_against_pytorchs_modules(cell: str) -> None:
+    x, weights, state = _inputs(cell, 2, 9, 5, 4)
+    module: Any = getattr(nn, cell)(5, 4, batch_first=True)
+    with torch.no_grad():
+        for p, w in zip(module.parameters(), weights, strict=True):
+            p.copy_(w)
+    hx = tuple(s[None] for s in state) if cell == "LSTM" else state[0][None]
+    y, end = module(x, hx)
+    got, last = recurrent.reference(cell, x, weights, state)
+    torch.testing.assert_close(got, y)
+    for a, b in zip(last, end if cell == "LSTM" else (end,), strict=True):
+        torch.testing.assert_close(a, b[0])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_long_run_is_many_short_ones(cell: str) -> None:
+    x, weights, state = _inputs(cell, 2, 12, 3, 4)
+    whole, end = recurrent(cell, x, weights, state)
+    pieces, now = [], tuple(state)
+    for part in x.split([1, 5, 6], dim=1):
+        y, now = recurrent(cell, part, weights, now)
+        pieces.append(y)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole)
+    torch.testing.assert_close(now, end)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("path", ["reference", "torch"])
+def test_bfloat16_with_float32_weights_and_state(cell: str, path: str) -> None:
+    x, weights, state = _inputs(cell, 2, 6, 5, 4)
+    run = recurrent.reference if path == "reference" else recurrent.paths[path][1]
+    y, _ = run(cell, x.bfloat16(), weights, state)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), recurrent.reference(cell, x, weights, state)[0], atol=0.05, rtol=0.05)
+
+
+def test_strides() -> None:
+    x, weights, state = _inputs("LSTM", 3, 4, 5, 6)
+    turned = x.detach().transpose(0, 1).contiguous().transpose(0, 1)
+    torch.testing.assert_close(recurrent("LSTM", turned, weights, state)[0], recurrent.reference("LSTM", x, weights, state)[0])

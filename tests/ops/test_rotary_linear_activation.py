@@ -1,0 +1,51 @@
+"""The small ops: rotary rotation, affine map, non-linearities."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genus.ops.activation import ACTIVATIONS, activation
+from genus.ops.linear import linear
+from genus.ops.rotary import rotary
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_rotary_is_a_rotation_of_pairs(batched: bool) -> None:
+    """Feature i and n + i turn together by the angle, as complex numbers do; the rest stays."""
+    x = torch.randn(2, 3, 5, 10)
+    angle = torch.rand(2, 1, 5, 4) * 6 if batched else torch.rand(5, 4) * 6
+    y = rotary(x, angle.cos(), angle.sin())
+    turned = torch.complex(x[..., :4], x[..., 4:8]) * torch.polar(torch.ones_like(angle), angle)
+    torch.testing.assert_close(y, torch.cat([turned.real, turned.imag, x[..., 8:]], dim=-1))
+    torch.testing.assert_close(y.norm(dim=-1), x.norm(dim=-1))
+
+
+def test_linear_rounds_weights_to_the_activations() -> None:
+    x, w, b = torch.randn(4, 3, 5).bfloat16(), torch.randn(7, 5, requires_grad=True), torch.randn(7, requires_grad=True)
+    y = linear(x, w, b)
+    torch.testing.assert_close(y, F.linear(x, w.bfloat16(), b.bfloat16()))
+    y.sum().backward()
+    assert w.grad is not None and w.grad.dtype == torch.float32
+    torch.testing.assert_close(linear(x.float(), w), x.float() @ w.T)
+
+
+def test_activations() -> None:
+    x = torch.linspace(-4, 4, 41, dtype=torch.float64)
+    phi = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+    formulas = {
+        "relu": x.clamp(min=0),
+        "relu2": x.clamp(min=0) ** 2,
+        "gelu": x * phi,
+        "gelu_tanh": 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+        "silu": x / (1 + torch.exp(-x)),
+        "tanh": torch.tanh(x),
+    }
+    assert set(formulas) == set(ACTIVATIONS)
+    for name, y in formulas.items():
+        torch.testing.assert_close(activation(name, x), y)
+    with pytest.raises(ValueError, match="no activation 'swish'; choose one of: relu"):
+        activation("swish", x)
