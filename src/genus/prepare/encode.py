@@ -59,19 +59,20 @@ def encode_unit(space: Workspace, plan: Plan, unit: int) -> None:
 
 def _assigned(space: Workspace, plan: Plan, unit: int) -> Iterator[tuple[int, int, str]]:
     """(split, source, text) of the unit's documents, cut ones in their parts."""
-    verdicts = np.load(space.journal / f"verdicts-{unit:05d}.npz")
+    with np.load(space.journal / f"verdicts-{unit:05d}.npz") as decided:
+        verdicts, cuts = decided["verdicts"].tolist(), decided["cuts"]
     with np.load(space.file(scan.STAGE, unit, "npz")) as known:
-        digests = known["digests"]
-    cuts = verdicts["cuts"]
+        digests = known["digests"].tobytes()
+    count = len(verdicts)
     position = 0
     for part in plan.units[unit]:
         source = plan.sources[part.source]
         for item in read(source, part, plan.split_documents):
             if not isinstance(item, Document):
                 continue
-            if position >= len(digests) or _digest(item.text) != digests[position].tobytes():
+            if position >= count or _digest(item.text) != digests[16 * position : 16 * position + 16]:
                 raise ValueError(f"{source.label} changed while it was being prepared: run the command again")
-            verdict = int(verdicts["verdicts"][position])
+            verdict = verdicts[position]
             if verdict == CUT:
                 train, held = map(int, cuts[position])
                 pieces = (item.text[:train], item.text[train:held], item.text[held:])
@@ -79,7 +80,7 @@ def _assigned(space: Workspace, plan: Plan, unit: int) -> Iterator[tuple[int, in
             elif verdict != REPEAT:
                 yield verdict, part.source, item.text
             position += 1
-    if position != len(digests):
+    if position != count:
         raise ValueError("the sources changed while they were being prepared: run the command again")
 
 

@@ -140,14 +140,18 @@ def _cut_tails(documents: Documents, ours: np.ndarray, fractions: Fractions) -> 
         groups[-1].append(index)
     for group in groups:
         total = sum(int(documents.characters[i]) for i in group)
-        train = int(total * (1 - fractions.validation - fractions.test))
-        held = int(total * (1 - fractions.test)) if fractions.test else total
+        train = _share(total, 1 - fractions.validation - fractions.test)
+        held = _share(total, 1 - fractions.test)
         before = 0
         for i in group:
             size = int(documents.characters[i])
             cuts[i] = (min(size, max(0, train - before)), min(size, max(0, held - before)))
             before += size
     return cuts
+
+
+def _share(total: int, share: float) -> int:
+    return int(round(total * share, 3))  # 1 - 0.05 - 0.05 is a little less than 0.9
 
 
 def _percent(share: float) -> str:
