@@ -19,8 +19,10 @@ install: .venv/.stamp-dev .venv/.stamp-tried-kenlm
 	.ci/install $*
 	@touch $@
 
+# Built from source, so it may fail where cmake or g++ is missing. With pip, which keeps the wheel it built; uv builds anew.
 .venv/.stamp-tried-kenlm: .venv/.stamp-dev
-	@$(BIN)/python -c 'import kenlm' 2>/dev/null || .ci/install kenlm \
+	@$(BIN)/python -c 'import kenlm' 2>/dev/null \
+		|| { echo 'building kenlm (a minute)' && $(BIN)/python -m pip install --quiet --constraint constraints.txt kenlm; } \
 		|| echo 'kenlm could not be built (it needs cmake and g++): the tests that compare with it are skipped'
 	@touch $@
 
