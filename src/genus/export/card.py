@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from genus import __version__
+from genus.parts.ngram import NGram
 from genus.recipes import find, names
 
 
@@ -16,7 +17,7 @@ def model_card(spec: Any, model_type: str, name: str | None, notes: str = "", op
         opener: the line that opens the folder in transformers.
     """
     system = find(name) if name in names() else None
-    generates = system.generates if system else spec.__class__.__name__ == "NGram" or getattr(spec, "encoder", None) is None
+    generates = system.generates if system else isinstance(spec, NGram) or "CausalLM" in (opener or "")
     header = ["---", f"library_name: {'transformers' if opener else 'genus'}"]
     if generates:
         header.append("pipeline_tag: text-generation")
@@ -29,7 +30,7 @@ def model_card(spec: Any, model_type: str, name: str | None, notes: str = "", op
         lines += [notes.strip(), ""]
     lines += ["## Use", ""]
     if generates:
-        lines += ["```", 'genus generate FOLDER --prompt "..."', "```", ""]
+        lines += ["```", 'genus generate FOLDER "..."', "```", ""]
     lines += ["```python", "import genus", 'loaded = genus.load("FOLDER")', "```", ""]
     if opener:
         lines += ["```python", *opener.split("; "), "```", ""]

@@ -39,6 +39,20 @@ MODEL_TYPE = "genus"
 PREFIX = "model."  # of our tensors in a generic folder: the attribute of the adapter that holds the model
 CONTEXT = 2048  # written where nobody says how long a text the model was made for
 ADAPTER = Path(__file__).with_name("adapter")
+COMPANIONS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+"""Files beside a model that are handed on as they are."""
 TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -119,7 +133,7 @@ def load(folder: str | Path) -> tuple[Any, Any, Tokenizer | None]:
         spec = recipe.model
         with torch.random.fork_rng(devices=[]):  # the weights that `build` draws are overwritten at once
             module = spec.build(0)
-        _fill(module, spec, family, weights)
+        _fill(module, spec, family, weights)  # type: ignore[arg-type]
     return module.eval(), spec, _tokenizer(folder)
 
 
@@ -135,6 +149,14 @@ def describe(folder: str | Path) -> Recipe:
         return Recipe("ngram", from_json(config["spec"]))
     with Weights(folder) as weights:
         return _describe(config, weights)[1]
+
+
+def copy_companions(source: Path, folder: Path) -> list[str]:
+    """Hand on the tokenizer, the chat template and the generation settings of another folder, byte for byte."""
+    found = [name for name in COMPANIONS if (source / name).is_file()]
+    for name in found:
+        shutil.copyfile(source / name, folder / name)
+    return found
 
 
 def stored_dtype(folder: str | Path) -> str:

@@ -67,8 +67,8 @@ class Weights:
     @property
     def dtype(self) -> str:
         """Name in DTYPES of the precision of all tensors; fp32 when they differ."""
-        kinds = {self.tensor(name).dtype for name in self.names}
-        return next((k for k, v in DTYPES.items() if kinds == {v}), "fp32")
+        kinds = {self._open[file].get_slice(name).get_dtype() for name, file in self._files.items()}
+        return {"BF16": "bf16", "F16": "fp16"}.get(kinds.pop(), "fp32") if len(kinds) == 1 else "fp32"
 
 
 def _locate(folder: Path) -> dict[str, str]:
@@ -101,7 +101,10 @@ def write_weights(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int 
     files = [SINGLE] if len(shards) == 1 else [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     for file, names in zip(files, shards, strict=True):
         temporary = folder / f".{file}.partial"
+        temporary.touch()
+        mode = temporary.stat().st_mode  # save_file leaves files that their owner alone may read
         save_file({n: tensors[n].contiguous() for n in names}, temporary, metadata={"format": "pt"})
+        temporary.chmod(mode)
         _replace(temporary, folder / file)
     if len(shards) > 1:
         total = sum(t.numel() * t.element_size() for t in tensors.values())

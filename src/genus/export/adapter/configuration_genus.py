@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (It runs inside transformers, whose classes change their signatures from version to version.)
 """Configuration of a Genus model for transformers. Written beside the weights by `genus export`."""
 
 from transformers import PretrainedConfig

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (It runs inside transformers, whose classes change their signatures from version to version.)
 """A Genus language model for transformers. Written beside the weights by `genus export`; needs the package `genus`."""
 
 import torch

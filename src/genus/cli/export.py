@@ -1,0 +1,125 @@
+"""`genus export`: a run as a folder that other programs open."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from genus.run import Loaded
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write a model for other programs: a folder in Hugging Face layout, or an n-gram as an ARPA file.
+
+    The folder is read back and compared with the model before it is put in its place.
+    """
+
+    model: Positional[Path]
+    """A run, or a folder in Hugging Face layout."""
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """The folder (hf) or file (arpa) to write; it must not exist yet."""
+    to: Literal["hf", "arpa"] = "hf"
+    """hf = Hugging Face layout; arpa = text format of n-gram models, which KenLM and SRILM read."""
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Precision of the weights in the file."""
+
+
+def main(options: Options) -> int:
+    from genus.run import load
+
+    if options.output.exists() and (not options.output.is_dir() or any(options.output.iterdir())):
+        raise ValueError(f"{options.output} exists already; choose another -o, or remove it")
+    loaded = load(options.model)
+    return (_arpa if options.to == "arpa" else _hugging_face)(options, loaded)
+
+
+def _hugging_face(options: Options, loaded: Loaded) -> int:
+    from genus.export import huggingface
+    from genus.export.verify import verify
+    from genus.run import replace_folder
+
+    source = options.model / "model" if (options.model / "run.json").is_file() else options.model
+    recipe = huggingface.describe(source)
+    name, notes = (recipe.name or None), ""
+    if loaded.config:
+        name, notes = loaded.config.get("recipe", {}).get("name") or name, training_notes(loaded.config)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = options.output.with_name(f".{options.output.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        kind = huggingface.save(
+            temporary,
+            loaded.model,
+            loaded.spec,
+            loaded.tokenizer,
+            getattr(recipe.training, "context", None),
+            dtype=options.dtype,
+            name=name,
+            notes=notes,
+        )
+        huggingface.copy_companions(source, temporary)
+        check = verify(temporary, loaded.model, loaded.spec, loaded.tokenizer, options.dtype)
+        replace_folder(temporary, options.output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    size = sum(f.stat().st_size for f in options.output.iterdir() if f.is_file())
+    print(f"{options.output}: {kind}, {loaded.spec.parameters(0):,} parameters, {options.dtype}, {size / 1e6:.1f} MB")
+    print(f"checked: {check.tensors} tensors read back equal; {_logits(options, check)}")
+    print(_how_to_open(options.output))
+    return 0
+
+
+def _logits(options: Options, check: Any) -> str:
+    if options.dtype == "fp32":
+        return f"same logits on {check.tokens} tokens"
+    return (
+        f"rounding to {options.dtype} moves the logits of {check.tokens} tokens by at most {check.difference:.2g}; "
+        f"the most probable token stays the same at {check.agree:.0%} of them"
+    )
+
+
+def _how_to_open(folder: Path) -> str:
+    from genus.export import huggingface
+
+    line = huggingface.opener(huggingface.read_config(folder), str(folder))
+    if line is None:
+        return f'transformers has no such model; open it with: import genus; loaded = genus.load("{folder}")'
+    return f"open it in Python with:\n  {line}"
+
+
+def training_notes(config: dict[str, Any]) -> str:
+    """Markdown for the model card: what the run was trained on, and how well it did."""
+    data, finished = config.get("data") or {}, config.get("finished") or {}
+    validation = finished.get("validation") or {}
+    rows = [
+        ("data fingerprint", data.get("fingerprint")),
+        ("tokens seen", f"{finished['tokens']:,}" if finished.get("tokens") else None),
+        ("steps", f"{finished['steps']:,}" if finished.get("steps") else None),
+        ("seed", config.get("seed")),
+        ("validation, bits per byte", f"{validation['bpb']:.4f}" if validation.get("bpb") else None),
+    ]
+    rows = [(name, value) for name, value in rows if value is not None]
+    if not rows:
+        return ""
+    return "\n".join(["## Training", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _arpa(options: Options, loaded: Loaded) -> int:
+    from genus.parts.ngram import NGram
+
+    if not isinstance(loaded.spec, NGram):
+        raise ValueError(f"{options.model} is not an n-gram; only n-grams can be written as ARPA, use --to hf")
+    if loaded.tokenizer is None:
+        raise ValueError(f"{options.model} has no tokenizer, which names the words of an ARPA file")
+    from genus.export.arpa import write_arpa
+
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    write_arpa(options.output, loaded.model, loaded.tokenizer)
+    print(f"{options.output}: {loaded.spec.order}-gram, {options.output.stat().st_size / 1e6:.1f} MB")
+    return 0
