@@ -277,7 +277,8 @@ def _fill(model: nn.Module, spec: Model, family: Family | None, weights: Weights
             continue
         for name, part in zip(b.ours, parts, strict=True):
             _copy(params[name], part, b.theirs, filled)
-    missing = sorted({n for n, p in params.items() if id(p) not in filled})
+    first = {id(p): n for n, p in reversed(params.items())}  # a tied parameter is missed once
+    missing = sorted(n for key, n in first.items() if key not in filled)
     unexpected = sorted(
         n for n in names if n not in used and not any(re.fullmatch(i, n) for i in (family.ignore if family else ()))
     )
