@@ -102,6 +102,7 @@ class DPFP(FeatureMap):
     class Module(nn.Module):
         def __init__(self, spec: DPFP, dim: int) -> None:
             super().__init__()
+            spec.features(dim)  # refuses keys that are too narrow
             self.spec = spec
 
         def forward(self, x: Tensor, query: bool) -> Tensor:

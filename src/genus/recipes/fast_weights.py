@@ -252,12 +252,17 @@ def olmo_hybrid(
     conv: int = 4,
     ratio: int = 3,
     eps: float = 1e-6,
+    theta: float | None = None,
     **sizes: Any,
 ) -> Recipe:
-    """`key_dim`, `value_dim`: width per head of the delta layers; None = 0.75 and 1.5 times the model's over all heads."""
+    """`key_dim`, `value_dim`: width per head of the delta layers; None = 0.75 and 1.5 times the model's over all heads.
+
+    `theta`: of rotary positions in the attention layers; None = no positions, as released.
+    """
     recipe = olmo2(dim=dim, depth=depth, heads=heads, vocab=vocab, context=context, eps=eps, **sizes)
-    attention = _first(recipe)
-    attention = attention.replace(parts=(attention.parts[0].replace(position=None), *attention.parts[1:]))
+    full = _first(recipe)
+    position = None if theta is None else Rotary(theta)
+    full = full.replace(parts=(full.parts[0].replace(position=position), *full.parts[1:]))
     mixer = FastWeights(
         heads,
         key_dim or 0.75,
@@ -270,5 +275,5 @@ def olmo_hybrid(
         gate="silu",
         conv=ShortConv(conv),
     )
-    linear = attention.replace(parts=(mixer, *attention.parts[1:]), wiring=PreNorm())
-    return _blocks(recipe, *[linear] * ratio, attention)
+    linear = full.replace(parts=(mixer, *full.parts[1:]), wiring=PreNorm())
+    return _blocks(recipe, *[linear] * ratio, full)

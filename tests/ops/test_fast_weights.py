@@ -1,0 +1,180 @@
+"""The chunked path computes the recurrence: values, gradients, documents, padding, carried state, every rule."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genus.ops.dispatch import forced
+from genus.ops.fast_weights import _UnitLowerInverse, empty_memory, fast_weights
+
+CHUNKED = fast_weights.paths["chunked"][1]
+B, H, K, V = 2, 3, 5, 4
+
+
+def draw(time, *, delta=False, decay=False, fresh=False, pad=False, memory=False, normalise=False):
+    """Random arguments in float64; features are positive where outputs are normalised."""
+    q, k = (torch.randn(B, H, time, K, dtype=torch.float64) for _ in range(2))
+    if normalise:
+        q, k = q.abs() + 0.1, k.abs() + 0.1
+    arguments = {"q": q, "k": F.normalize(k, dim=-1), "v": torch.randn(B, H, time, V, dtype=torch.float64)}
+    if decay:
+        arguments["log_decay"] = -torch.randn(B, H, time, dtype=torch.float64).exp()
+    if delta:
+        arguments["beta"] = torch.rand(B, H, time, dtype=torch.float64) * 1.8
+    if memory:
+        total = torch.rand(B, H, K, dtype=torch.float64) if normalise else None
+        arguments["memory"] = (torch.randn(B, H, K, V, dtype=torch.float64), total)
+    if fresh:
+        arguments["fresh"] = torch.rand(B, time) < 0.15
+    if pad:
+        arguments["pad"] = torch.rand(B, time) < 0.2
+    return arguments | {"normalise": normalise}
+
+
+def leaves(arguments):
+    tensors = [*arguments.values(), *arguments.get("memory", ())]
+    return [t for t in tensors if isinstance(t, torch.Tensor) and t.is_floating_point()]
+
+
+@pytest.mark.parametrize("normalise", [False, True], ids=["plain", "normalised"])
+@pytest.mark.parametrize("decay", [False, True], ids=["", "decay"])
+@pytest.mark.parametrize("delta", [False, True], ids=["sum", "delta"])
+@pytest.mark.parametrize("time", [2, 16, 37])
+def test_chunked_is_the_recurrence(delta, decay, normalise, time):
+    """Documents begin in the middle of chunks, padding stands anywhere, also where a document would begin."""
+    for fresh, pad, memory in [(False, False, False), (True, False, True), (False, True, True), (True, True, False)]:
+        arguments = draw(time, delta=delta, decay=decay, fresh=fresh, pad=pad, memory=memory, normalise=normalise)
+        inputs = [t.requires_grad_() for t in leaves(arguments)]
+        results = []
+        for path in (fast_weights.reference, lambda **a: CHUNKED(**a, chunk=8)):
+            y, (matrix, total) = path(**arguments)
+            torch.manual_seed(1)
+            outputs = [y, matrix, *([] if total is None else [total])]
+            loss = sum((o * torch.randn_like(o)).sum() for o in outputs)
+            results.append([*outputs, *torch.autograd.grad(loss, inputs)])
+        for slow, fast in zip(*results, strict=True):
+            torch.testing.assert_close(fast, slow, atol=1e-9, rtol=1e-7)
+
+
+@pytest.mark.parametrize("delta", [False, True])
+@pytest.mark.parametrize("decay", [False, True])
+def test_memory_carries_on(delta, decay):
+    """Two calls are one; single steps too."""
+    whole = draw(21, delta=delta, decay=decay, normalise=True, fresh=True, pad=True)
+    expected, (matrix, total) = fast_weights(**whole)
+    for pieces in ([13, 8], [1] * 21, [16, 1, 4]):
+        memory, outputs, start = None, [], 0
+        for size in pieces:
+            part = {n: t.narrow(-1 if t.dim() in (2, 3) else 2, start, size) for n, t in whole.items() if n != "normalise"}
+            y, memory = fast_weights(**part, normalise=True, memory=memory)
+            outputs.append(y)
+            start += size
+        torch.testing.assert_close(torch.cat(outputs, dim=2), expected)
+        torch.testing.assert_close(memory, (matrix, total))
+
+
+def test_sum_rule_is_the_outer_product_memory():
+    """The fast weight programmer of 1991: y_t = (sum of v k') q, written out."""
+    a = draw(7)
+    y, (matrix, _) = fast_weights(**a)
+    for t in range(7):
+        weights = sum(a["k"][:, :, i, :, None] * a["v"][:, :, i, None, :] for i in range(t + 1))
+        torch.testing.assert_close(y[:, :, t], torch.einsum("bhkv,bhk->bhv", weights, a["q"][:, :, t]))
+    torch.testing.assert_close(matrix, weights)
+
+
+def test_normalised_sum_rule_is_attention_with_a_kernel():
+    a = draw(70, normalise=True)
+    weights = (a["q"] @ a["k"].mT).tril()
+    expected = weights / weights.sum(-1, keepdim=True) @ a["v"]
+    torch.testing.assert_close(fast_weights(**a)[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_delta_rule_replaces_and_sum_rule_adds():
+    key = F.normalize(torch.randn(1, 1, 1, 8), dim=-1)
+    k, v = key.expand(-1, -1, 3, -1), torch.randn(1, 1, 3, 4)
+    beta = torch.ones(1, 1, 3)
+    torch.testing.assert_close(fast_weights(k, k, v, beta=beta)[0], v)
+    torch.testing.assert_close(fast_weights(k, k, v)[0], v.cumsum(2))
+
+
+def test_delta_rule_keeps_what_other_keys_hold():
+    k = torch.eye(4)[None, None]
+    v = torch.randn(1, 1, 4, 3)
+    _, (matrix, _) = fast_weights(k, k, v, beta=torch.ones(1, 1, 4))
+    torch.testing.assert_close(matrix, v)
+
+
+def test_no_output_depends_on_a_later_input():
+    a = draw(30, delta=True, decay=True, normalise=True)
+    before, _ = CHUNKED(**a, chunk=16)
+    for name in ("q", "k", "v", "log_decay", "beta"):
+        changed = a[name].clone()
+        changed[:, :, 19:] *= torch.rand_like(changed[:, :, 19:])
+        after, _ = CHUNKED(**a | {name: changed}, chunk=16)
+        torch.testing.assert_close(after[:, :, :19], before[:, :, :19], atol=1e-12, rtol=0)
+        assert not torch.allclose(after[:, :, 19:], before[:, :, 19:])
+
+
+def test_padding_gives_zero_and_changes_nothing():
+    a = draw(20, delta=True, decay=True, normalise=True)
+    pad = torch.zeros(B, 20, dtype=torch.bool)
+    pad[:, [0, 1, 7, 18, 19]] = True
+    y, memory = fast_weights(**a, pad=pad)
+    assert (y[:, :, pad[0]] == 0).all()
+    real = {n: t[:, :, ~pad[0]] for n, t in a.items() if n != "normalise"}
+    alone, alone_memory = fast_weights(**real, normalise=True)
+    torch.testing.assert_close(y[:, :, ~pad[0]], alone)
+    torch.testing.assert_close(memory, alone_memory)
+
+
+@pytest.mark.parametrize("delta", [False, True])
+def test_steep_decays_neither_overflow_nor_lose_digits(delta):
+    """exp(-160) a step, next to decays near one."""
+    a = {n: t.float() if isinstance(t, torch.Tensor) else t for n, t in draw(128, delta=delta, decay=True).items()}
+    a["log_decay"] = torch.where(torch.rand(B, H, 128) < 0.3, -160.0, -0.01)
+    exact, _ = fast_weights.reference(**{n: t.double() if isinstance(t, torch.Tensor) else t for n, t in a.items()})
+    inputs = [t.requires_grad_() for t in leaves(a)]
+    y, _ = CHUNKED(**a)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(y.square().sum(), inputs))
+    torch.testing.assert_close(y.double(), exact, atol=2e-3, rtol=2e-3)
+
+
+def test_repeated_keys_do_not_break_the_triangular_inverse():
+    """A chunk of one and the same key: powers of the system overflow float32's digits, substitution does not."""
+    k = F.normalize(torch.ones(1, 1, 128, 16) + 0.01 * torch.randn(1, 1, 128, 16), dim=-1)
+    v, beta = torch.randn(1, 1, 128, 16), torch.ones(1, 1, 128)
+    exact, _ = fast_weights.reference(k.double(), k.double(), v.double(), beta=beta.double())
+    torch.testing.assert_close(CHUNKED(k, k, v, beta=beta)[0].double(), exact, atol=1e-3, rtol=1e-3)
+
+
+def test_inverse_has_the_right_gradient():
+    a = torch.randn(2, 8, 8, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(_UnitLowerInverse.apply(a), torch.linalg.inv(torch.eye(8) + a.tril(-1)))
+    assert torch.autograd.gradcheck(_UnitLowerInverse.apply, (a,))
+
+
+@pytest.mark.parametrize("delta", [False, True])
+def test_bfloat16_keeps_its_memory_in_float32(delta):
+    """Over many chunks the error is that of rounding the inputs and one chunk's products, not of a rounded memory."""
+    k, q = (F.normalize(torch.randn(1, 2, 1000, 32), dim=-1).bfloat16() for _ in range(2))
+    v, beta = torch.randn(1, 2, 1000, 32).bfloat16(), torch.rand(1, 2, 1000) if delta else None
+    y, (matrix, _) = CHUNKED(q, k, v, beta=beta)
+    exact, (exact_matrix, _) = fast_weights.reference(q.float(), k.float(), v.float(), beta=beta)
+    assert y.dtype == torch.bfloat16 and matrix.dtype == torch.float32
+    assert (y.float() - exact).norm() < 0.01 * exact.norm()
+    assert (matrix - exact_matrix).norm() < 0.01 * exact_matrix.norm()
+
+
+def test_one_step_takes_the_recurrent_path():
+    a = draw(1, delta=True)
+    assert fast_weights.chosen(**a) == "reference"
+    assert fast_weights.chosen(**draw(2)) == "chunked"
+    with forced(fast_weights="chunked"):
+        torch.testing.assert_close(fast_weights(**a)[0], fast_weights.reference(**a)[0])
+
+
+def test_an_empty_memory_is_no_memory():
+    a = draw(9, normalise=True)
+    memory = empty_memory(a["q"], a["v"], True)
+    torch.testing.assert_close(fast_weights(**a, memory=memory), fast_weights(**a))
