@@ -18,8 +18,8 @@ class Options:
     """Train RECIPE on DATA and write a run directory.
 
     RECIPE is a name from `genus recipes`, a run, or a folder in Hugging Face layout (continued pre-training).
-    DATA is a folder made by `genus prepare`. Fields of the recipe are changed by path=value, for example
-    `genus train gpt2 DATA -o RUN model.stack.depth=8 training.batch=16`; `genus recipes show RECIPE` lists the paths.
+    DATA is a folder made by `genus prepare`. Sizes are arguments of the recipe, and every field of its tree can be set, as in
+    `genus train gpt2 DATA -o RUN dim=128 depth=4 heads=4 model.head.tied=false`; `genus recipes show RECIPE` lists both.
 
     A run that was killed goes on with `genus train --resume RUN`; its weights end up the same, bit for bit (for budgets in
     tokens or epochs; a budget in time cannot promise that).
@@ -30,7 +30,7 @@ class Options:
     data: Positional[str] = ""
     """folder made by genus prepare"""
     overrides: Positional[tuple[str, ...]] = ()
-    """path=value, any number of times"""
+    """dim=128, depth=4 ... or path=value, any number of times"""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """run directory to make; default runs/RECIPE"""
     resume: Path | None = None

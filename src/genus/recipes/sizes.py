@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from genus.recipes.recipe import Recipe, System, find
+from genus.spec import nearest
 
+SIZES = "sizes"  # name of the catch-all by which a recipe hands arguments on to its parent
 TOLERANCE = 0.10  # a shape further than this from the wish is refused
 
 
@@ -42,6 +46,35 @@ def fit(name: str, parameters: int, vocab: int, **fixed: Any) -> Recipe:
     return best[1].replace(name=system.name)
 
 
+def arguments(name: str, assignments: Iterable[str]) -> dict[str, Any]:
+    """`dim=128`, `depth=4` ... as arguments of the recipe's function.
+
+    Raises:
+        ValueError: the recipe takes no such argument (the message names the nearest), or the value is not a number.
+    """
+    system = find(name)
+    accepted = _accepted(system)
+    result: dict[str, Any] = {}
+    for assignment in assignments:
+        key, _, text = assignment.partition("=")
+        if key not in accepted:
+            raise ValueError(
+                f"{system.name} takes no {key!r}{nearest(key, accepted)}; fields of the tree are written model.x.y=value"
+            )
+        try:
+            result[key] = json.loads(text.lower())
+        except json.JSONDecodeError:
+            result[key] = text
+    return result
+
+
+def _accepted(system: System) -> set[str]:
+    parameters = inspect.signature(system.function).parameters.values()
+    own = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    hands_on = any(p.kind is p.VAR_KEYWORD and p.name == SIZES for p in parameters)
+    return own | (_accepted(find(system.parent)) if hands_on and system.parent else set())
+
+
 def shape(recipe: Recipe) -> str:
     """One line such as `6 layers x 384 wide, 10,745,088 parameters`."""
     depth = recipe.model.stack.depth
@@ -69,8 +102,7 @@ def _widths(system: System, depth: int, parameters: int, vocab: int, fixed: dict
 
 
 def _make(system: System, depth: int, dim: int, vocab: int, fixed: dict[str, Any]) -> Recipe:
-    accepted = inspect.signature(system.function).parameters
-    anything = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    accepted = _accepted(system)
     head = 64 if dim % 64 == 0 and dim >= 256 else system.heads_of
     sizes = {
         "dim": dim,
@@ -79,7 +111,7 @@ def _make(system: System, depth: int, dim: int, vocab: int, fixed: dict[str, Any
         "vocab": vocab,
         **fixed,
     }
-    return system.function(**{k: v for k, v in sizes.items() if k in accepted or anything})
+    return system.function(**{k: v for k, v in sizes.items() if k in accepted})
 
 
 def _refusal(system: System, parameters: int, vocab: int, nearest_count: int) -> str:

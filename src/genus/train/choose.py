@@ -10,7 +10,7 @@ from typing import Any
 from genus.parts.attention import Attention
 from genus.parts.block import Block
 from genus.parts.embedding import Embedding
-from genus.recipes import find, fit, make, shape
+from genus.recipes import arguments, find, fit, make, shape
 from genus.recipes.recipe import Recipe
 from genus.recipes.training import (
     AdamW,
@@ -23,7 +23,7 @@ from genus.recipes.training import (
     adamw_rate,
 )
 from genus.spec import Spec, apply_overrides, override, rewrite
-from genus.train.options import TrainOptions
+from genus.train.options import TrainOptions, split_overrides
 from genus.train.trainer import Budget
 
 CONTEXT = 256  # default positions per row: what a CPU trains well on
@@ -33,7 +33,7 @@ EFFICIENCY = 0.35  # share of the matmul ceiling that is assumed before anything
 SMALLEST, LARGEST = 100_000, 50_000_000
 WARMUP_STEPS = 20  # at least
 
-SHAPE_FIELDS = ("model.dim", "model.stack.depth", "model.stack.blocks")
+SHAPE_FIELDS = ("model.dim", "model.stack")
 Say = Callable[[str], None]
 
 
@@ -76,7 +76,7 @@ def adjust(recipe: Recipe, options: TrainOptions) -> Recipe:
         recipe = recipe.replace(training=training.replace(**changes))
     if options.dropout is not None:
         recipe = recipe.replace(model=with_dropout(recipe.model, options.dropout))
-    return apply_overrides(recipe, options.overrides)  # type: ignore[no-any-return]
+    return apply_overrides(recipe, split_overrides(options.overrides)[1])  # type: ignore[no-any-return]
 
 
 def with_dropout(model: Spec, p: float) -> Spec:
@@ -94,15 +94,15 @@ def context(recipe: Recipe, options: TrainOptions) -> int:
 
 
 def _shaped(name: str, options: TrainOptions, vocab: int, tokens: int, ceiling: float, say: Say) -> Recipe:
-    length = context(make(name, vocab=vocab), options)
-    sizes = {"vocab": vocab, "context": length}
+    sizes_given, fields = split_overrides(options.overrides)
+    given = arguments(name, sizes_given)
+    length = options.context or given.get("context") or context(make(name, vocab=vocab), options)
+    sizes = {"vocab": vocab, **given, "context": length}
     if options.parameters:
         return fit(name, options.parameters, **sizes)
-    if any(o.startswith(SHAPE_FIELDS) for o in options.overrides):
+    if given or any(f.startswith(SHAPE_FIELDS) for f in fields):
         return make(name, **sizes)
-    wish = _affordable(options, tokens, ceiling, say)
-    smallest = fit_or_smallest(name, wish, sizes)
-    return smallest
+    return fit_or_smallest(name, _affordable(options, tokens, ceiling, say), sizes)
 
 
 def fit_or_smallest(name: str, wish: int, sizes: dict[str, int]) -> Recipe:

@@ -14,14 +14,14 @@ from genus import __version__
 from genus.objectives.causal import Causal
 from genus.parts.ngram import NGram
 from genus.prepare.dataset import Dataset, Split
-from genus.recipes import make
+from genus.recipes import arguments, make
 from genus.recipes.training import Counting
 from genus.run import Run
 from genus.spec import apply_overrides, to_json
 from genus.train.kneser_ney import estimate
 from genus.train.loader import Windows
 from genus.train.machine import describe, peak_memory_mb
-from genus.train.options import TrainOptions
+from genus.train.options import TrainOptions, split_overrides
 
 Say = Callable[[str], None]
 
@@ -30,7 +30,8 @@ def start_counting(name: str, data_path: str | Path, out: str | Path, options: T
     """Estimate the counted recipe `name` on prepared data. A kill leaves no model; run it again with the same words."""
     data = Dataset.open(data_path)
     ids = {"vocab": data.vocab_size, "bos": data.tokenizer.bos_id, "eos": data.tokenizer.eos_id}
-    recipe = apply_overrides(make(name, **ids), options.overrides)
+    sizes, fields = split_overrides(options.overrides)
+    recipe = apply_overrides(make(name, **{**ids, **arguments(name, sizes)}), fields)
     spec, training = recipe.model, recipe.training
     assert isinstance(spec, NGram) and isinstance(training, Counting)
     split = data.split("train")

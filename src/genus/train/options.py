@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ class TrainOptions:
         tokens, seconds, epochs: the budget; at most one. None of them = 20 tokens per parameter, at most 4 passes.
         batch, context, lr, dropout: None = the recipe's. micro: rows per forward pass; None = as many as fit 64 MB of logits.
         patience: evaluations without improvement before the run stops; 0 = never.
-        overrides: `path=value` on the recipe, such as `model.stack.depth=8`.
+        overrides: sizes such as `dim=128` (arguments of the recipe), and `path=value` on its tree, such as `training.batch=8`.
     """
 
     parameters: int | None = None
@@ -57,3 +58,9 @@ class TrainOptions:
         known = {f.name for f in fields(cls)}
         kept = {k: v for k, v in value.items() if k in known}
         return cls(**{**kept, "overrides": tuple(kept.get("overrides", ()))})
+
+
+def split_overrides(overrides: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Sizes (`dim=128`, arguments of a recipe's function) and fields of its tree (`model.stack.depth=8`)."""
+    sizes = [o for o in overrides if "." not in o.partition("=")[0]]
+    return sizes, [o for o in overrides if o not in sizes]
