@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,7 @@ def test_written_and_read_back_is_the_same_model(order: int, bos: int, tmp_path:
     again, _ = read_arpa(tmp_path / "model.arpa", token_names(tokenizer), bos, 0)
     assert again.spec == model.spec
     for name in model.spec.shapes():
-        if name == "log_probs_1" and bos != 0:  # <s> as a word comes back too, though nothing ever asks for it
-            assert torch.isfinite(getattr(again, name)).all()
-        assert torch.equal(getattr(again, name)[: len(getattr(model, name))], getattr(model, name)), name
+        assert torch.equal(getattr(again, name), getattr(model, name)), name
     ids = torch.from_numpy(documents[3])[None]
     assert torch.equal(again.log_prob(ids), model.log_prob(ids))
     # without a vocabulary, ids are renumbered but documents weigh the same
@@ -128,7 +127,10 @@ def test_a_file_from_another_tool(tmp_path: Path) -> None:
     assert log10("a b </s>") == pytest.approx([-0.25, -0.1 - 0.4, -0.15 - 0.35], abs=1e-5)
     assert log10("b c c") == pytest.approx([-0.30103 - 0.6, -0.4 - 0.9, -0.9], abs=1e-5)
     kenlm = pytest.importorskip("kenlm", reason="kenlm is the peer of this test")
-    peer = kenlm.Model(str(path))
+    plain = tmp_path / "plain.arpa"
+    tabbed = re.sub(r" (-\S+)$", r"\t\1", re.sub(r"^(-\S+)[ \t]", r"\1\t", FOREIGN, flags=re.M), flags=re.M)
+    plain.write_text(tabbed[tabbed.index("\\data\\") :], encoding="utf-8")  # kenlm takes no preamble, and tabs only
+    peer = kenlm.Model(str(plain))
     for sentence in ("a b c", "a b", "b c c", "c", "", "a a a b c b"):
         assert peer.score(sentence) == pytest.approx(sum(log10(f"{sentence} </s>")), abs=1e-4)
 
@@ -138,7 +140,7 @@ def test_a_file_from_another_tool(tmp_path: Path) -> None:
     [
         (lambda t: t.replace("\\data\\", "data"), "no .data. line"),
         (lambda t: t[: t.index("a b c")], "ends within order 3|expected a probability"),
-        (lambda t: t.replace("ngram 2=4", "ngram 2=5"), "line 26: 4 grams of order 2, but the header says 5"),
+        (lambda t: t.replace("ngram 2=4", "ngram 2=5"), "line 23: 4 grams of order 2, but the header says 5"),
         (lambda t: t.replace("a b c", "a b d"), "no word 'd'"),
         (lambda t: t.replace("<s>", "<begin>"), "<s> and </s>"),
         (lambda t: t.replace("a a", "a b"), "order 2 is there twice"),
@@ -159,8 +161,7 @@ def test_names_have_no_blanks_and_stay_different() -> None:
 
 
 def test_a_model_that_saw_nothing_can_be_written(tmp_path: Path) -> None:
-    model = NGram(3, 4, 0, 0).build()
-    write_arpa(tmp_path / "empty.arpa", model)
+    write_arpa(tmp_path / "empty.arpa", NGram(3, 4, 0, 0).build())
     again, names = read_arpa(tmp_path / "empty.arpa")
     assert names == ["</s>", "1", "2", "3", "<s>", "<unk>"]
-    assert again.log_prob(torch.tensor([[1, 2, 0]])).tolist() == pytest.approx([[-math.log(4)] * 3]) if False else True
+    assert again.log_prob(torch.tensor([[1, 2, 0]])).exp().tolist()[0] == pytest.approx([0.25] * 3)

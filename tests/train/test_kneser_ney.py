@@ -64,9 +64,8 @@ class Slow:
         for gram, count in self.seen.items():
             if len(gram) == order or gram[0] == BEGIN:
                 self.counts[len(gram)][gram] = count
-            if len(gram) > 1:
-                if len(gram) - 1 < order and gram[1:][0] != BEGIN:
-                    self.counts[len(gram) - 1][gram[1:]] += 1
+            if 1 < len(gram) <= order:
+                self.counts[len(gram) - 1][gram[1:]] += 1
         self.threshold = [prune[min(k, len(prune)) - 1] if prune else 0 for k in range(1, order + 1)]
         self.discounts = [None]
         for k in range(1, order + 1):
