@@ -115,11 +115,9 @@ def _arpa(options: Options, loaded: Loaded) -> int:
 
     if not isinstance(loaded.spec, NGram):
         raise ValueError(f"{options.model} is not an n-gram; only n-grams can be written as ARPA, use --to hf")
-    if loaded.tokenizer is None:
-        raise ValueError(f"{options.model} has no tokenizer, which names the words of an ARPA file")
-    from genus.export.arpa import write_arpa
+    from genus.export.arpa import token_names, write_arpa
 
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_arpa(options.output, loaded.model, loaded.tokenizer)
+    write_arpa(options.output, loaded.model, token_names(loaded.tokenizer) if loaded.tokenizer else None)
     print(f"{options.output}: {loaded.spec.order}-gram, {options.output.stat().st_size / 1e6:.1f} MB")
     return 0
