@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from genus.spec import from_json
 
 
@@ -32,8 +34,7 @@ def anatomy(recipe: Any, context: int | None = None) -> list[Share]:
         model = spec.model
         if type(model).__name__ == "NGram":
             return _counts(model)
-        length = context or getattr(spec.training, "context", 1024)
-        rows = _network(model, length)
+        rows = _network(model, context or spec.training.context)
     except (ValueError, TypeError, AttributeError):
         return []
     return [row for row in rows if row.parameters or row.flops]
@@ -89,6 +90,6 @@ def _counts(model: Any) -> list[Share]:
     for name, (dtype, size) in model.shapes().items():
         row = rows.setdefault(int(name.rpartition("_")[2]), [0, 0, 0])
         row[0] = size if name.startswith("log_probs") else row[0]
-        row[1] += 0 if name.startswith("keys") else size
-        row[2] += size * dtype().itemsize
+        row[1] += size if name.startswith(("log_probs", "backoffs")) else 0
+        row[2] += size * np.dtype(dtype).itemsize
     return [Share(f"{order}-grams", grams, parameters, size, 0.0) for order, (grams, parameters, size) in sorted(rows.items())]

@@ -9,6 +9,9 @@ from html import escape
 
 WIDTH, HEIGHT = 440, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 38
+TINY = 1e-30
+EARLY = 0.06  # share of the x axis whose values do not count for the height of the chart
+MARK = 4  # room for half a mark at the edges
 MOST = 240  # points drawn of one line; neighbours are averaged beyond that
 COLOURS = 8  # in the style sheet: .c0 to .c7
 
@@ -41,12 +44,12 @@ def chart(
     """An SVG element, empty when no line has a point.
 
     Args:
-        x_text, y_text: how a number on an axis is written. zero: the y axis begins at 0.
+        x_text, y_text: how a number on an axis is written. zero: the y axis begins at 0, as the x axis always does.
     """
     lines = [line for line in lines if line.points]
     if not lines:
         return ""
-    low_x, high_x = _range([x for line in lines for x, _ in line.points], 0.0)
+    low_x, high_x = _range([0.0, *(x for line in lines for x, _ in line.points)], 0.0)
     low_y, high_y = _heights(lines, zero)
     sx = (WIDTH - LEFT - RIGHT) / (high_x - low_x)
     sy = (HEIGHT - TOP - BOTTOM) / (high_y - low_y)
@@ -55,7 +58,7 @@ def chart(
         return LEFT + (x - low_x) * sx, HEIGHT - BOTTOM - (y - low_y) * sy
 
     out = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)}, {escape(x_label)}">']
-    for tick in ticks(low_y, high_y, 5):
+    for tick in ticks(low_y, high_y, 6):
         _, y = place(low_x, tick)
         out.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
         out.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(y_text(tick))}</text>')
@@ -67,9 +70,8 @@ def chart(
     out.append(
         f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>'
     )
-    inside = f"{LEFT} {TOP} {WIDTH - LEFT - RIGHT} {HEIGHT - TOP - BOTTOM}"
-    x0, y0, w, h = inside.split()
-    out.append(f'<svg x="{x0}" y="{y0}" width="{w}" height="{h}" viewBox="{inside}" class="plot">')  # clips what lies outside
+    x0, y0, w, h = LEFT - MARK, TOP - MARK, WIDTH - LEFT - RIGHT + 2 * MARK, HEIGHT - TOP - BOTTOM + MARK
+    out.append(f'<svg x="{x0}" y="{y0}" width="{w}" height="{h}" viewBox="{x0} {y0} {w} {h}">')  # cuts off what lies outside
     for line in lines:
         out += _draw(line, place, x_text, y_text)
     return "".join([*out, "</svg></svg>"])
@@ -113,22 +115,18 @@ def thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]
 
 
 def _heights(lines: Sequence[Line], zero: bool) -> tuple[float, float]:
-    """Range of the y axis. The first steep steps of a long curve would flatten the rest, so they may leave through the top."""
-    top = -math.inf
-    values: list[float] = []
-    for line in lines:
-        ys = [y for _, y in thin(line.points)]
-        values += ys
-        late = ys[len(ys) // 25 :] if len(ys) >= 25 else ys
-        top = max(top, *late)
-    low = min(0.0, min(values)) if zero else min(values)
-    return _range([low, top], 0.06, zero)
+    """Range of the y axis. The steep beginning of a curve would flatten the rest, so it may leave through the top."""
+    drawn = [thin(line.points) for line in lines]
+    begin = EARLY * max(x for points in drawn for x, _ in points)
+    late = [[y for x, y in points if x >= begin] or [points[-1][1]] for points in drawn]
+    values = [y for points in drawn for _, y in points]
+    return _range([min(values), max(map(max, late)), *([0.0] if zero else [])], 0.06, zero)
 
 
 def _range(values: Sequence[float], margin: float, zero: bool = False) -> tuple[float, float]:
     low, high = min(values), max(values)
-    if low == high:
-        low, high = (0.0, 2 * high) if high > 0 else (low - 1, high + 1)
+    if high - low <= 1e-9 * max(abs(low), abs(high), TINY):  # one value
+        low, high = (0.0, 2 * high) if high > TINY else (low - 1, high + 1)
     space = margin * (high - low)
     return (low if zero else low - space), high + space
 

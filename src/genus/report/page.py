@@ -170,8 +170,10 @@ def _details(run: RunData, t: Words) -> str:
             out.append(f'<p class="dim">{t("step")} {step:,.0f}</p>' if step is not None else "")
             out.append(f'<pre class="text">{escape(str(sample.get("text", "")))}</pre>')
     if run.events:
-        rows = [[f"{number(e.get('step')) or 0:,.0f}", escape(str(e.get("message", "")))] for e in run.events[-EVENTS:]]
-        out += [f"<h3>{t('Events')}</h3>", _table([t("step"), ""], rows)]
+        out.append(f"<h3>{t('Events')}</h3>")
+        for event in run.events[-EVENTS:]:
+            step = f"{number(event.get('step')) or 0:,.0f}"
+            out.append(f'<p><span class="dim">{t("step")} {step}</span> {escape(str(event.get("message", "")))}</p>')
     if config:
         text = escape(json.dumps(config, indent=1, ensure_ascii=False, default=str))
         out.append(f"<details><summary>{t('The whole run.json')}</summary><pre>{text}</pre></details>")

@@ -1,7 +1,7 @@
 """What a report needs of a run directory, whatever part of it exists.
 
-A run may be unfinished, counted instead of trained (no training lines), or written by an older version: every field may be missing,
-and a line of `metrics.jsonl` that was cut short by a kill is left out.
+A run may be unfinished, counted instead of trained (no training lines), or written by an older version: every field may be
+missing, and a line of `metrics.jsonl` that was cut short by a kill is left out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class RunData:
     """A run as the report sees it.
 
     Attributes:
-        name: unique among the runs of a page. config: run.json. training, evaluations, samples, events: the lines of metrics.jsonl
-        by kind. prediction: prediction.json, evaluation: evaluation.json, or None.
+        name: unique among the runs of a page. config: run.json. training, evaluations, samples, events: the lines of
+            metrics.jsonl by kind. prediction, evaluation: what the files of these names hold, or None.
     """
 
     name: str

@@ -12,8 +12,10 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: .2rem 0 .4rem; overflow-wrap:
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 p { margin: .4rem 0; } .dim, figcaption, dt { color: var(--dim); }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .5rem 1.2rem; margin: .8rem 0; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr));
+  gap: .5rem 1.2rem; margin: .8rem 0; }
 .facts div { min-width: 0; } .facts dt { font-size: .8rem; } .facts dd { margin: 0; overflow-wrap: anywhere; }
+.big { grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); }
 .big dd { font-size: 1.3rem; font-variant-numeric: tabular-nums; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; }
 figure { margin: 0; min-width: 0; } figcaption { font-size: .85rem; margin-bottom: .2rem; }
@@ -30,7 +32,8 @@ i { display: inline-block; width: 1rem; height: .25rem; border-radius: 2px; back
 th, td { padding: .3rem .8rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--dim); font-weight: 500; vertical-align: bottom; } th:first-child, td:first-child { text-align: left; }
 td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; } tfoot td { font-weight: 600; border: 0; }
-pre { background: var(--box); padding: .7rem .9rem; border-radius: 6px; overflow-x: auto; font: 13px/1.5 ui-monospace, monospace; }
+pre { background: var(--box); padding: .7rem .9rem; border-radius: 6px; overflow-x: auto;
+  font: 13px/1.5 ui-monospace, monospace; }
 pre.text { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; font-size: .95rem; }
 summary { cursor: pointer; color: var(--dim); margin: .8rem 0 .4rem; }
 """ + "\n".join(f".c{i} {{ color: var(--c{i}); }}" for i in range(8))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 ZH = {
-    "Report": "报告",
     "Comparison": "对比",
     "Run": "运行",
     "Recipe": "模型配方",
@@ -19,7 +18,6 @@ ZH = {
     "Learning": "学习曲线",
     "Bits per byte against tokens": "每字节比特数与词元数",
     "Bits per byte against time": "每字节比特数与用时",
-    "Speed": "速度",
     "Fraction of the matmul ceiling": "占矩阵乘法上限的比例",
     "Learning rate": "学习率",
     "Gradient norm": "梯度范数",
@@ -29,7 +27,6 @@ ZH = {
     "training": "训练",
     "validation": "验证",
     "predicted before training": "训练前的预测",
-    "bits per byte": "每字节比特数",
     "Where the parameters are": "参数分布",
     "Part": "部件",
     "Number": "个数",
@@ -45,7 +42,6 @@ ZH = {
     "Machine": "机器",
     "Seed": "随机种子",
     "The whole run.json": "完整的 run.json",
-    "not finished": "未完成",
     "Lower is better. The lowest is in bold.": "越低越好，最低者以粗体显示。",
     "Faint: training loss, neighbouring steps averaged. With marks: validation.": "浅色：训练损失（相邻步平均）；带点：验证集。",
     "Dotted: a model that was counted, not trained step by step.": "点线：通过计数得到、而非逐步训练的模型。",
