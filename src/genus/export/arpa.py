@@ -89,8 +89,8 @@ def _default_names(spec: NGram) -> list[str]:
 
 
 def _write_unigrams(file: BinaryIO, model: NGram.Module, names: list[str], extra: list[str]) -> None:
-    probs = _log10(model.log_probs_1.cpu().numpy())
-    backoffs = _log10(model.backoffs_1.cpu().numpy()) if model.spec.order > 1 else np.zeros(len(probs) + 1)
+    probs = _log10(model.table("log_probs", 1).cpu().numpy())
+    backoffs = _log10(model.table("backoffs", 1).cpu().numpy()) if model.spec.order > 1 else np.zeros(len(probs) + 1)
     start = model.spec.vocab  # the context "beginning of a document"
     weights = {name: float(backoffs[start if name == BOS else i]) for i, name in enumerate(names)}
     values = dict(zip(names, probs.tolist(), strict=True))

@@ -123,7 +123,7 @@ class NGram(Spec):
             """
             batch, time = ids.shape
             nodes = [n[:, -time:].reshape(-1) for n in self._contexts(ids, doc, state)]
-            out = self.log_probs_1.expand(batch * time, -1).clone()
+            out = self.table("log_probs", 1).expand(batch * time, -1).clone()
             for k, node in enumerate(nodes, start=1):
                 rows = (node >= 0).nonzero()[:, 0]
                 node = node[rows]
@@ -170,7 +170,7 @@ class NGram(Spec):
                 rest = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
                 rest[known[hit]] = False
                 rows = rows[rest]
-            out[rows] += self.log_probs_1[words[rows]]
+            out[rows] += self.table("log_probs", 1)[words[rows]]
             return out
 
         def log_prob(self, ids: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class NGram(Spec):
             device: torch.device | None = None,
         ) -> State:
             """An empty state: the last `order - 1` tokens of each row and their documents."""
-            device = device or self.log_probs_1.device
+            device = device or self.table("log_probs", 1).device
             past = torch.full((batch, self.spec.order - 1), ABSENT, device=device)
             return {
                 "start": 0,

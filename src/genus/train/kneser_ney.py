@@ -82,11 +82,11 @@ def discounts(counts_of_counts: Sequence[int]) -> tuple[float, float, float]:
     D_k = k - (k + 1) Y n_{k+1} / n_k with Y = n_1 / (n_1 + 2 n_2). When n_1, n_2 or n_3 is zero (tiny corpora, and characters
     at low orders) or some D_k is not in (0, k] the formula has no meaning, and all three are 0.5, 1 and 1.5, as lmplz has it.
     """
-    n = counts_of_counts
-    if min(n[:3]) == 0:
+    n1, n2, n3, n4 = counts_of_counts
+    if not n1 * n2 * n3:
         return FALLBACK
-    y = n[0] / (n[0] + 2 * n[1])
-    found = tuple(k - (k + 1) * y * n[k] / n[k - 1] for k in (1, 2, 3))
+    y = n1 / (n1 + 2 * n2)
+    found = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
     return found if all(0 < d <= k for k, d in enumerate(found, 1)) else FALLBACK
 
 
@@ -141,7 +141,7 @@ class _Estimator:
         return adjusted
 
     def _unigram_probabilities(self, counts: np.ndarray) -> Column:
-        discount = np.array([0.0, *discounts(_histogram(counts)[1:5])])
+        discount = np.array([0.0, *discounts(_histogram(counts)[1:5].tolist())])
         classes = np.minimum(counts, 3)
         gamma = discount[classes].sum() / counts.sum()
         probabilities = (counts - discount[classes]) / counts.sum() + gamma / self.spec.vocab
@@ -164,8 +164,8 @@ class _Estimator:
             Probabilities of this order (of all grams, also pruned ones); what was kept; how many grams were.
         """
         order, vocab, counter = grams.order, self.spec.vocab, self.counter
-        histogram = sum(_histogram(counts) for _, counts in adjusted.blocks(counter.block)) if len(adjusted) else [0] * 5
-        discount = np.array([0.0, *discounts(histogram[1:5])])
+        histogram = np.sum([_histogram(counts) for _, counts in adjusted.blocks(counter.block)] or [np.zeros(6)], axis=0)
+        discount = np.array([0.0, *discounts(histogram[1:5].tolist())])
         threshold = self.spec.threshold(order)
         shorter = self._gather(lower, grams.suffixes, f"shorter_{order}")
         parents = vocab + 1 if order == 2 else len(lower)
