@@ -43,9 +43,7 @@ class Run:
         """
         path = Path(path)
         if (path / CONFIG).exists():
-            raise FileExistsError(
-                f"{path} already holds a run; continue it with --resume {path}, or choose another -o"
-            )
+            raise FileExistsError(f"{path} already holds a run; continue it with --resume {path}, or choose another -o")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise FileExistsError(f"{path} exists and is not a run; choose another -o")
         path.mkdir(parents=True, exist_ok=True)
@@ -137,13 +135,9 @@ def load(path: str | Path) -> Loaded:
         run = Run.open(path)
         config, folder = run.config, run.model_dir
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(
-                f"{path} has no finished model yet; continue it with: genus train --resume {path}"
-            )
+            raise FileNotFoundError(f"{path} has no finished model yet; continue it with: genus train --resume {path}")
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{path} is neither a run nor a model folder: it has no {CONFIG} and no config.json"
-        )
+        raise FileNotFoundError(f"{path} is neither a run nor a model folder: it has no {CONFIG} and no config.json")
     from genus.export import huggingface
 
     model, spec, tokenizer = huggingface.load(folder)

@@ -31,13 +31,8 @@ class Spec:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if (
-            cls.__name__ in REGISTRY
-            and REGISTRY[cls.__name__].__module__ != cls.__module__
-        ):
-            raise TypeError(
-                f"two parts are called {cls.__name__}: {REGISTRY[cls.__name__].__module__} and {cls.__module__}"
-            )
+        if cls.__name__ in REGISTRY and REGISTRY[cls.__name__].__module__ != cls.__module__:
+            raise TypeError(f"two parts are called {cls.__name__}: {REGISTRY[cls.__name__].__module__} and {cls.__module__}")
         REGISTRY[cls.__name__] = cls
 
     def build(self, dim: int) -> Any:
@@ -70,17 +65,13 @@ class Spec:
 def to_json(value: Any) -> Any:
     """The JSON form of a spec: `{"part": class name, field: value, ...}`; tuples become lists."""
     if isinstance(value, Spec):
-        fields = {
-            f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)
-        }
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"part": type(value).__name__, **fields}
     if isinstance(value, tuple):
         return [to_json(v) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(
-        f"a spec may hold numbers, strings, booleans, None, tuples and specs, not {type(value).__name__}"
-    )
+    raise TypeError(f"a spec may hold numbers, strings, booleans, None, tuples and specs, not {type(value).__name__}")
 
 
 def from_json(value: Any) -> Any:
@@ -112,11 +103,7 @@ def nearest(name: str, choices: Any) -> str:
     """`"; did you mean 'x'?"` when one of `choices` looks like `name`, else the list of choices."""
     choices = sorted(map(str, choices))
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return (
-        f"; did you mean {close[0]!r}?"
-        if close
-        else f"; choose one of: {', '.join(choices)}"
-    )
+    return f"; did you mean {close[0]!r}?" if close else f"; choose one of: {', '.join(choices)}"
 
 
 def flatten(spec: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -125,9 +112,7 @@ def flatten(spec: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         if prefix:
             yield prefix, type(spec).__name__
         for f in dataclasses.fields(spec):
-            yield from flatten(
-                getattr(spec, f.name), f"{prefix}.{f.name}" if prefix else f.name
-            )
+            yield from flatten(getattr(spec, f.name), f"{prefix}.{f.name}" if prefix else f.name)
     elif isinstance(spec, tuple) and any(isinstance(v, Spec) for v in spec):
         for i, v in enumerate(spec):
             yield from flatten(v, f"{prefix}.{i}" if prefix else str(i))
@@ -139,11 +124,7 @@ def diff(a: Spec, b: Spec) -> list[tuple[str, Any, Any]]:
     """Leaves in which two specs differ: (path, value in `a`, value in `b`); a leaf that is missing on one side is `...`."""
     left, right = dict(flatten(a)), dict(flatten(b))
     paths = list(dict.fromkeys([*left, *right]))
-    return [
-        (p, left.get(p, ...), right.get(p, ...))
-        for p in paths
-        if left.get(p, ...) != right.get(p, ...)
-    ]
+    return [(p, left.get(p, ...), right.get(p, ...)) for p in paths if left.get(p, ...) != right.get(p, ...)]
 
 
 def walk(spec: Any) -> Iterator[Spec]:
@@ -166,9 +147,7 @@ def rewrite(spec: Any, change: Any) -> Any:
         return tuple(rewrite(v, change) for v in spec)
     if not isinstance(spec, Spec):
         return spec
-    fields = {
-        f.name: rewrite(getattr(spec, f.name), change) for f in dataclasses.fields(spec)
-    }
+    fields = {f.name: rewrite(getattr(spec, f.name), change) for f in dataclasses.fields(spec)}
     return change(dataclasses.replace(spec, **fields))
 
 
@@ -190,9 +169,7 @@ def apply_overrides(spec: Any, assignments: typing.Iterable[str]) -> Any:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
-            raise ValueError(
-                f"{assignment!r} is not an override; write path=value, such as model.stack.depth=8"
-            )
+            raise ValueError(f"{assignment!r} is not an override; write path=value, such as model.stack.depth=8")
         spec = override(spec, path.strip(), text.strip())
     return spec
 
@@ -203,17 +180,13 @@ def _override(node: Any, keys: list[str], text: str, path: str) -> Any:
         if key == "*":
             return tuple(_override(v, rest, text, path) for v in node)
         if not key.isdigit() or int(key) >= len(node):
-            raise ValueError(
-                f"{path}: {key!r} is not an index; there are {len(node)} entries, 0 to {len(node) - 1}, or *"
-            )
+            raise ValueError(f"{path}: {key!r} is not an index; there are {len(node)} entries, 0 to {len(node) - 1}, or *")
         if not rest:
             raise ValueError(f"{path}: name a field of entry {key}")
         i = int(key)
         return (*node[:i], _override(node[i], rest, text, path), *node[i + 1 :])
     if not isinstance(node, Spec):
-        raise ValueError(
-            f"{path}: {key!r} lies below a plain value ({node!r}), which has no fields"
-        )
+        raise ValueError(f"{path}: {key!r} lies below a plain value ({node!r}), which has no fields")
     if key not in {f.name for f in dataclasses.fields(node)}:
         raise _unknown_field(node, key, path)
     if rest:
@@ -227,18 +200,10 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _parse(text: str, hint: Any, path: str) -> Any:
-    options = (
-        typing.get_args(hint)
-        if typing.get_origin(hint) in (typing.Union, types.UnionType)
-        else (hint,)
-    )
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if text.lower() in ("none", "null") and type(None) in options:
         return None
-    if text in REGISTRY and any(
-        isinstance(o, type) and issubclass(REGISTRY[text], o)
-        for o in options
-        if o is not type(None)
-    ):
+    if text in REGISTRY and any(isinstance(o, type) and issubclass(REGISTRY[text], o) for o in options if o is not type(None)):
         return REGISTRY[text]()
     for option in options:
         try:
@@ -247,12 +212,8 @@ def _parse(text: str, hint: Any, path: str) -> Any:
             continue
     wanted = " or ".join(getattr(o, "__name__", str(o)) for o in options)
     hint_parts = [o for o in options if isinstance(o, type) and issubclass(o, Spec)]
-    known = [
-        n for n, c in REGISTRY.items() if any(issubclass(c, o) for o in hint_parts)
-    ]
-    raise ValueError(
-        f"{path}={text}: expected {wanted}{nearest(text, known) if known else ''}"
-    )
+    known = [n for n, c in REGISTRY.items() if any(issubclass(c, o) for o in hint_parts)]
+    raise ValueError(f"{path}={text}: expected {wanted}{nearest(text, known) if known else ''}")
 
 
 def _parse_one(text: str, option: Any) -> Any:
@@ -281,6 +242,4 @@ def _unknown_field(owner: Any, key: str, path: str = "") -> ValueError:
     cls = owner if isinstance(owner, type) else type(owner)
     names = [f.name for f in dataclasses.fields(cls)]
     where = f"{path}: " if path else ""
-    return ValueError(
-        f"{where}{cls.__name__} has no field {key!r}{nearest(key, names)}"
-    )
+    return ValueError(f"{where}{cls.__name__} has no field {key!r}{nearest(key, names)}")

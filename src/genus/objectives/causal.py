@@ -21,19 +21,13 @@ class Causal(Spec):
     The first token of a document is predicted from BOS, and the end of the document (EOS) is predicted like any token.
     """
 
-    def batch(
-        self, rows: Rows, rng: torch.Generator | None = None, stream: bool = False
-    ) -> Batch:
+    def batch(self, rows: Rows, rng: torch.Generator | None = None, stream: bool = False) -> Batch:
         """Shift the rows by one. `stream`: the rows continue those of the batch before, so document ids are always kept."""
         shifted = torch.cat([rows.previous[:, None], rows.tokens[:, :-1]], dim=1)
-        begins = torch.cat(
-            [rows.begins[:, None], rows.doc[:, 1:] != rows.doc[:, :-1]], dim=1
-        )
+        begins = torch.cat([rows.begins[:, None], rows.doc[:, 1:] != rows.doc[:, :-1]], dim=1)
         inputs = shifted.masked_fill(begins, rows.bos)
         padding = rows.doc == PADDING
-        single = (
-            not stream and not bool(begins[:, 1:].any()) and not bool(padding.any())
-        )
+        single = not stream and not bool(begins[:, 1:].any()) and not bool(padding.any())
         return Batch(
             inputs,
             rows.tokens.masked_fill(padding, IGNORE),

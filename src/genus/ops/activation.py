@@ -23,6 +23,4 @@ def activation(name: str, x: Tensor) -> Tensor:
             return F.silu(x)
         case "tanh":
             return x.tanh()
-    raise ValueError(
-        f"there is no activation {name!r}; choose one of: {', '.join(ACTIVATIONS)}"
-    )
+    raise ValueError(f"there is no activation {name!r}; choose one of: {', '.join(ACTIVATIONS)}")

@@ -43,11 +43,7 @@ def attention(
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
-        scores = (
-            scores.masked_fill(~mask, float("-inf"))
-            if mask.dtype == torch.bool
-            else scores + mask
-        )
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     return drop(scores.softmax(-1, dtype=torch.float32).to(v.dtype), dropout) @ v
 
 
@@ -63,9 +59,7 @@ def _fits_sdpa(
 ) -> bool:
     if softcap is not None:
         return False
-    return q.device.type != "cpu" or (
-        dropout == 0.0 and (k.shape[2] > SHORT or not torch.is_grad_enabled())
-    )
+    return q.device.type != "cpu" or (dropout == 0.0 and (k.shape[2] > SHORT or not torch.is_grad_enabled()))
 
 
 @attention.path("sdpa", when=_fits_sdpa)
@@ -80,6 +74,4 @@ def _attention_sdpa(
     dropout: float = 0.0,
 ) -> Tensor:
     grouped = k.shape[1] != q.shape[1]
-    return F.scaled_dot_product_attention(
-        q, k, v, mask, dropout, is_causal=causal, scale=scale, enable_gqa=grouped
-    )
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, scale=scale, enable_gqa=grouped)

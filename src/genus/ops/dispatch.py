@@ -27,9 +27,7 @@ class Op(Generic[P, R]):
         self.paths: dict[str, tuple[Callable[P, bool], Callable[P, R]]] = {}
         OPS[self.name] = self
 
-    def path(
-        self, name: str, when: Callable[P, bool]
-    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def path(self, name: str, when: Callable[P, bool]) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorator that adds a faster path, tried in the order of definition, used where `when(*args)` holds."""
 
         def add(function: Callable[P, R]) -> Callable[P, R]:
@@ -50,11 +48,7 @@ class Op(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         name = self.chosen(*args, **kwargs)
-        return (
-            self.reference(*args, **kwargs)
-            if name == "reference"
-            else self.paths[name][1](*args, **kwargs)
-        )
+        return self.reference(*args, **kwargs) if name == "reference" else self.paths[name][1](*args, **kwargs)
 
 
 @contextmanager
@@ -62,9 +56,7 @@ def forced(**choices: str) -> Iterator[None]:
     """Within the block, run the named path of each op: `with forced(attention="reference"): ...` (for tests and measurement)."""
     for name, path in choices.items():
         if path != "reference" and path not in OPS[name].paths:
-            raise ValueError(
-                f"op {name} has no path {path!r}; it has: reference, {', '.join(OPS[name].paths)}"
-            )
+            raise ValueError(f"op {name} has no path {path!r}; it has: reference, {', '.join(OPS[name].paths)}")
     before = dict(_forced)
     _forced.update(choices)
     try:

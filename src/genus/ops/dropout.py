@@ -24,8 +24,6 @@ def _dropout_packed(x: Tensor, p: float, training: bool = True) -> Tensor:
     """The CPU generator runs on one thread, so draw 64 bits once for four 16-bit thresholds. `p` is rounded to 1/65536."""
     threshold = round(p * 65536)
     n = x.numel()
-    bits = torch.empty((n + 3) // 4, dtype=torch.int64, device=x.device).random_(
-        -(2**63), None
-    )
+    bits = torch.empty((n + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
     keep = bits.view(torch.int16)[:n].view(x.shape) >= threshold - 32768
     return x * (keep.to(x.dtype) * (65536 / (65536 - threshold)))

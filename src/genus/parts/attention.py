@@ -61,25 +61,19 @@ class Attention(Spec):
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.heads % (self.kv_heads or self.heads):
-            raise ValueError(
-                f"{self.heads} heads cannot share {self.kv_heads} key-value heads; kv_heads must divide heads"
-            )
+            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} key-value heads; kv_heads must divide heads")
 
     def sizes(self, dim: int) -> tuple[int, int, int]:
         """Head dimension, width of the queries, width of the keys."""
         if self.head_dim is None and dim % self.heads:
-            raise ValueError(
-                f"width {dim} does not divide into {self.heads} heads; change dim or heads, or set head_dim"
-            )
+            raise ValueError(f"width {dim} does not divide into {self.heads} heads; change dim or heads, or set head_dim")
         head = self.head_dim or dim // self.heads
         return head, head * self.heads, head * (self.kv_heads or self.heads)
 
     def parameters(self, dim: int) -> int:
         head, q, kv = self.sizes(dim)
         out_bias = self.bias if self.out_bias is None else self.out_bias
-        count = linear_parameters(dim, q, self.bias) + 2 * linear_parameters(
-            dim, kv, self.bias
-        )
+        count = linear_parameters(dim, q, self.bias) + 2 * linear_parameters(dim, kv, self.bias)
         count += linear_parameters(q, dim, out_bias)
         if self.score.norm is not None:
             widths = (q, kv) if self.score.whole else (head, head)
@@ -89,11 +83,7 @@ class Attention(Spec):
     def flops(self, dim: int, length: int) -> float:
         _, q, kv = self.sizes(dim)
         seen = min(self.window or length, length)
-        reach = (
-            seen - seen * (seen - 1) / (2 * length)
-            if self.causal and not self.cross
-            else seen
-        )
+        reach = seen - seen * (seen - 1) / (2 * length) if self.causal and not self.cross else seen
         return 2 * (2 * dim * q + 2 * dim * kv) + 4 * q * reach
 
     class Module(nn.Module):
@@ -102,38 +92,21 @@ class Attention(Spec):
             self.spec = spec
             self.head, q, kv = spec.sizes(dim)
             self.groups = spec.kv_heads or spec.heads
-            self.q_proj, self.k_proj, self.v_proj = (
-                Linear(dim, w, spec.bias) for w in (q, kv, kv)
-            )
-            self.o_proj = Linear(
-                q, dim, spec.bias if spec.out_bias is None else spec.out_bias
-            )
+            self.q_proj, self.k_proj, self.v_proj = (Linear(dim, w, spec.bias) for w in (q, kv, kv))
+            self.o_proj = Linear(q, dim, spec.bias if spec.out_bias is None else spec.out_bias)
             norm = spec.score.norm
-            self.q_norm = (
-                norm.build(q if spec.score.whole else self.head) if norm else None
-            )
-            self.k_norm = (
-                norm.build(kv if spec.score.whole else self.head) if norm else None
-            )
-            self.scale = (
-                self.head**-0.5 if spec.score.scale is None else spec.score.scale
-            )
+            self.q_norm = norm.build(q if spec.score.whole else self.head) if norm else None
+            self.k_norm = norm.build(kv if spec.score.whole else self.head) if norm else None
+            self.scale = self.head**-0.5 if spec.score.scale is None else spec.score.scale
 
-        def init_state(
-            self, batch: int, length: int, dtype: torch.dtype, device: torch.device
-        ) -> dict[str, Tensor]:
+        def init_state(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
             """Room for the keys and values of `length` positions; the cross-attention keeps its encoder's instead."""
             if self.spec.cross:
                 return {}
             shape = (batch, self.groups, length, self.head)
-            return {
-                name: torch.zeros(shape, dtype=dtype, device=device)
-                for name in ("keys", "values")
-            }
+            return {name: torch.zeros(shape, dtype=dtype, device=device) for name in ("keys", "values")}
 
-        def forward(
-            self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None
-        ) -> Tensor:
+        def forward(self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None) -> Tensor:
             spec, (batch, time, _) = self.spec, x.shape
             q = self._heads(self.q_proj(x), spec.heads, self.q_norm)
             if spec.cross and state:
@@ -149,9 +122,7 @@ class Attention(Spec):
                 k, v = self._remember(k, v, ctx, state)
             mask, causal = self._mask(ctx, time, k.shape[2])
             dropout = spec.dropout if self.training else 0.0
-            y = attention(
-                q, k, v, mask, causal, self.scale, spec.score.softcap, dropout
-            )
+            y = attention(q, k, v, mask, causal, self.scale, spec.score.softcap, dropout)
             return self.o_proj(y.transpose(1, 2).reshape(batch, time, -1))  # type: ignore[no-any-return]
 
         def _heads(self, x: Tensor, heads: int, norm: nn.Module | None) -> Tensor:
@@ -163,28 +134,18 @@ class Attention(Spec):
                 x = norm(x)
             return x.transpose(1, 2)
 
-        def _remember(
-            self, k: Tensor, v: Tensor, ctx: Ctx, state: dict[str, Tensor]
-        ) -> tuple[Tensor, Tensor]:
+        def _remember(self, k: Tensor, v: Tensor, ctx: Ctx, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             """Store this call's keys and values; return all that a query may look at."""
             if self.spec.cross:
                 state["keys"], state["values"] = k, v
                 return k, v
             end = ctx.start + k.shape[2]
             if end > state["keys"].shape[2]:
-                raise ValueError(
-                    f"the state has room for {state['keys'].shape[2]} positions, not {end}; ask for a longer one"
-                )
+                raise ValueError(f"the state has room for {state['keys'].shape[2]} positions, not {end}; ask for a longer one")
             state["keys"][:, :, ctx.start : end] = k
             state["values"][:, :, ctx.start : end] = v
-            first = (
-                0
-                if self.spec.window is None
-                else max(0, ctx.start - self.spec.window + 1)
-            )
-            return state["keys"][:, :, first:end].to(k.dtype), state["values"][
-                :, :, first:end
-            ].to(v.dtype)
+            first = 0 if self.spec.window is None else max(0, ctx.start - self.spec.window + 1)
+            return state["keys"][:, :, first:end].to(k.dtype), state["values"][:, :, first:end].to(v.dtype)
 
         def _mask(self, ctx: Ctx, time: int, keys: int) -> tuple[Tensor | None, bool]:
             """The mask (boolean or additive) and whether plain causal attention is meant."""
@@ -200,15 +161,9 @@ class Attention(Spec):
             else:
                 return mask, causal
             if causal:
-                mask = torch.ones(
-                    time, keys, dtype=torch.bool, device=bias.device
-                ).tril()
+                mask = torch.ones(time, keys, dtype=torch.bool, device=bias.device).tril()
             dtype = self.q_proj.weight.dtype if ctx.memory is None else ctx.memory.dtype
-            return (
-                bias
-                if mask is None
-                else bias.masked_fill(~mask, torch.finfo(dtype).min)
-            ), False
+            return (bias if mask is None else bias.masked_fill(~mask, torch.finfo(dtype).min)), False
 
 
 def _memory_mask(ctx: Ctx) -> Tensor | None:
@@ -219,6 +174,4 @@ def _memory_mask(ctx: Ctx) -> Tensor | None:
     if ctx.doc is None:
         return source >= 0
     see = source == ctx.doc[:, None, :, None]
-    return see | ~see.any(
-        -1, keepdim=True
-    )  # a padding position looks everywhere: no row of the softmax is empty
+    return see | ~see.any(-1, keepdim=True)  # a padding position looks everywhere: no row of the softmax is empty

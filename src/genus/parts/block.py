@@ -46,52 +46,30 @@ class Block(Spec):
         return widths[:-1]
 
     def parameters(self, dim: int) -> int:
-        count = sum(
-            part.parameters(w)
-            for part, w in zip(self.parts, self._widths(dim), strict=True)
-        )
-        return count + (
-            sum(self.wiring.norms(len(self.parts))) * self.norm.parameters(dim)
-            if self.norm
-            else 0
-        )
+        count = sum(part.parameters(w) for part, w in zip(self.parts, self._widths(dim), strict=True))
+        return count + (sum(self.wiring.norms(len(self.parts))) * self.norm.parameters(dim) if self.norm else 0)
 
     def flops(self, dim: int, length: int) -> float:
-        return sum(
-            part.flops(w, length)
-            for part, w in zip(self.parts, self._widths(dim), strict=True)
-        )
+        return sum(part.flops(w, length) for part, w in zip(self.parts, self._widths(dim), strict=True))
 
     class Module(nn.Module):
         def __init__(self, spec: Block, dim: int) -> None:
             super().__init__()
             self.spec = spec
-            self.parts = nn.ModuleList(
-                p.build(w) for p, w in zip(spec.parts, spec._widths(dim), strict=True)
-            )
+            self.parts = nn.ModuleList(p.build(w) for p, w in zip(spec.parts, spec._widths(dim), strict=True))
             before, after = spec.wiring.norms(len(spec.parts)) if spec.norm else (0, 0)
-            self.norms = nn.ModuleList(
-                spec.norm.build(dim) for _ in range(before) if spec.norm
-            )
-            self.after = nn.ModuleList(
-                spec.norm.build(dim) for _ in range(after) if spec.norm
-            )
+            self.norms = nn.ModuleList(spec.norm.build(dim) for _ in range(before) if spec.norm)
+            self.after = nn.ModuleList(spec.norm.build(dim) for _ in range(after) if spec.norm)
 
         def forward(self, h: Any, ctx: Ctx, state: LayerState | None = None) -> Any:
             n = len(self.parts)
             states = state or [None] * n
             fs = [partial(self._sublayer, i, ctx, states[i]) for i in range(n)]
             norms = list(self.norms) or [_same]
-            return self.spec.wiring.run(
-                h, fs, norms * (n // len(norms)), list(self.after) or [_same] * n
-            )
+            return self.spec.wiring.run(h, fs, norms * (n // len(norms)), list(self.after) or [_same] * n)
 
-        def _sublayer(
-            self, i: int, ctx: Ctx, state: dict[str, Tensor] | None, x: Tensor
-        ) -> Tensor:
-            return dropout(
-                self.parts[i](x, ctx, state), self.spec.dropout, self.training
-            )
+        def _sublayer(self, i: int, ctx: Ctx, state: dict[str, Tensor] | None, x: Tensor) -> Tensor:
+            return dropout(self.parts[i](x, ctx, state), self.spec.dropout, self.training)
 
 
 @dataclass(frozen=True)
@@ -109,18 +87,14 @@ class Stack(Spec):
 
     def __post_init__(self) -> None:
         if self.depth < 1 or not self.blocks:
-            raise ValueError(
-                f"a stack needs at least one block and depth 1, not {len(self.blocks)} and {self.depth}"
-            )
+            raise ValueError(f"a stack needs at least one block and depth 1, not {len(self.blocks)} and {self.depth}")
 
     @property
     def relative_bias(self) -> tuple[RelativeBias, int] | None:
         """The relative bias its attentions share, and their number of heads."""
         for block in self.blocks:
             for part in block.parts:
-                if isinstance(part, Attention) and isinstance(
-                    part.position, RelativeBias
-                ):
+                if isinstance(part, Attention) and isinstance(part.position, RelativeBias):
                     return part.position, part.heads
         return None
 
@@ -157,32 +131,19 @@ class Stack(Spec):
             bias = spec.relative_bias
             self.relative_bias = bias[0].build(bias[1]) if bias else None
 
-        def init_state(
-            self, batch: int, length: int, dtype: torch.dtype, device: torch.device
-        ) -> list[LayerState]:
+        def init_state(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> list[LayerState]:
             """A state for every mixer that has one: layers, then parts."""
             return [
-                [
-                    p.init_state(batch, length, dtype, device)
-                    if hasattr(p, "init_state")
-                    else None
-                    for p in layer.parts
-                ]
-                for layer in (
-                    self.layers[i % len(self.layers)] for i in range(self.spec.depth)
-                )
+                [p.init_state(batch, length, dtype, device) if hasattr(p, "init_state") else None for p in layer.parts]
+                for layer in (self.layers[i % len(self.layers)] for i in range(self.spec.depth))
             ]
 
-        def forward(
-            self, x: Tensor, ctx: Ctx, state: list[LayerState] | None = None
-        ) -> Tensor:
+        def forward(self, x: Tensor, ctx: Ctx, state: list[LayerState] | None = None) -> Tensor:
             bias = self.spec.relative_bias
             if bias is not None and self.relative_bias is not None:
                 bias[0].share(self.relative_bias, ctx)
             wiring = self.spec.blocks[0].wiring
             h = wiring.enter(x)
             for i in range(self.spec.depth):
-                h = self.layers[i % len(self.layers)](
-                    h, ctx, None if state is None else state[i]
-                )
+                h = self.layers[i % len(self.layers)](h, ctx, None if state is None else state[i])
             return wiring.leave(h, self.final or _same)

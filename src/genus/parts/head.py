@@ -29,9 +29,7 @@ class Transform(Spec):
         return self.outputs or dim
 
     def parameters(self, dim: int) -> int:
-        return linear_parameters(
-            dim, self.width(dim), bias=True
-        ) + self.norm.parameters(self.width(dim))
+        return linear_parameters(dim, self.width(dim), bias=True) + self.norm.parameters(self.width(dim))
 
     def flops(self, dim: int, length: int) -> float:
         return 2.0 * dim * self.width(dim)
@@ -70,18 +68,12 @@ class Head(Spec):
     def count(self, dim: int, vocab: int) -> int:
         """Number of parameters, the tied table not counted again."""
         count = self.transform.parameters(dim) if self.transform else 0
-        return (
-            count
-            + (0 if self.tied else self.inner(dim) * vocab)
-            + (vocab if self.bias else 0)
-        )
+        return count + (0 if self.tied else self.inner(dim) * vocab) + (vocab if self.bias else 0)
 
     class Module(nn.Module):
         bias: nn.Parameter | None
 
-        def __init__(
-            self, spec: Head, dim: int, vocab: int, table: nn.Parameter
-        ) -> None:
+        def __init__(self, spec: Head, dim: int, vocab: int, table: nn.Parameter) -> None:
             super().__init__()
             self.spec = spec
             self.transform = spec.transform.build(dim) if spec.transform else None
@@ -91,12 +83,8 @@ class Head(Spec):
                     f"the read-out cannot be tied: the token table is {table.shape[1]} wide and the last layer {inner}; "
                     "set model.head.tied=false"
                 )
-            self.weight = (
-                table if spec.tied else nn.Parameter(torch.empty(vocab, inner))
-            )
-            self.register_parameter(
-                "bias", nn.Parameter(torch.zeros(vocab)) if spec.bias else None
-            )
+            self.weight = table if spec.tied else nn.Parameter(torch.empty(vocab, inner))
+            self.register_parameter("bias", nn.Parameter(torch.zeros(vocab)) if spec.bias else None)
 
         def forward(self, hidden: Tensor) -> Tensor:
             """(..., dim) to float32 logits (..., vocab)."""
@@ -104,11 +92,7 @@ class Head(Spec):
             if self.spec.scale != 1.0:
                 x = x * self.spec.scale
             y = linear(x, self.weight, self.bias).float()
-            return (
-                y
-                if self.spec.softcap is None
-                else torch.tanh(y / self.spec.softcap) * self.spec.softcap
-            )
+            return y if self.spec.softcap is None else torch.tanh(y / self.spec.softcap) * self.spec.softcap
 
         def loss(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             """Sum of the negative log-likelihoods in nats and number of targets; targets of -100 do not count."""
@@ -134,7 +118,5 @@ class Head(Spec):
                 part = slice(start, start + ROWS)
                 y = self(rows[part]).log_softmax(-1)
                 keep = flat[part] != IGNORE
-                result[part] = (
-                    y.gather(1, flat[part].masked_fill(~keep, 0)[:, None])[:, 0] * keep
-                )
+                result[part] = y.gather(1, flat[part].masked_fill(~keep, 0)[:, None])[:, 0] * keep
             return result.view(targets.shape)

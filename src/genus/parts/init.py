@@ -40,16 +40,10 @@ class Init(Spec):
                 if drawn and not getattr(p, "keep_init", False):
                     self._draw(
                         p,
-                        isinstance(module, Linear)
-                        and self.residual
-                        and name.endswith(("o_proj", "down_proj")),
+                        isinstance(module, Linear) and self.residual and name.endswith(("o_proj", "down_proj")),
                         depth,
                     )
-            if (
-                isinstance(module, Recurrent.Module)
-                and module.spec.cell == "LSTM"
-                and self.forget
-            ):
+            if isinstance(module, Recurrent.Module) and module.spec.cell == "LSTM" and self.forget:
                 module.bias_ih[module.hidden : 2 * module.hidden] += self.forget
 
     def _draw(self, p: nn.Parameter, output: bool, depth: int) -> None:

@@ -16,9 +16,7 @@ class Linear(nn.Module):
     def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.register_parameter(
-            "bias", nn.Parameter(torch.zeros(outputs)) if bias else None
-        )
+        self.register_parameter("bias", nn.Parameter(torch.zeros(outputs)) if bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)

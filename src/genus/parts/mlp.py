@@ -32,9 +32,7 @@ class MLP(Spec):
 
     def parameters(self, dim: int) -> int:
         inner = self.inner(dim)
-        return (2 if self.gated else 1) * linear_parameters(
-            dim, inner, self.bias
-        ) + linear_parameters(inner, dim, self.bias)
+        return (2 if self.gated else 1) * linear_parameters(dim, inner, self.bias) + linear_parameters(inner, dim, self.bias)
 
     def flops(self, dim: int, length: int) -> float:
         return 2.0 * dim * self.inner(dim) * (3 if self.gated else 2)
@@ -51,9 +49,7 @@ class MLP(Spec):
         def forward(self, x: Tensor, ctx: Ctx, state: None = None) -> Tensor:
             if self.gate_proj is None:
                 return self.down_proj(activation(self.spec.act, self.up_proj(x)))  # type: ignore[no-any-return]
-            return self.down_proj(
-                activation(self.spec.act, self.gate_proj(x)) * self.up_proj(x)
-            )  # type: ignore[no-any-return]
+            return self.down_proj(activation(self.spec.act, self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,7 @@ class MoE(Spec):
 
     def __post_init__(self) -> None:
         if not 1 <= self.top <= self.experts:
-            raise ValueError(
-                f"top must lie between 1 and {self.experts} experts, not {self.top}"
-            )
+            raise ValueError(f"top must lie between 1 and {self.experts} experts, not {self.top}")
 
     def parameters(self, dim: int) -> int:
         return dim * self.experts + self.experts * self.expert.parameters(dim)
@@ -38,9 +36,7 @@ class MoE(Spec):
             super().__init__()
             self.spec = spec
             self.router = Linear(dim, spec.experts)
-            self.experts = nn.ModuleList(
-                spec.expert.build(dim) for _ in range(spec.experts)
-            )
+            self.experts = nn.ModuleList(spec.expert.build(dim) for _ in range(spec.experts))
 
         def forward(self, x: Tensor, ctx: Ctx, state: None = None) -> Tensor:
             rows = x.reshape(-1, x.shape[-1])
@@ -48,19 +44,8 @@ class MoE(Spec):
             weight = scores.softmax(-1).to(x.dtype).flatten()
             # Sort the (position, choice) pairs by expert: every expert then takes one contiguous slice.
             order = choice.flatten().argsort(stable=True)
-            counts = torch.bincount(
-                choice.flatten(), minlength=self.spec.experts
-            ).tolist()
+            counts = torch.bincount(choice.flatten(), minlength=self.spec.experts).tolist()
             position = order // self.spec.top
             parts = rows[position].split(counts)
-            y = torch.cat(
-                [
-                    expert(part, ctx)
-                    for expert, part in zip(self.experts, parts, strict=True)
-                ]
-            )
-            return (
-                torch.zeros_like(rows)
-                .index_add_(0, position, y * weight[order, None])
-                .view_as(x)
-            )
+            y = torch.cat([expert(part, ctx) for expert, part in zip(self.experts, parts, strict=True)])
+            return torch.zeros_like(rows).index_add_(0, position, y * weight[order, None]).view_as(x)

@@ -34,9 +34,7 @@ class LayerNorm(Norm):
             super().__init__()
             self.spec = spec
             self.weight = nn.Parameter(torch.ones(dim))
-            self.register_parameter(
-                "bias", nn.Parameter(torch.zeros(dim)) if spec.bias else None
-            )
+            self.register_parameter("bias", nn.Parameter(torch.zeros(dim)) if spec.bias else None)
 
         def forward(self, x: Tensor) -> Tensor:
             return layer_norm(x, self.weight, self.bias, self.spec.eps)
@@ -56,11 +54,7 @@ class RMSNorm(Norm):
         def __init__(self, spec: RMSNorm, dim: int) -> None:
             super().__init__()
             self.spec = spec
-            self.weight = nn.Parameter(
-                torch.zeros(dim) if spec.plus_one else torch.ones(dim)
-            )
+            self.weight = nn.Parameter(torch.zeros(dim) if spec.plus_one else torch.ones(dim))
 
         def forward(self, x: Tensor) -> Tensor:
-            return rms_norm(
-                x, self.weight + 1 if self.spec.plus_one else self.weight, self.spec.eps
-            )
+            return rms_norm(x, self.weight + 1 if self.spec.plus_one else self.weight, self.spec.eps)

@@ -42,16 +42,12 @@ class Rotary(Position):
     share: float = 1.0
     scaling: RotaryScaling | None = None
 
-    def tables(
-        self, ctx: Ctx, head_dim: int, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
+    def tables(self, ctx: Ctx, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """cos and sin, (time, n) or (batch, 1, time, n), n = head_dim * share / 2; made once per forward pass."""
         key = (self, head_dim, dtype)
         if key not in ctx.shared:
             n = int(head_dim * self.share)
-            even = torch.arange(
-                0, n, 2, device=ctx.positions.device, dtype=torch.float32
-            )
+            even = torch.arange(0, n, 2, device=ctx.positions.device, dtype=torch.float32)
             inverse = self.theta ** (-even / n)
             if self.scaling is not None:
                 inverse = self.scaling.frequencies(inverse)
@@ -105,14 +101,8 @@ class RelativeBias(Position):
             offset = (distance > 0) * buckets
             distance = distance.abs()
         exact = buckets // 2
-        far = (
-            torch.log(distance.clamp(min=1).float() / exact)
-            / math.log(self.max_distance / exact)
-            * (buckets - exact)
-        )
-        return offset + torch.where(
-            distance < exact, distance, (exact + far.long()).clamp(max=buckets - 1)
-        )
+        far = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.max_distance / exact) * (buckets - exact)
+        return offset + torch.where(distance < exact, distance, (exact + far.long()).clamp(max=buckets - 1))
 
     def share(self, table: Callable[[int, int, bool], Tensor], ctx: Ctx) -> None:
         """Offer the stack's table to the layers of this forward pass."""
@@ -128,10 +118,7 @@ class RelativeBias(Position):
 
 def relative(time: int, keys: int, device: torch.device) -> Tensor:
     """(time, keys): key position - query position; the last key stands at the last query."""
-    return (
-        torch.arange(keys, device=device)[None, :]
-        - torch.arange(keys - time, keys, device=device)[:, None]
-    )
+    return torch.arange(keys, device=device)[None, :] - torch.arange(keys - time, keys, device=device)[:, None]
 
 
 @dataclass(frozen=True)
@@ -172,10 +159,6 @@ class Sinusoidal(Absolute):
             self.dim = dim
 
         def forward(self, positions: Tensor) -> Tensor:
-            even = torch.arange(
-                0, self.dim, 2, device=positions.device, dtype=torch.float32
-            )
+            even = torch.arange(0, self.dim, 2, device=positions.device, dtype=torch.float32)
             angle = positions.float()[..., None] / 10000.0 ** (even / self.dim)
-            return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[
-                ..., : self.dim
-            ]
+            return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[..., : self.dim]
