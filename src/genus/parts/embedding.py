@@ -39,6 +39,9 @@ class Embedding(Spec):
         count += self.norm.parameters(inner) if self.norm else 0
         return count + (linear_parameters(inner, dim, bias=True) if self.dim else 0)
 
+    def flops(self, dim: int, length: int) -> float:
+        return 2.0 * self.dim * dim if self.dim else 0.0
+
     class Module(nn.Module):
         def __init__(self, spec: Embedding, dim: int) -> None:
             super().__init__()

@@ -51,7 +51,8 @@ class Model(Spec):
         width = self.stack.width(self.dim)
         count = self.stack.flops(self.dim, length) + 2.0 * self.head.inner(width) * self.embed.vocab
         count += self.head.transform.flops(width, length) if self.head.transform else 0
-        return count + (self.encoder.flops(self.dim, length) if self.encoder else 0)
+        embed = self.embed.flops(self.dim, length)
+        return count + embed + (embed + self.encoder.flops(self.dim, length) if self.encoder else 0)
 
     @property
     def context(self) -> int | None:

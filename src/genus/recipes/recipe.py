@@ -47,7 +47,8 @@ class System:
     Attributes:
         name: what the command line calls it. branch: one of BRANCHES. title, year, citation: the publication.
         summary, summary_zh: one line each. parent: the system it is derived from. hf: the `model_type` of its counterpart in
-        Hugging Face transformers. aspect: width divided by depth that its size rule aims at. heads_of: width per head.
+        Hugging Face transformers. aspect: width divided by depth that its size rule aims at. heads_of: width per head, or the
+        steps in which the width grows where there are none.
         depths: smallest and largest depth that its size rule may choose.
     """
 

@@ -13,6 +13,7 @@ from genus.parts.window import Window
 from genus.parts.wiring import Plain
 from genus.recipes.recipe import Recipe, system
 from genus.recipes.training import SGD, AdamW, EpochDecay, Training
+from genus.spec import nearest
 
 
 @system(
@@ -22,6 +23,7 @@ from genus.recipes.training import SGD, AdamW, EpochDecay, Training
     citation="Bengio, Ducharme, Vincent, Jauvin. JMLR 3, 2003",
     summary="NNLM: a hidden layer over the embeddings of the previous words",
     summary_zh="NNLM：对前几个词的词向量做一层隐藏层",
+    heads_of=4,
     depths=(1, 1),
 )
 def nnlm(
@@ -74,6 +76,7 @@ def _recurrent(cell: str, dim: int, depth: int, vocab: int, context: int, dropou
     summary_zh="RNN：把状态经 tanh 反馈回来",
     parent="nnlm",
     aspect=256.0,
+    heads_of=8,
     depths=(1, 4),
 )
 def rnn(
@@ -96,6 +99,7 @@ def rnn(
     summary_zh="LSTM：带门控的记忆单元，只在非循环连接上做 dropout",
     parent="rnn",
     aspect=256.0,
+    heads_of=8,
     depths=(1, 4),
 )
 def lstm(
@@ -109,31 +113,41 @@ def lstm(
     return _recurrent("LSTM", dim, depth, vocab, context, dropout)
 
 
+ZAREMBA = {  # width, steps, dropout, bound of the uniform start, clip, epochs before the rate falls, factor of each fall
+    "small": (200, 20, 0.0, 0.1, 5.0, 4.0, 0.5),
+    "medium": (650, 35, 0.5, 0.05, 5.0, 6.0, 1 / 1.2),
+    "large": (1500, 35, 0.65, 0.04, 10.0, 14.0, 1 / 1.15),
+}
+
+
 @system(
     branch="recurrent",
     title="Recurrent Neural Network Regularization (the paper's own training)",
     year=2014,
     citation="Zaremba, Sutskever, Vinyals. arXiv:1409.2329, section 4.1",
-    summary="LSTM exactly as published: SGD, state carried across batches of 20 x 20, uniform start (small: 2 x 200)",
-    summary_zh="论文原版 LSTM：SGD、20×20 批次间传递状态、均匀初始化（小号：2×200）",
+    summary="LSTM exactly as published: SGD, state carried across batches, uniform start (small: 2 x 200 in rows of 20)",
+    summary_zh="论文原版 LSTM：SGD、批次间传递状态、均匀初始化（小号：2×200，每行 20 步）",
     parent="lstm",
     aspect=100.0,
+    heads_of=8,
     depths=(2, 2),
 )
 def zaremba(
-    dim: int = 200,
+    dim: int | None = None,
     depth: int = 2,
     vocab: int = 10000,
-    context: int = 20,
+    context: int | None = None,
     size: str = "small",
     **_: int,
 ) -> Recipe:
-    """Section 4.1: small (2 x 200, no dropout), medium (2 x 650, dropout 0.5) and large (2 x 1500, dropout 0.65)."""
-    dropout, bound, clip, keep, factor = {
-        "small": (0.0, 0.1, 5.0, 4.0, 0.5),
-        "medium": (0.5, 0.05, 5.0, 6.0, 1 / 1.2),
-        "large": (0.65, 0.04, 10.0, 14.0, 1 / 1.15),
-    }[size]
+    """Section 4.1: small (2 x 200, no dropout), medium (2 x 650, dropout 0.5) and large (2 x 1500, dropout 0.65).
+
+    `dim` and `context` None = the published ones of that size.
+    """
+    if size not in ZAREMBA:
+        raise ValueError(f"zaremba has no size {size!r}{nearest(size, ZAREMBA)}")
+    published, steps, dropout, bound, clip, keep, factor = ZAREMBA[size]
+    dim, context = dim or published, context or steps
     recipe = _recurrent("LSTM", dim, depth, vocab, context, dropout)
     model = recipe.model.replace(
         head=Head(tied=False, bias=True),
@@ -161,6 +175,7 @@ def zaremba(
     summary_zh="GRU：两个门，没有单独的记忆单元",
     parent="lstm",
     aspect=256.0,
+    heads_of=8,
     depths=(1, 4),
 )
 def gru(

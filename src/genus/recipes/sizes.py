@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from genus.recipes.recipe import Recipe, System, find
+from genus.recipes.training import Counting
 from genus.spec import nearest
 
 SIZES = "sizes"  # name of the catch-all by which a recipe hands arguments on to its parent
@@ -25,6 +26,10 @@ def fit(name: str, parameters: int, vocab: int, **fixed: Any) -> Recipe:
         ValueError: no sensible shape has that many parameters (the vocabulary alone takes more, say).
     """
     system = find(name)
+    if isinstance(system.function().training, Counting):
+        raise ValueError(f"{name} is counted, not trained: it has no size to choose; give its order instead")
+    if parameters < 1:
+        raise ValueError(f"{parameters} parameters are too few for {name}; ask for at least some thousands")
     best: tuple[float, Recipe] | None = None
     nearest_count = 0
     low, high = system.depths
@@ -33,7 +38,7 @@ def fit(name: str, parameters: int, vocab: int, **fixed: Any) -> Recipe:
             count = recipe.parameters_total
             if abs(count - parameters) < abs(nearest_count - parameters):
                 nearest_count = count
-            miss = abs(math.log(count / parameters))
+            miss = abs(count / parameters - 1)
             if miss > TOLERANCE:
                 continue
             cost = 4 * miss + abs(math.log(dim / (system.aspect * depth)))

@@ -111,7 +111,10 @@ class Counting(Spec):
 
 
 def adamw_rate(parameters: int) -> float:
-    """Learning rate for Adam by model size: 0.003239 - 0.0001395 ln N (Kaplan et al. 2020, eq. D.1)."""
+    """Learning rate for Adam by model size: 0.003239 - 0.0001395 ln N (Kaplan et al. 2020, eq. D.1).
+
+    Never below 6e-5, which GPT-3 175B was trained with (Brown et al. 2020, table 2.1): the rule reaches zero at 12 billion.
+    """
     import math
 
-    return 0.003239 - 0.0001395 * math.log(max(parameters, 1))
+    return max(0.003239 - 0.0001395 * math.log(max(parameters, 1)), 6e-5)
