@@ -152,9 +152,9 @@ def test_errors_say_what_to_do(tmp_path) -> None:
     with pytest.raises(ValueError, match="save_pretrained"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match="not a tokenizer.json"):
+    with pytest.raises(ValueError, match=r"not a tokenizer\.json"):
         Tokenizer.load(tmp_path)
     with pytest.raises(ValueError, match="eos_token"):
         Tokenizer(Core(models.BPE(vocab={"a": 0}, merges=[])), {})
-    with pytest.raises(ValueError, match="not in tokenizer.json"):
+    with pytest.raises(ValueError, match=r"not in tokenizer\.json"):
         Tokenizer(LOSSLESS["bytes"].core, {"eos_token": "<nope>"})

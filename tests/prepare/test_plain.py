@@ -13,7 +13,7 @@ from genus.prepare.plain import chunks, last_blank_line, last_line, read_json_li
 
 
 def text_items(raw: bytes, mode: str = "file", encoding: str = "utf-8") -> list:
-    return list(read_text(io.BytesIO(raw), None, encoding, mode, first=True))
+    return list(read_text(io.BytesIO(raw), None, encoding, mode))
 
 
 def texts(items: list) -> list[str]:
@@ -78,7 +78,7 @@ def test_a_file_that_is_one_line_is_cut_between_words_and_characters(monkeypatch
 def test_known_length_gives_equal_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain, "PIECE_BYTES", 8000)
     raw = b"0123456\n" * 3005
-    items = list(read_text(io.BytesIO(raw + b"not mine\n"), len(raw), "utf-8", "file", first=False))
+    items = list(read_text(io.BytesIO(raw + b"not mine\n"), len(raw), "utf-8", "file", first=False, last=False))
     assert [len(text) for text in texts(items)] == [12104, 11936] and not items[0].starts
 
 
@@ -129,8 +129,8 @@ def test_json_record_beyond_the_limit_is_rejected(monkeypatch: pytest.MonkeyPatc
 
 def _stuttering(raw: bytes, sizes: Iterator[int]) -> io.BufferedIOBase:
     class Stutter(io.BytesIO):
-        def read(self, count: int | None = -1) -> bytes:
-            return super().read(min(count or 0, next(sizes, 7)))
+        def read1(self, count: int | None = -1) -> bytes:
+            return super().read1(min(count or 0, next(sizes, 7)))
 
     return Stutter(raw)
 

@@ -32,7 +32,7 @@ from genus.prepare.quarantine import collect
 from genus.prepare.sources import Found, find
 from genus.prepare.splits import CUT, REPEAT, TRAIN, Assignment, Documents, Fractions, assign
 from genus.prepare.units import cut
-from genus.prepare.workspace import Workspace, check_target
+from genus.prepare.workspace import Workspace
 from genus.run import replace_folder, write_atomic
 
 HELD_OUT = 0.05
@@ -80,7 +80,6 @@ def prepare(
         raise ValueError(f"--split-documents {split_documents}: choose one of {', '.join(SPLIT_MODES)}")
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers}: at least one is needed")
-    check_target(out, overwrite)
     found = find(paths, _files(validation), _files(test), field)
     fractions = _fractions(found, validation, test)
     adopted = None if making.is_built_in(str(tokenizer)) else making.adopt(tokenizer)
@@ -99,7 +98,10 @@ def prepare(
             "keep_repeats": keep_repeats,
         },
     )
-    space, continued = Workspace.open(out, plan.to_json(), overwrite)
+    opened = Workspace.open(out, plan.to_json(), overwrite)
+    if opened is None:
+        return Dataset.open(out)
+    space, continued = opened
     for remark in found.remarks:
         progress.note(remark)
     return _Preparation(space, plan, found, out, workers or cores(), progress, continued).run(fractions, adopted)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from genus.prepare.decode import is_utf8, recognise
+from genus.prepare.decode import is_utf8, read_errors, recognise
 from genus.prepare.items import Document, Item, Lines, Reject, Remark, excerpt, take
 
 PIECE_BYTES = 8 * 2**20
@@ -22,18 +22,19 @@ SPLIT_MODES = ("file", "blank-line", "line")
 BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 
-def read_text(file: BinaryIO, length: int | None, encoding: str, mode: str, first: bool) -> Iterator[Item]:
+def read_text(
+    file: BinaryIO, length: int | None, encoding: str, mode: str, first: bool = True, last: bool = True
+) -> Iterator[Item]:
     """Documents of a plain text: the file, its paragraphs (groups of lines between blank lines) or its lines.
 
     Args:
         length: bytes to read; None for all.
         mode: "file", "blank-line" or "line".
-        first: whether the part begins where the file does.
+        first, last: whether the part begins and ends where the file does.
     """
     lines = 0
     starts = first
     border = last_blank_line if mode == "blank-line" else last_line
-    whole = first and length is None
     size = PIECE_BYTES
     if length is not None:  # equal pieces, rather than a last one of a few bytes
         size = length // max(1, round(length / PIECE_BYTES)) + 4096
@@ -41,7 +42,7 @@ def read_text(file: BinaryIO, length: int | None, encoding: str, mode: str, firs
         if starts and first:
             raw = raw.removeprefix(codecs.BOM_UTF8)
         if mode == "file":
-            yield from _as_one(raw, encoding, lines + 1, starts, alone=whole and starts and final)
+            yield from _as_one(raw, encoding, lines + 1, starts, alone=starts and final and last)
         elif mode == "line":
             yield from _by_line(raw, encoding, lines)
         else:
@@ -94,9 +95,13 @@ def chunks(
     left = length
     buffer = b""
     while True:
-        block = file.read(size if left is None else min(size, left))
+        block, damage = _fill(file, size if left is None else min(size, left))
         left = None if left is None else left - len(block)
         buffer += block
+        if damage is not None:
+            if cut := border(buffer):
+                yield buffer[:cut], False
+            raise damage
         if not block or left == 0:
             if buffer:
                 yield buffer, True
@@ -109,6 +114,20 @@ def chunks(
                 cut = _between_words(buffer, encoding)
             yield buffer[:cut], False
             buffer = buffer[cut:]
+
+
+def _fill(file: BinaryIO, count: int) -> tuple[bytes, Exception | None]:
+    """Read `count` bytes; at damage, return what came before it together with the error."""
+    blocks: list[bytes] = []
+    try:
+        while count and (block := file.read1(count)):  # type: ignore[attr-defined]
+            blocks.append(block)
+            count -= len(block)
+    except UnicodeDecodeError as error:
+        return b"".join(blocks), error
+    except read_errors() as error:
+        return b"".join(blocks), error
+    return b"".join(blocks), None
 
 
 def last_line(buffer: bytes) -> int:

@@ -71,9 +71,11 @@ def _read_open(source: Source, part: Part, mode: str, file: object) -> Iterator[
     stream = file
     if is_wide(encoding):
         stream, encoding = as_utf8(file, encoding), "utf-8"  # type: ignore[arg-type]
-    length = None if part.stop is None else part.stop - part.start
+    stop = source.size if part.stop is None and stream is file and not source.compression else part.stop
+    length = None if stop is None else stop - part.start
     if source.format == "text":
-        yield from read_text(stream, length, encoding, mode, first=part.start == 0)  # type: ignore[arg-type]
+        first, last = part.start == 0, part.stop is None
+        yield from read_text(stream, length, encoding, mode, first, last)  # type: ignore[arg-type]
     elif source.format == "jsonl":
         yield from read_json_lines(stream, length, encoding, str(source.field))  # type: ignore[arg-type]
     elif source.format == "json":

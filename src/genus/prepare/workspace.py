@@ -7,6 +7,7 @@ JSON marker, written last and atomically. A second run with the same plan skips 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import IO, Any
@@ -44,17 +45,22 @@ class Workspace:
         return json.loads(self.file(stage, unit, "json").read_text(encoding="utf-8"))
 
     @classmethod
-    def open(cls, out: Path, plan: dict[str, Any], overwrite: bool) -> tuple[Workspace, bool]:
+    def open(cls, out: Path, plan: dict[str, Any], overwrite: bool) -> tuple[Workspace, bool] | None:
         """Take up DATA.partial if it was left by a run with this very plan, else start it anew; says which.
+
+        None when such a run was killed after its very last step but one: DATA is complete.
 
         Raises:
             ValueError: DATA is there and may not be replaced, or DATA.partial is something else or in use.
         """
-        check_target(out, overwrite)
+        plan = json.loads(json.dumps(plan))
         space = cls(out.with_name(out.name + ".partial"))
+        if _take_back(out, space, plan):
+            return None
+        check_target(out, overwrite)
         if space.folder.exists() and not space.journal.is_dir():
             raise ValueError(f"{space.folder} is in the way and was not made by genus prepare: move it, or choose another -o")
-        same = (space.journal / PLAN).is_file() and space.plan == json.loads(json.dumps(plan))
+        same = (space.journal / PLAN).is_file() and space.plan == plan
         space.journal.mkdir(parents=True, exist_ok=True)
         space._lock = _lock(space.journal)
         if not same:
@@ -66,13 +72,43 @@ class Workspace:
         return space, same
 
     def finish(self, out: Path) -> None:
-        """Drop the journal and put the folder in its place."""
-        shutil.rmtree(self.journal)
+        """Put the folder in its place, without the journal, which waits beside it until that has happened."""
+        for left in self.folder.glob(".*.tmp"):  # of an atomic write that was killed
+            left.unlink()
+        aside = _aside(out)
+        os.rename(self.journal, aside)
         replace_folder(self.folder, out)
+        _remove(aside)
         if self._lock is not None:
             self._lock.close()
 
     _lock: IO[str] | None = None
+
+
+def _aside(out: Path) -> Path:
+    return out.with_name(out.name + ".journal")
+
+
+def _take_back(out: Path, space: Workspace, plan: dict[str, Any]) -> bool:
+    """Repair what a kill during `finish` left. True when DATA was complete and this is its plan."""
+    aside = _aside(out)
+    if not aside.is_dir() or (any(aside.iterdir()) and not (aside / PLAN).is_file()):
+        return False
+    if space.folder.is_dir() and not space.journal.exists():
+        os.rename(aside, space.journal)
+        return False
+    complete = (aside / PLAN).is_file() and json.loads((aside / PLAN).read_text(encoding="utf-8")) == plan
+    shutil.rmtree(out.with_name(f".{out.name}.old"), ignore_errors=True)
+    _remove(aside)
+    return complete and is_dataset(out)
+
+
+def _remove(journal: Path) -> None:
+    for file in journal.iterdir():
+        if file.name != PLAN:
+            file.unlink()
+    (journal / PLAN).unlink(missing_ok=True)  # last, because it is what a journal is known by
+    journal.rmdir()
 
 
 def check_target(out: Path, overwrite: bool) -> None:
