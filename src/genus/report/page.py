@@ -172,8 +172,8 @@ def _details(run: RunData, t: Words) -> str:
     if run.events:
         out.append(f"<h3>{t('Events')}</h3>")
         for event in run.events[-EVENTS:]:
-            step = f"{number(event.get('step')) or 0:,.0f}"
-            out.append(f'<p><span class="dim">{t("step")} {step}</span> {escape(str(event.get("message", "")))}</p>')
+            where = f"{t('step')} {number(event.get('step')) or 0:,.0f}"
+            out.append(f'<p><span class="dim">{where}</span> {escape(str(event.get("message", "")))}</p>')
     if config:
         text = escape(json.dumps(config, indent=1, ensure_ascii=False, default=str))
         out.append(f"<details><summary>{t('The whole run.json')}</summary><pre>{text}</pre></details>")
