@@ -38,7 +38,9 @@ def save(
     save_file(_contiguous(dict(_own_tensors(model))), temporary / "model.safetensors")
     save_file(_contiguous(_optimizer_tensors(optimizers)), temporary / "optimizer.safetensors")
     if carried is not None:
-        save_file(_contiguous(dict(_flatten(carried))), temporary / "carried.safetensors")
+        save_file({k: v.detach().clone() for k, v in _flatten(carried)}, temporary / "carried.safetensors")
+    for file in temporary.iterdir():
+        file.chmod(0o644)
     text = json.dumps({"step": step, "carried": _shape(carried), **counters}, indent=1)
     (temporary / "state.json").write_text(text, encoding="utf-8")
     replace_folder(temporary, final)

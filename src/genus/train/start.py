@@ -149,7 +149,7 @@ def finish(run: Run, model: Any, recipe: Recipe, data: Dataset, progress: Progre
     """Write `model/` and close `run.json`."""
     from genus.export import huggingface
 
-    huggingface.save(run.model_dir, model, recipe.model, data.tokenizer, context=recipe.training.context)  # type: ignore[attr-defined]
+    huggingface.save(run.model_dir, model, recipe, data.tokenizer, context=recipe.training.context)  # type: ignore[attr-defined]
     last = [r for r in run.metrics() if r.get("kind") == "eval"]
     run.config["finished"] = {
         "steps": progress.step,

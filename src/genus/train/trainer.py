@@ -121,7 +121,7 @@ class Trainer:
         if self.progress.step == 0:
             self._evaluate(begin)
         while not self._finished():
-            loss, norm, rate, count = self._update()
+            loss, norm, rate, count = self.update()
             now = time.perf_counter()
             self.progress.elapsed = now - begin
             step = self.progress.step
@@ -152,7 +152,7 @@ class Trainer:
 
     # -- one update -------------------------------------------------------------------------------------------------------
 
-    def _update(self) -> tuple[float, float, float, int]:
+    def update(self) -> tuple[float, float, float, int]:
         """One optimiser step over `batch` rows in pieces of `micro`: sums of losses, divided once by all targets."""
         step = self.progress.step
         torch.manual_seed(self.plan.seed * 1_000_003 + step)  # dropout of step n is the same after any resume

@@ -1,0 +1,35 @@
+"""Shapes of the learning-rate schedules."""
+
+from __future__ import annotations
+
+import pytest
+
+from genus.recipes.training import Constant, Cosine, EpochDecay, WarmupStableDecay
+from genus.train.schedule import factor
+
+
+def test_warmup_stable_decay() -> None:
+    wsd = WarmupStableDecay(warmup=0.1, decay=0.2, final=0.0)
+    assert [factor(wsd, p) for p in (0.0, 0.05, 0.1, 0.5, 0.8)] == [0.0, 0.5, 1.0, 1.0, 1.0]
+    assert factor(wsd, 0.9) == pytest.approx(0.5)
+    assert factor(wsd, 1.0) == pytest.approx(0.0)
+
+
+def test_cosine_ends_at_its_final_value() -> None:
+    cosine = Cosine(warmup=0.0, final=0.1)
+    assert factor(cosine, 0.0) == 1.0
+    assert factor(cosine, 0.5) == pytest.approx(0.55)
+    assert factor(cosine, 1.0) == pytest.approx(0.1)
+
+
+def test_constant() -> None:
+    assert factor(Constant(warmup=0.0), 0.7) == 1.0
+
+
+def test_warmup_of_the_run_goes_before_the_schedules_own() -> None:
+    assert factor(Constant(warmup=0.5), 0.05, warmup=0.1) == 0.5
+
+
+def test_zaremba_halves_from_the_fifth_pass_on() -> None:
+    small = EpochDecay(keep=4, factor=0.5)
+    assert [factor(small, 0.5, epochs=e) for e in (0, 3, 4, 5, 12)] == [1, 1, 0.5, 0.25, 0.5**9]
