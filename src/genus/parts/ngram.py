@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from genus.spec import Spec, from_json, to_json
 
@@ -27,6 +28,7 @@ HIGHEST_ORDER = 8
 IGNORED = -100  # a target that is not scored
 PADDING = -1  # document id of a position that does not exist
 ABSENT = -1  # node of a gram that is not in the tables
+UNKNOWN = -2  # node that has not been looked up
 BLOCK = 2**16  # positions searched at a time: what a search needs stays in the cache
 
 State = dict[str, Any]
@@ -147,29 +149,37 @@ class NGram(Spec):
             dtype: torch.dtype = torch.float32,
         ) -> Tensor:
             """(B, T) natural-log probability of each target, 0 where the target is -100."""
-            nodes = [n.reshape(-1) for n in self._contexts(inputs, doc, None)]
+            nodes = self._contexts(inputs, doc, None)
+            # where the target is the next input its grams are known already: the contexts of the next position
+            follows = inputs[:, 1:] == targets[:, :-1]
+            follows &= inputs[:, 1:] != self.spec.bos
+            if doc is not None:
+                follows &= doc[:, 1:] == doc[:, :-1]
+            grams = [F.pad(torch.where(follows, n[:, 1:], UNKNOWN), (0, 1), value=UNKNOWN) for n in nodes[1:]]
+            grams += [torch.full_like(n, UNKNOWN) for n in nodes[-1:]]
             words = targets.reshape(-1)
             out = torch.zeros(targets.numel(), device=targets.device)
             for rows in (words != IGNORED).nonzero()[:, 0].split(BLOCK):
-                out[rows] = self._score([n[rows] for n in nodes], words[rows])
+                out[rows] = self._score(*([n.reshape(-1)[rows] for n in table] for table in (nodes, grams)), words[rows])
             return out.view(targets.shape)
 
-        def _score(self, nodes: list[Tensor], words: Tensor) -> Tensor:
-            """Log-probability of each word after its contexts: that of the longest known gram, less what backing off to it costs."""
+        def _score(self, nodes: list[Tensor], grams: list[Tensor], words: Tensor) -> Tensor:
+            """Log-probability of each word after its contexts: that of the longest known gram, less what backing off to it costs.
+
+            `grams` are the nodes of context and word, as far as they are known.
+            """
             self._check(words)
             out = torch.zeros(len(words), device=words.device)
             rows = torch.arange(len(words), device=words.device)  # those still without a gram
             for k in range(len(nodes), 0, -1):
-                node = nodes[k - 1][rows]
-                known = (node >= 0).nonzero()[:, 0]
-                node, at = node[known], rows[known]
-                gram = self._find(k + 1, node, words[at])
+                node, gram = nodes[k - 1][rows], grams[k - 1][rows]
+                search = ((gram == UNKNOWN) & (node >= 0)).nonzero()[:, 0]
+                gram[search] = self._find(k + 1, node[search], words[rows[search]])
                 hit = gram >= 0
-                out[at[hit]] += self.table("log_probs", k + 1)[gram[hit]]
-                out[at[~hit]] += self.table("backoffs", k)[node[~hit]]
-                rest = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-                rest[known[hit]] = False
-                rows = rows[rest]
+                out[rows[hit]] += self.table("log_probs", k + 1)[gram[hit]]
+                rows, node = rows[~hit], node[~hit]
+                known = node >= 0
+                out[rows[known]] += self.table("backoffs", k)[node[known]]
             out[rows] += self.table("log_probs", 1)[words[rows]]
             return out
 
@@ -220,11 +230,11 @@ class NGram(Spec):
             nodes = [words] if self.spec.order > 1 else []
             joined = (doc[:, 1:] == doc[:, :-1]) & (words[:, 1:] != ABSENT)
             for k in range(2, self.spec.order):
-                longer = torch.full_like(words, ABSENT)
-                at = (joined & (nodes[-1][:, :-1] >= 0)).nonzero(as_tuple=True)
-                for row, column in zip(*(i.split(BLOCK) for i in at), strict=True):
-                    longer[row, column + 1] = self._find(k, nodes[-1][row, column], words[row, column + 1])
-                nodes.append(longer)
+                at = F.pad(joined & (nodes[-1][:, :-1] >= 0), (1, 0)).flatten().nonzero()[:, 0]
+                longer = torch.full_like(words, ABSENT).flatten()
+                for here in at.split(BLOCK):
+                    longer[here] = self._find(k, nodes[-1].view(-1)[here - 1], words.view(-1)[here])
+                nodes.append(longer.view(words.shape))
             return nodes if order is None else [torch.empty_like(n).scatter_(1, order, n) for n in nodes]
 
         def _advance(self, state: State, words: Tensor, doc: Tensor, time: int) -> None:
