@@ -11,7 +11,7 @@ import pytest
 from genus.prepare import prepare
 from genus.prepare.dataset import Dataset
 
-WORDS = "the of and river stone under bright water falls over old mill where children sing".split()
+WORDS = ("the", "of", "river", "stone", "under", "bright", "water", "falls", "over", "old", "mill", "where", "children", "sing")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_windows_visit_every_window_once_in_a_pass(documents: Tokens) -> None:
     data = Windows(documents, context=5, batch=2, bos=BOS, seed=3)
     seen = [tuple(row.tolist()) for step in range(9) for row in data(step).tokens]
     assert len(set(seen)) == 18 == data.rows - 1  # 96 usable tokens of 100, two of 19 windows left for the next batch
-    assert all(b - a == 1 for row in seen for a, b in zip(row, row[1:], strict=False))
+    assert all(b - a == 1 for row in seen for a, b in pairwise(row))
 
 
 def test_windows_of_one_step_do_not_depend_on_the_steps_before(documents: Tokens) -> None:

@@ -45,7 +45,7 @@ def test_muon_takes_the_hidden_matrices_only() -> None:
 @pytest.mark.parametrize("spec", [AdamW(), Muon(), SGD()], ids=lambda s: type(s).__name__)
 def test_divisor_is_clipping(spec: Optimizer) -> None:
     ours = _model()
-    plain = copy.deepcopy(ours)
+    plain, start = copy.deepcopy(ours), copy.deepcopy(ours)
     for model in (ours, plain):
         _backward(model)
     norm = optimizer.gradient_norm(ours.parameters())
@@ -54,7 +54,7 @@ def test_divisor_is_clipping(spec: Optimizer) -> None:
     assert torch.nn.utils.clip_grad_norm_(plain.parameters(), limit).item() == pytest.approx(float(norm), rel=1e-5)
     for o in optimizer.build(spec, plain, 1e-2):
         o.step()
-    # Muon multiplies in bf16, which rounds a gradient and a third of it differently; its update is 2e-3 here.
-    tolerance = 2e-4 if isinstance(spec, Muon) else 1e-6
-    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=tolerance)
+    # Muon multiplies in bf16, which rounds a gradient and a third of it differently.
+    allowed = 0.05 if isinstance(spec, Muon) else 1e-3
+    for a, b, before in zip(ours.parameters(), plain.parameters(), start.parameters(), strict=True):
+        assert (a - b).norm() <= allowed * (b - before).norm() + 1e-7
