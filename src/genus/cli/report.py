@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,13 +28,7 @@ def main(options: Options) -> int:
     if not options.runs:
         raise ValueError("name at least one run directory")
 
-    from genus.report.page import page
-    from genus.report.read import read_all
-    from genus.run import write_atomic
+    from genus.report import report
 
-    runs = read_all(list(options.runs))
-    output = options.output or (options.runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(output, page(runs, options.language))
-    print(output, file=sys.stdout)
+    print(report(options.runs, options.output, options.language))
     return 0
