@@ -64,7 +64,7 @@ def test_show_takes_sizes_and_fields(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_diff_is_about_the_design(capsys: pytest.CaptureFixture[str]) -> None:
     shown = output(capsys, "diff", "gpt2", "llama")
-    assert "both at dim 768, depth 12, heads 12, vocab 50257" in shown
+    assert "both at dim=768 depth=12 heads=12 vocab=50257" in shown
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.startswith("model.")}
     assert rows["model.embed.positions"] == ["LearnedPositions", "none"]
     assert rows["model.stack.blocks.0.parts.1.gated"] == ["false", "true"]

@@ -88,15 +88,15 @@ def _diff(a: str, b: str, assignments: list[str], as_json: bool) -> None:
     table = [("", left.name, right.name), ("parameters", f"{left.parameters_total:,}", f"{right.parameters_total:,}")]
     table += [(p, tree.value_text(x), tree.value_text(y)) for p, x, y in rows]
     widths = [min(WIDEST, max(len(row[i]) for row in table)) for i in range(3)]
-    print("both at " + ", ".join(f"{k} {v}" for k, v in common.items()) + "\n")
+    print("both at " + " ".join(common) + "\n")
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-def _split(assignments: list[str]) -> tuple[dict[str, str], list[str]]:
+def _split(assignments: list[str]) -> tuple[list[str], list[str]]:
     """Sizes (`dim=512`) and overrides of fields (`model.stack.depth=8`), told apart by the dot."""
-    pairs = [a.partition("=") for a in assignments]
-    return {k: v for k, _, v in pairs if "." not in k}, [f"{k}={v}" for k, _, v in pairs if "." in k]
+    fields = [a for a in assignments if "." in a.partition("=")[0]]
+    return [a for a in assignments if a not in fields], fields
 
 
 def _print_json(value: Any) -> None:

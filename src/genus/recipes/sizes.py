@@ -58,7 +58,7 @@ def arguments(name: str, assignments: Iterable[str]) -> dict[str, Any]:
         ValueError: the recipe takes no such argument (the message names the nearest), or the value is not a number.
     """
     system = find(name)
-    accepted = _accepted(system)
+    accepted = takes(system)
     result: dict[str, Any] = {}
     for assignment in assignments:
         key, _, text = assignment.partition("=")
@@ -69,15 +69,18 @@ def arguments(name: str, assignments: Iterable[str]) -> dict[str, Any]:
         try:
             result[key] = json.loads(text.lower())
         except json.JSONDecodeError:
+            if not isinstance(accepted[key], str):
+                raise ValueError(f"{assignment}: expected a number") from None
             result[key] = text
     return result
 
 
-def _accepted(system: System) -> set[str]:
+def takes(system: System) -> dict[str, Any]:
+    """The arguments of a recipe's function and their defaults, with those it hands on to its parent's."""
     parameters = inspect.signature(system.function).parameters.values()
-    own = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    own = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
     hands_on = any(p.kind is p.VAR_KEYWORD and p.name == SIZES for p in parameters)
-    return own | (_accepted(find(system.parent)) if hands_on and system.parent else set())
+    return (takes(find(system.parent)) if hands_on and system.parent else {}) | own
 
 
 def shape(recipe: Recipe) -> str:
@@ -107,7 +110,7 @@ def _widths(system: System, depth: int, parameters: int, vocab: int, fixed: dict
 
 
 def _make(system: System, depth: int, dim: int, vocab: int, fixed: dict[str, Any]) -> Recipe:
-    accepted = _accepted(system)
+    accepted = takes(system)
     head = 64 if dim % 64 == 0 and dim >= 256 else system.heads_of
     sizes = {
         "dim": dim,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from genus.recipes.recipe import BRANCHES, Recipe, System, find, systems
-from genus.spec import Spec, diff, nearest
+from genus.recipes.sizes import arguments, takes
+from genus.recipes.training import Counting
+from genus.spec import Spec, diff
 
 BRANCHES_ZH = {
     "counting": "计数",
@@ -61,24 +62,13 @@ def facts(system: System) -> dict[str, Any]:
     return {f.name: getattr(system, f.name) for f in dataclasses.fields(system) if f.name not in hidden}
 
 
-def sized(name: str, sizes: dict[str, str]) -> Recipe:
-    """The recipe at sizes written as text, such as {"dim": "512"}.
+def sized(name: str, assignments: Iterable[str]) -> Recipe:
+    """The recipe at sizes written as `dim=512`.
 
     Raises:
         ValueError: the recipe has no such size, or the value is not of its kind.
     """
-    system = find(name)
-    known = inspect.signature(system.function).parameters
-    accepted = {k: p for k, p in known.items() if p.kind is not p.VAR_KEYWORD}
-    values: dict[str, Any] = {}
-    for key, text in sizes.items():
-        if key not in accepted and not (key in SIZES and len(accepted) < len(known)):
-            raise ValueError(f"{system.name} has no size {key!r}{nearest(key, accepted)}; fields of the specification have dots")
-        try:
-            values[key] = float(text) if key in accepted and isinstance(accepted[key].default, float) else int(text)
-        except ValueError:
-            raise ValueError(f"{key}={text}: expected a number") from None
-    return system.function(**values).replace(name=system.name)
+    return find(name).function(**arguments(name, assignments)).replace(name=find(name).name)
 
 
 def outline(spec: Spec, label: str = "", depth: int = 0) -> Iterator[str]:
@@ -102,7 +92,8 @@ def describe(recipe: Recipe) -> Iterator[str]:
         yield "; ".join(origin)
     yield ""
     context = getattr(recipe.training, "context", None)
-    size = f"{recipe.parameters_total:,} parameters" if recipe.parameters_total else "size known once it has counted"
+    counted = isinstance(recipe.training, Counting)
+    size = "counted: how many parameters it has depends on the data" if counted else f"{recipe.parameters_total:,} parameters"
     work = recipe.model.flops(0, context or 1)
     yield size + (f"; {work:.3g} floating-point operations per token forward, at context {context}" if work else "")
     yield ""
@@ -118,13 +109,14 @@ def differences(a: Recipe, b: Recipe) -> list[tuple[str, Any, Any]]:
     return [(p, _at(a, p), _at(b, p)) for p in found if p != "name" and not p.startswith(covered)]
 
 
-def same_sizes(a: str, b: str, sizes: dict[str, str]) -> tuple[Recipe, Recipe, dict[str, str]]:
-    """Two recipes at one size, so that what differs is the design: the sizes given, else those of `a`."""
-    known = inspect.signature(find(a).function).parameters
-    common = {k: str(known[k].default) for k in SIZES if k in known and isinstance(known[k].default, int)} | sizes
-    accepted = inspect.signature(find(b).function).parameters
-    anything = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-    return sized(a, sizes), sized(b, {k: v for k, v in common.items() if k in accepted or anything}), common
+def same_sizes(a: str, b: str, assignments: Iterable[str]) -> tuple[Recipe, Recipe, list[str]]:
+    """Two recipes at one size, so that what differs is the design: the sizes given, else those of `a`. And these sizes."""
+    given = dict(x.split("=", 1) for x in assignments)
+    defaults = takes(find(a))
+    common = {k: str(defaults[k]) for k in SIZES if isinstance(defaults.get(k), int)} | given
+    allowed = {*takes(find(b)), *given}
+    left = sized(a, [f"{k}={v}" for k, v in given.items()])
+    return left, sized(b, [f"{k}={v}" for k, v in common.items() if k in allowed]), [f"{k}={v}" for k, v in common.items()]
 
 
 def _fields(spec: Spec) -> tuple[list[tuple[str, Any]], list[tuple[str, Spec]]]:
@@ -169,4 +161,5 @@ def value_text(value: Any) -> str:
         return "-"
     if value is None or isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{text}.0" if isinstance(value, float) and text.lstrip("-").isdigit() else text
