@@ -195,7 +195,7 @@ def _override(node: Any, keys: list[str], text: str, path: str) -> Any:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-
-Positional = tyro.conf.Positional
+from tyro.conf import Positional
 
 
 @dataclass(frozen=True)
@@ -122,12 +121,12 @@ def main(options: Options) -> int:
 def _sample(path: Path) -> None:
     """Let the trained model write a little, for the report."""
     from genus.generate import generate
-    from genus.run import Run, load
+    from genus.run import Run
 
-    text = generate(load(path), "", max_tokens=80, temperature=0.8, seed=0)
-    step = Run.open(path).config["finished"]["steps"]
-    Run.open(path).log({"kind": "sample", "step": step, "text": str(text)})
-    say(f"sample: {' '.join(str(text).split())[:160]}")
+    text = generate(path, "", max_tokens=80, temperature=0.8, seed=0).text  # type: ignore[union-attr]
+    run = Run.open(path)
+    run.log({"kind": "sample", "step": run.config["finished"]["steps"], "text": text})
+    say(f"sample: {' '.join(text.split())[:160]}")
 
 
 def say(text: str) -> None:

@@ -65,7 +65,7 @@ class Block(Spec):
             n = len(self.parts)
             states = state or [None] * n
             fs = [partial(self._sublayer, i, ctx, states[i]) for i in range(n)]
-            norms = list(self.norms) or [_same]
+            norms: list[Any] = list(self.norms) or [_same]
             return self.spec.wiring.run(h, fs, norms * (n // len(norms)), list(self.after) or [_same] * n)
 
         def _sublayer(self, i: int, ctx: Ctx, state: dict[str, Tensor] | None, x: Tensor) -> Tensor:
@@ -133,10 +133,11 @@ class Stack(Spec):
 
         def init_state(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> list[LayerState]:
             """A state for every mixer that has one: layers, then parts."""
-            return [
-                [p.init_state(batch, length, dtype, device) if hasattr(p, "init_state") else None for p in layer.parts]
-                for layer in (self.layers[i % len(self.layers)] for i in range(self.spec.depth))
-            ]
+            states: list[LayerState] = []
+            for i in range(self.spec.depth):
+                parts: Any = self.layers[i % len(self.layers)].parts
+                states.append([p.init_state(batch, length, dtype, device) if hasattr(p, "init_state") else None for p in parts])
+            return states
 
         def forward(self, x: Tensor, ctx: Ctx, state: list[LayerState] | None = None) -> Tensor:
             bias = self.spec.relative_bias

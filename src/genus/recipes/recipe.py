@@ -27,17 +27,21 @@ BRANCHES = {
 
 @dataclass(frozen=True)
 class Recipe(Spec):
-    """A model, what it learns to do, and how it is trained."""
+    """A model, what it learns to do, and how it is trained.
+
+    Attributes:
+        model: a `Model` or an `NGram`. objective: what makes its batches and its loss. training: `Training` or `Counting`.
+    """
 
     name: str = ""
-    model: Spec = Spec()
-    objective: Spec = Causal()
-    training: Spec = Training()
+    model: Any = None
+    objective: Any = Causal()
+    training: Any = Training()
 
     @property
     def parameters_total(self) -> int:
         """Exact number of trainable parameters."""
-        return self.model.parameters(0)
+        return int(self.model.parameters(0))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from genus.parts.block import Block, Stack
 from genus.parts.embedding import Embedding
 from genus.parts.head import Head
@@ -52,7 +54,7 @@ def nnlm(
     )
 
 
-def _recurrent(cell: str, dim: int, depth: int, vocab: int, context: int, dropout: float = 0.0) -> Recipe:
+def _recurrent(cell: Literal["RNN", "LSTM", "GRU"], dim: int, depth: int, vocab: int, context: int, dropout: float = 0.0) -> Recipe:
     layer = Block((Recurrent(cell),), norm=None, wiring=Plain(), dropout=dropout)
     model = Model(
         dim,

@@ -121,7 +121,8 @@ def gather(split: TokenStream, starts: list[int], context: int, bos: int) -> Row
         if start > 0:
             previous[r] = split.read(start - 1, start)[0]
             begins[r] = ends[np.searchsorted(ends, start, side="right") - 1] == start if start >= ends[0] else False
-    return Rows(*(torch.from_numpy(a) for a in (tokens, doc, previous, begins)), bos=bos)
+    ids, documents, before, fresh = map(torch.from_numpy, (tokens, doc, previous, begins))
+    return Rows(ids, documents, before, fresh, bos)
 
 
 def _documents(ends: np.ndarray[Any, Any], start: int, stop: int) -> np.ndarray[Any, Any]:

@@ -28,8 +28,10 @@ Progress = Callable[[str, int, int], None]
 class TokenSplit(Protocol):
     """Documents as one stream of token ids, `Dataset.split(...)` for instance."""
 
-    tokens: int
-    ends: np.ndarray  # exclusive end of every document
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def ends(self) -> np.ndarray: ...  # exclusive end of every document
 
     def read(self, start: int, stop: int) -> np.ndarray: ...
 
