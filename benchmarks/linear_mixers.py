@@ -4,15 +4,16 @@
 
 Forward and backward, 4096 tokens a step (one row where the context is longer), 8 heads of 64. First the ops alone, with
 transformers' PyTorch form of the gated delta rule as a second peer; then whole layers of width 512. Rounds alternate; the table
-shows the least time of each and its ratio to fused attention. Flash Linear Attention, the usual peer, has GPU kernels only.
+shows the least time of each, over the rounds during which other processes were quiet where there were any (a star where there
+were none), and its ratio to fused attention. Flash Linear Attention, the usual peer, has GPU kernels only.
 """
 
 import sys
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from benchmarks._quiet import Window, watch
 from torch import Tensor
 
 from genus.ops.fast_weights import fast_weights
@@ -78,31 +79,39 @@ def layers(time: int, dtype: torch.dtype) -> dict[str, Callable[[], Tensor]]:
     return calls
 
 
-def seconds(call: Callable[[], Tensor]) -> float:
-    start = time.perf_counter()
-    y = call()
-    y.backward(torch.ones_like(y))
-    return time.perf_counter() - start
+def once(call: Callable[[], Tensor]) -> Window:
+    def work() -> None:
+        y = call()
+        y.backward(torch.ones_like(y))
+
+    return watch(work)
+
+
+def least(windows: list[Window]) -> Window:
+    return min([w for w in windows if w.quiet] or windows, key=lambda w: w.seconds)
 
 
 def table(
     title: str, make: Callable[[int, torch.dtype], dict[str, Callable[[], Tensor]]], dtype: torch.dtype, rounds: int
 ) -> None:
-    results: dict[str, list[float]] = {}
+    results: dict[str, list[Window]] = {}
     for length in LENGTHS:
         calls = make(length, dtype)
-        best = dict.fromkeys(calls, float("inf"))
+        windows: dict[str, list[Window]] = {name: [] for name in calls}
         for turn in range(rounds + 1):  # the first turn warms up
             for name, call in calls.items():
-                taken = seconds(call)
+                window = once(call)
                 if turn:
-                    best[name] = min(best[name], taken)
-        for name, value in best.items():
-            results.setdefault(name, []).append(value)
+                    windows[name].append(window)
+        for name, taken in windows.items():
+            results.setdefault(name, []).append(least(taken))
     print(f"\n{title:<28}" + "".join(f"{f'T = {t}: ms':>16}{'speed-up':>10}" for t in LENGTHS))
-    for name, values in results.items():
-        cells = (f"{1000 * s:>16.1f}{a / s:>9.2f}x" for s, a in zip(values, results["attention"], strict=True))
-        print(f"{name:<28}" + "".join(cells))
+    for name, best in results.items():
+        cells = (
+            f"{1000 * w.seconds:>15.1f}{' ' if w.quiet else '*'}{a.seconds / w.seconds:>9.2f}x"
+            for w, a in zip(best, results["attention"], strict=True)
+        )
+        print(f"{name:<28}" + "".join(cells), flush=True)
 
 
 def main() -> None:
