@@ -12,12 +12,14 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer as Core
+
+from genus.modalities.byte_bpe import Encoder, byte_alphabet, fast_encoder
 
 END = "<|endoftext|>"
 """The token that our own tokenizers put before and after a document."""
@@ -121,7 +123,7 @@ class Tokenizer:
     def encode_documents(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Documents as they are stored: all ids one after the other, each document followed by `eos_id`; and their lengths.
 
-        Bytes and characters take a path without a Python object per token.
+        The ids are those of `encode`, by faster ways: bytes and characters are looked up, byte-level BPE remembers words.
         """
         if self.kind in ("bytes", "chars"):
             arrays = [self._look_up(text) for text in texts]
@@ -129,17 +131,24 @@ class Tokenizer:
             lengths = np.array([len(ids) + 1 for ids in arrays], dtype=np.int64)
             flat = [each for ids in arrays for each in (ids, end)]
             return np.concatenate(flat) if flat else np.zeros(0, dtype=np.int32), lengths
-        pieces: list[str] = []
-        last_pieces: list[int] = []
-        for text in texts:
-            pieces += self._pieces(text)
-            last_pieces.append(len(pieces) - 1)
-        encoded = self.encode_batch(pieces)
-        for last in last_pieces:
-            encoded[last].append(self.eos_id)
-        ends = np.cumsum([len(ids) for ids in encoded], dtype=np.int64)
-        flat_ids = np.fromiter(chain.from_iterable(encoded), dtype=np.int32, count=int(ends[-1]) if len(ends) else 0)
-        return flat_ids, np.diff(ends[np.array(last_pieces, dtype=np.int64)], prepend=0)
+        known = self._fast_encoder if self._fast_encoder is not None and self._fast_encoder.pays else None
+        encoded: list[list[int] | None] = [None if known is None else known.encode(text) for text in texts]
+        slow = [i for i, ids in enumerate(encoded) if ids is None]
+        for i, ids in zip(slow, self._encode_long([texts[i] for i in slow]), strict=True):
+            encoded[i] = ids
+        stored = [[*(ids or ()), self.eos_id] for ids in encoded]
+        lengths = np.array([len(ids) for ids in stored], dtype=np.int64)
+        return np.fromiter(chain.from_iterable(stored), dtype=np.int32, count=int(lengths.sum())), lengths
+
+    def _encode_long(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode_batch`, long texts in pieces."""
+        pieces = [self._pieces(text) for text in texts]
+        encoded = iter(self.encode_batch([piece for parts in pieces for piece in parts]))
+        return [list(chain.from_iterable(islice(encoded, len(parts)))) for parts in pieces]
+
+    @cached_property
+    def _fast_encoder(self) -> Encoder | None:
+        return fast_encoder(self._special)
 
     def _look_up(self, text: str) -> np.ndarray:
         if self.kind == "bytes":
@@ -294,13 +303,6 @@ def _find(path: Path) -> Path:
 
 def _is_byte_level(decoder: Any) -> bool:
     return decoder is not None and json.loads(decoder.__getstate__())["type"] == "ByteLevel"
-
-
-def byte_alphabet() -> dict[str, int]:
-    """GPT-2's spelling of the 256 bytes as printable characters (Radford et al. 2019, `bytes_to_unicode`): character -> byte."""
-    kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    moved = [byte for byte in range(256) if byte not in kept]
-    return {chr(byte): byte for byte in kept} | {chr(256 + i): byte for i, byte in enumerate(moved)}
 
 
 _BYTE_OF = byte_alphabet()

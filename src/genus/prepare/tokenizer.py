@@ -14,13 +14,11 @@ from pathlib import Path
 from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Core
 
-from genus.modalities.text import END, KINDS, UNKNOWN, Tokenizer, byte_alphabet
+from genus.modalities.byte_bpe import QWEN2, byte_alphabet
+from genus.modalities.text import END, KINDS, UNKNOWN, Tokenizer
 
 SAMPLE_BYTES = 64 * 2**20
 """A tokenizer learns from at most about this much text."""
-
-PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-"""Qwen2's pre-tokenizer, one that llama.cpp knows (`tokenizer.ggml.pre = qwen2`): digits stay single, lines end a piece."""
 
 WORD = r"<unk>|\n|\p{Han}|[\p{L}\p{M}\p{N}_]+(?:['’@.,-][\p{L}\p{M}\p{N}_]+)*|[^\s]"
 """Words: letters and digits (with inner apostrophes, hyphens, points), single Chinese characters, other marks, line ends."""
@@ -111,6 +109,7 @@ def adopt(path: str | Path) -> Tokenizer:
 
 
 def _train_bpe(texts: Iterable[str], vocab: int) -> Tokenizer:
+    # Qwen2's pre-tokenizer is one that llama.cpp knows: digits stay single, a line end ends a piece.
     if vocab < 257:
         raise ValueError(
             f"--vocab {vocab} is too small for byte-level BPE: it starts from 256 bytes and the end token; use --tokenizer bytes"
@@ -118,7 +117,7 @@ def _train_bpe(texts: Iterable[str], vocab: int) -> Tokenizer:
     core = Core(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.Split(Regex(QWEN2), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
