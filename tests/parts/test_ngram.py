@@ -206,3 +206,19 @@ def test_a_token_outside_the_vocabulary_is_named(model: NGram.Module) -> None:
         model(torch.tensor([[1, 40]]))
     with pytest.raises(ValueError, match="token id 77 is not in"):
         model.score(torch.tensor([[1]]), torch.tensor([[77]]))
+
+
+def test_a_gram_is_found_whatever_is_looked_up_beside_it(model: NGram.Module) -> None:
+    """Ranges of very different length are searched together, the last of the table among them."""
+    draw = torch.Generator().manual_seed(3)
+    for order in range(2, model.spec.order + 1):
+        words, children = model.table("words", order).tolist(), model.table("children", order - 1).tolist()
+        known = {(p, words[at]): at for p in range(len(children) - 1) for at in range(children[p], children[p + 1])}
+        last = max(p for p, _ in known)
+        for size in [3, 5, 8, 21] * 10:
+            parent = torch.randint(0, len(children) - 1, (size,), generator=draw)
+            parent[0] = last
+            word = torch.randint(0, VOCAB, (size,), generator=draw)
+            word[0] = VOCAB - 1  # beyond every word of the last range, more often than not
+            wanted = [known.get(pair, -1) for pair in zip(parent.tolist(), word.tolist())]
+            assert model._find(order, parent, word).tolist() == wanted

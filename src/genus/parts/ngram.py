@@ -258,7 +258,8 @@ class NGram(Spec):
             low, high, wanted = first[active], end[active], word[active]
             while len(active):
                 middle = (low + high) >> 1
-                less = words[middle] < wanted
+                # a range that is decided stays as it is, also where it ends with the table
+                less = (low < high) & (words[middle.clamp(max=len(words) - 1)] < wanted)
                 low, high = torch.where(less, middle + 1, low), torch.where(less, high, middle)
                 undecided = low < high
                 if 2 * int(undecided.sum()) <= len(active):  # ranges differ a thousandfold: set the short ones aside
