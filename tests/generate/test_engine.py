@@ -1,7 +1,9 @@
 """The engine against the plain definition: a full forward pass without a cache for every token."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +11,9 @@ import genus
 from genus.generate.engine import Engine
 from genus.generate.sampling import Sampling
 from genus.generate.sequence import Request, Sequence
+from genus.prepare.tokenizer import bytes_tokenizer
 from genus.run import Loaded
+from genus.train.kneser_ney import estimate
 
 GREEDY = Sampling(0)
 PROMPTS = [b"In the beginning", b"Go", b"And God said, Let there be light", b"x"]
@@ -58,6 +62,30 @@ def test_sampled_batch_is_alone(small: Callable[..., Loaded], name: str) -> None
     alone = [run(loaded, [r])[0].new_ids for r in requests]
     by_two = [row.new_ids for row in run(loaded, requests, batch=2)]
     assert together == alone == by_two
+
+
+def test_an_ngram_generates_through_the_same_engine(tmp_path: Path) -> None:
+    text = Text(b"In the beginning God created the heaven and the earth. " * 3 + b"And God said, Go.")
+    model = estimate(text, 4, 257, 256, 256, tmp_path / "model")
+    loaded = Loaded(model.eval(), model.spec, bytes_tokenizer(), tmp_path, {})
+    requests = [request(p, max_tokens=20) for p in (b"In the", b"", b"And God")]
+    rows = run(loaded, requests)
+    for row, asked in zip(rows, requests):
+        assert row.new_ids == without_cache(loaded, asked)
+    assert rows[0].text.startswith(" beginning God")
+    sampled = [request(p, max_tokens=30, seed=i, sampling=Sampling(1.3)) for i, p in enumerate(PROMPTS)]
+    assert [r.new_ids for r in run(loaded, sampled)] == [run(loaded, [r])[0].new_ids for r in sampled]
+
+
+class Text:
+    """One document, with the interface of a prepared split."""
+
+    def __init__(self, text: bytes) -> None:
+        self.stream = np.array([*text, 256], np.uint16)
+        self.tokens, self.ends = len(self.stream), np.array([len(self.stream)])
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self.stream[start:stop]
 
 
 def test_rows_leave_when_they_end(small: Callable[..., Loaded]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from genus import cli
+from genus.evaluate.evaluation import Evaluation, Measure
 from genus.report.page import page, scores
 from genus.report.read import read, read_all
 from genus.report.words import ZH
@@ -127,6 +128,21 @@ def test_evaluations_are_found_wherever_they_are() -> None:
         "xz": {"bpb": "2.6000"},
         "dev": {"bits_per_byte": "1", "count": "1,200"},
     }
+
+
+def test_an_evaluation_as_genus_evaluate_writes_it(full_run: Path) -> None:
+    model = Measure("m <1>", 1.91234, (1.9, 1.95), perplexity=33.5, tokens=12_345)
+    xz = Measure("xz", 2.6001, about="LZMA2, primed with training text")
+    found = Evaluation(
+        data="d", fingerprint="f", split="test", documents=9, bytes=8, words=7, characters=6, chinese=0.0,
+        window=64, stride=32, dtype="float32", model=model, beside=(xz,), notes=("intervals: bootstrap",),
+    )  # fmt: skip
+    (full_run / "evaluation.json").write_text(json.dumps(found.to_json()))
+    text = Outline(page([read(full_run)])).text
+    for shown in ("m <1>", "1.9123", "1.9000 – 1.9500", "33.5000", "12,345", "2.6001"):
+        assert shown in text, shown
+    for shown in ("split test", "window 64, stride 32", "xz: LZMA2, primed with training text", "intervals: bootstrap"):
+        assert shown in text, shown
 
 
 def test_command_line(

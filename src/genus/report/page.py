@@ -207,7 +207,9 @@ def _evaluations(run: RunData, t: Words) -> str:
         return ""
     columns = list(dict.fromkeys(k for _, values in rows for k in values))
     cells = [[escape(name), *(escape(values.get(c, "–")) for c in columns)] for name, values in rows]
-    return f"<h3>{t('Evaluation')}</h3>" + _table(["", *(escape(c.replace("_", " ")) for c in columns)], cells)
+    table = _table(["", *(escape(c.replace("_", " ")) for c in columns)], cells)
+    notes = "<br>".join(escape(note) for note in remarks(run.evaluation))
+    return f"<h3>{t('Evaluation')}</h3>{table}" + (f'<p class="dim">{notes}</p>' if notes else "")
 
 
 def scores(value: Any, name: str = "model") -> Iterable[tuple[str, dict[str, str]]]:
@@ -223,6 +225,20 @@ def scores(value: Any, name: str = "model") -> Iterable[tuple[str, dict[str, str
     for key, inner in value.items():
         if isinstance(inner, dict | list):
             yield from scores(inner, key)
+
+
+def remarks(value: Any) -> Iterable[str]:
+    """What an evaluation.json says about how it was made: split, window, notes, and the `about` of every figure."""
+    if not isinstance(value, dict):
+        return
+    facts = [f"{k} {value[k]}" for k in ("data", "split", "documents", "window", "stride", "dtype") if value.get(k)]
+    yield from [", ".join(facts)] if facts else []
+    beside = value.get("beside")
+    for measure in beside if isinstance(beside, list) else []:
+        if dig(measure, "about"):
+            yield f"{measure.get('name')}: {measure['about']}"
+    notes = value.get("notes")
+    yield from map(str, notes if isinstance(notes, list) else [])
 
 
 def _interval(value: Any) -> bool:
