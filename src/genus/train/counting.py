@@ -59,7 +59,7 @@ def start_counting(name: str, data_path: str | Path, out: str | Path, options: T
     def progress(stage: str, done: int, total: int) -> None:
         nonlocal last
         if stage != last:
-            say(f"{stage} ({total:,} part{'s' if total != 1 else ''})")
+            say(stage)
             last = stage
 
     model = estimate(
