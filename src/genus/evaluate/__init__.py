@@ -1,0 +1,5 @@
+"""What a model is worth on held-out text: bits per byte and perplexity, beside what counting and compression reach."""
+
+from genus.evaluate.evaluation import Evaluation, Measure, evaluate
+
+__all__ = ["Evaluation", "Measure", "evaluate"]
