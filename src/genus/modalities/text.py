@@ -132,19 +132,20 @@ class Tokenizer:
             flat = [each for ids in arrays for each in (ids, end)]
             return np.concatenate(flat) if flat else np.zeros(0, dtype=np.int32), lengths
         known = self._fast_encoder if self._fast_encoder is not None and self._fast_encoder.pays else None
-        encoded: list[list[int] | None] = [None if known is None else known.encode(text) for text in texts]
+        parts = [self._pieces(text) for text in texts]
+        pieces = [piece for each in parts for piece in each]
+        encoded = [None if known is None else known.encode(piece) for piece in pieces]
         slow = [i for i, ids in enumerate(encoded) if ids is None]
-        for i, ids in zip(slow, self._encode_long([texts[i] for i in slow]), strict=True):
+        for i, ids in zip(slow, self.encode_batch([pieces[i] for i in slow]), strict=True):
             encoded[i] = ids
-        stored = [[*(ids or ()), self.eos_id] for ids in encoded]
-        lengths = np.array([len(ids) for ids in stored], dtype=np.int64)
+        stored: list[list[int]] = []
+        lengths = np.zeros(len(texts), dtype=np.int64)
+        rest = iter(encoded)
+        for text, each in enumerate(parts):
+            own = [ids for ids in islice(rest, len(each)) if ids is not None]
+            stored += [*own, [self.eos_id]]
+            lengths[text] = sum(map(len, own)) + 1
         return np.fromiter(chain.from_iterable(stored), dtype=np.int32, count=int(lengths.sum())), lengths
-
-    def _encode_long(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode_batch`, long texts in pieces."""
-        pieces = [self._pieces(text) for text in texts]
-        encoded = iter(self.encode_batch([piece for parts in pieces for piece in parts]))
-        return [list(chain.from_iterable(islice(encoded, len(parts)))) for parts in pieces]
 
     @cached_property
     def _fast_encoder(self) -> Encoder | None:
