@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from genus.prepare import prepare
 from genus.prepare.dataset import Dataset
 from genus.run import Run, load
+from genus.train.compiled import compiled
 from genus.train.options import TrainOptions
 from genus.train.start import resume, start
 from genus.train.trainer import Trainer
@@ -210,10 +211,38 @@ def test_not_a_number_is_refused_and_logged(corpus: Dataset, run_folder: Path, m
     assert run.config["finished"]["validation"]["loss"] < 3.2
 
 
-def test_early_stop(corpus: Dataset, run_folder: Path) -> None:
-    run = train("gpt2", corpus, run_folder, *SMALL, lr=1e-12, patience=2, eval_every=0.0, tokens=8 * 32 * 500)
+def test_early_stop_keeps_the_best_weights(corpus: Dataset, run_folder: Path) -> None:
+    """A learning rate that destroys what was learnt: the run ends early, with the weights of its best evaluation."""
+    options = {"lr": 3.0, "patience": 2, "eval_every": 0.0, "tokens": 8 * 32 * 500}
+    run = train("gpt2", corpus, run_folder, *SMALL, **options)
+    losses = [r["loss"] for r in run.metrics() if r.get("kind") == "eval"]
     assert run.config["finished"]["steps"] < 100
     assert any("stopping early" in r.get("message", "") for r in run.metrics())
+    assert losses[-1] == min(losses) < losses[-2]
+    assert run.config["finished"]["validation"]["loss"] == losses[-1]
+
+
+def test_a_counted_run_that_was_killed_is_counted_again(corpus: Dataset, tmp_path: Path) -> None:
+    straight = start("ngram", corpus.root, tmp_path / "straight", TrainOptions(overrides=("order=3",)), quiet)
+    killed = Run.create(tmp_path / "killed", {k: v for k, v in straight.config.items() if k != "finished"})
+    killed.config["recipe"]["model"]["grams"] = []
+    killed.save()
+    again = resume(tmp_path / "killed", quiet)
+    assert again.config["finished"]["validation"] == straight.config["finished"]["validation"]
+
+
+def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Any) -> Any:
+        def fail(*_: Any) -> Any:
+            raise RuntimeError("no C++ compiler found")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", broken)
+    said: list[str] = []
+    run = compiled(lambda x: x + 1, said.append)
+    assert [run(1), run(2)] == [2, 3]
+    assert said == ["torch.compile failed (no C++ compiler found); going on without it, at the plain speed"]
 
 
 def _remove(folder: Path) -> None:

@@ -35,7 +35,7 @@ def save(
     temporary = folder / f".step-{step}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(_contiguous(dict(_own_tensors(model))), temporary / "model.safetensors")
+    save_weights(temporary / "model.safetensors", model)
     save_file(_contiguous(_optimizer_tensors(optimizers)), temporary / "optimizer.safetensors")
     if carried is not None:
         save_file({k: v.detach().clone() for k, v in _flatten(carried)}, temporary / "carried.safetensors")
@@ -61,14 +61,7 @@ def restore(path: Path, model: nn.Module, optimizers: Optimizers) -> tuple[dict[
     Raises:
         ValueError: the checkpoint belongs to another model.
     """
-    tensors = load_file(path / "model.safetensors")
-    own = dict(_own_tensors(model))
-    if tensors.keys() != own.keys():
-        odd = sorted(tensors.keys() ^ own.keys())
-        raise ValueError(f"{path} belongs to another model: {len(odd)} tensors differ, such as {odd[0]}")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+    restore_weights(path / "model.safetensors", model)
     saved = load_file(path / "optimizer.safetensors")
     for number, optimizer in enumerate(optimizers):
         for index, p in _parameters(optimizer):
@@ -78,6 +71,29 @@ def restore(path: Path, model: nn.Module, optimizers: Optimizers) -> tuple[dict[
     shape = counters.pop("carried")
     carried = None if shape is None else _unflatten(shape, load_file(path / "carried.safetensors"))
     return carried, counters
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write the weights in full precision, replacing an older file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(_contiguous(dict(_own_tensors(model))), temporary)
+    temporary.replace(path)
+
+
+def restore_weights(path: Path, model: nn.Module) -> None:
+    """Load weights in place.
+
+    Raises:
+        ValueError: they belong to another model.
+    """
+    tensors, own = load_file(path), dict(_own_tensors(model))
+    if tensors.keys() != own.keys():
+        odd = sorted(tensors.keys() ^ own.keys())
+        raise ValueError(f"{path} belongs to another model: {len(odd)} tensors differ, such as {odd[0]}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
 
 
 def _own_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -8,51 +8,37 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from genus import __version__
 from genus.objectives.causal import Causal
 from genus.parts.ngram import NGram
-from genus.prepare.dataset import Dataset, Split
+from genus.prepare.dataset import Dataset
 from genus.recipes import arguments, make
 from genus.recipes.training import Counting
 from genus.run import Run
-from genus.spec import apply_overrides, to_json
+from genus.spec import apply_overrides, from_json, to_json
 from genus.train.kneser_ney import estimate
 from genus.train.loader import Windows
-from genus.train.machine import describe, peak_memory_mb
+from genus.train.machine import peak_memory_mb
 from genus.train.options import TrainOptions, split_overrides
+from genus.train.record import specification, validation_split
 
 Say = Callable[[str], None]
 
 
 def start_counting(name: str, data_path: str | Path, out: str | Path, options: TrainOptions, say: Say = print) -> Run:
-    """Estimate the counted recipe `name` on prepared data. A kill leaves no model; run it again with the same words."""
+    """Estimate the counted recipe `name` on prepared data. After a kill, `count` begins again: there is nothing to continue."""
     data = Dataset.open(data_path)
     ids = {"vocab": data.vocab_size, "bos": data.tokenizer.bos_id, "eos": data.tokenizer.eos_id}
     sizes, fields = split_overrides(options.overrides)
     recipe = apply_overrides(make(name, **{**ids, **arguments(name, sizes)}), fields)
+    return count(Run.create(out, specification(name, recipe, data, options)), data, say)
+
+
+def count(run: Run, data: Dataset, say: Say = print) -> Run:
+    """Count the training split and write the model of a run that has none yet."""
+    recipe, options = from_json(run.config["recipe"]), TrainOptions.from_json(run.config["options"])
     spec, training = recipe.model, recipe.training
     assert isinstance(spec, NGram) and isinstance(training, Counting)
     split = data.split("train")
-    config = {
-        "genus": __version__,
-        "source": name,
-        "base": None,
-        "recipe": to_json(recipe),
-        "data": {
-            "path": str(Path(data.root).resolve()),
-            "fingerprint": data.fingerprint,
-            "tokens": split.tokens,
-            "bytes_per_token": split.bytes / max(1, split.tokens),
-            "vocab": data.vocab_size,
-        },
-        "options": options.to_json(),
-        "seed": options.seed,
-        "machine": describe(),
-        "versions": {"genus": __version__, "torch": torch.__version__},
-    }
-    run = Run.create(out, config)
     begin = time.perf_counter()
     last = ""
 
@@ -99,9 +85,3 @@ def _validate(model: NGram.Module, data: Dataset, options: TrainOptions) -> dict
     batch = Causal().batch(rows(0))
     loss = -float(model.score(batch.inputs, batch.targets, batch.doc).double().mean())
     return {"loss": loss, "bpb": loss / math.log(2) * held.tokens / max(1, held.bytes)}
-
-
-def validation_split(data: Dataset) -> Split | None:
-    """The validation split, or None when the data has none."""
-    counts = data.manifest["splits"].get("validation")
-    return data.split("validation") if counts and counts["documents"] else None

@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 
-from genus import __version__
 from genus.ops.memory import keep_freed_memory
 from genus.parts.model import Model
 from genus.prepare.dataset import Dataset
 from genus.recipes import BRANCHES, find
 from genus.recipes.recipe import Recipe
-from genus.recipes.training import Training
+from genus.recipes.training import Counting, Training
 from genus.run import Run, load
-from genus.spec import from_json, to_json
+from genus.spec import from_json
 from genus.train import choose
-from genus.train.counting import start_counting, validation_split
+from genus.train.counting import count, start_counting
 from genus.train.loader import Streams, Windows
-from genus.train.machine import compute_dtype, default_device, describe, matmul_ceiling
+from genus.train.machine import compute_dtype, default_device, matmul_ceiling
 from genus.train.options import TrainOptions
+from genus.train.record import same_data, specification, validation_split
 from genus.train.telemetry import Telemetry
 from genus.train.trainer import Plan, Progress, Trainer
 
@@ -59,21 +59,17 @@ def start(source: str, data_path: str | Path, out: str | Path, options: TrainOpt
         recipe, lr, budget = choice.recipe, choice.lr, choice.budget
         model, base = None, None
     _refuse(recipe, data)
-    config = {
-        "genus": __version__,
-        "source": source,
-        "base": base,
-        "recipe": to_json(recipe),
-        "parameters": recipe.parameters_total,
-        "data": _data_facts(data),
-        "options": options.to_json(),
-        "lr": lr,
-        "steps": budget.steps,
-        "seconds": budget.seconds,
-        "seed": options.seed,
-        "machine": describe(),
-        "versions": {"genus": __version__, "torch": torch.__version__},
-    }
+    config = specification(
+        source,
+        recipe,
+        data,
+        options,
+        base=base,
+        parameters=recipe.parameters_total,
+        lr=lr,
+        steps=budget.steps,
+        seconds=budget.seconds,
+    )
     run = Run.create(out, config)
     return _go(run, data, recipe, options, model, ceiling, say)
 
@@ -88,11 +84,10 @@ def resume(path: str | Path, say: Say = print) -> Run:
     run = Run.open(path)
     if run.config.get("finished"):
         raise ValueError(f"{path} is finished; train it further with: genus train {path} DATA -o NEW_RUN")
-    data = Dataset.open(run.config["data"]["path"])
-    if data.fingerprint != run.config["data"]["fingerprint"]:
-        raise ValueError(f"{data.root} is not the data this run began with (its fingerprint differs); prepare it as before")
-    options = TrainOptions.from_json(run.config["options"])
-    recipe = from_json(run.config["recipe"])
+    data = same_data(run.config)
+    options, recipe = TrainOptions.from_json(run.config["options"]), from_json(run.config["recipe"])
+    if isinstance(recipe.training, Counting):
+        return count(run, data, say)
     device = default_device()
     ceiling = matmul_ceiling(compute_dtype(options.dtype, device), device)
     model = None
@@ -248,17 +243,6 @@ def _warmup(training: Training, steps: int | None) -> float | None:
 def _needs_tokens(data: Dataset, split: str) -> None:
     if data.split(split).tokens < 2:
         raise ValueError(f"{data.root} has no tokens in its {split} split; prepare more text")
-
-
-def _data_facts(data: Dataset) -> dict[str, Any]:
-    split = data.split("train")
-    return {
-        "path": str(Path(data.root).resolve()),
-        "fingerprint": data.fingerprint,
-        "tokens": split.tokens,
-        "bytes_per_token": split.bytes / max(1, split.tokens),
-        "vocab": data.vocab_size,
-    }
 
 
 def _bits(data: Dataset) -> Callable[[float], float]:

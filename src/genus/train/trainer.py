@@ -18,11 +18,13 @@ from genus.recipes.recipe import Recipe
 from genus.recipes.training import EpochDecay, Training
 from genus.run import Run
 from genus.train import checkpoint, optimizer, schedule
+from genus.train.compiled import compiled
 from genus.train.guard import Guard
 from genus.train.loader import Streams, Windows
 from genus.train.machine import peak_memory_mb
 from genus.train.telemetry import Telemetry
 
+BEST = "best.safetensors"  # among the checkpoints: the weights to go back to when a run stops early
 LOG_EVERY = 1.0  # seconds between lines of metrics.jsonl
 
 
@@ -106,7 +108,7 @@ class Trainer:
         self.optimizers = optimizer.build(self.training.optimizer, model, plan.lr)  # type: ignore[arg-type]
         self.loss: Callable[..., tuple[Tensor, Tensor]] = recipe.objective.loss  # type: ignore[attr-defined]
         if plan.compile:
-            self.loss = torch.compile(self.loss)
+            self.loss = compiled(self.loss, telemetry.say)
         self.progress = Progress()
         self.guard = Guard()
         self.carried: dict[str, Any] | None = None
@@ -141,6 +143,10 @@ class Trainer:
                     break
         self.save()
         self._evaluate(begin)
+        if self.plan.patience and self.progress.worse and (self.run_dir.checkpoints_dir / BEST).is_file():
+            checkpoint.restore_weights(self.run_dir.checkpoints_dir / BEST, self.model)
+            self.telemetry.event(self.progress.step, "the weights with the best validation loss are kept")
+            self._evaluate(begin)
         self.progress.elapsed = time.perf_counter() - begin
         self.telemetry.close()
         return self.progress
@@ -230,6 +236,8 @@ class Trainer:
         progress = self.progress
         if loss < progress.best:
             progress.best, progress.worse = loss, 0
+            if self.plan.patience:
+                checkpoint.save_weights(self.run_dir.checkpoints_dir / BEST, self.model)
         else:
             progress.worse += 1
         now = time.perf_counter()
