@@ -230,6 +230,22 @@ def test_chinese_poems(shared_data, tmp_path) -> None:
     )
 
 
+def test_a_file_too_large_for_one_document_is_cut_and_told(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genus.prepare.plain.PIECE_BYTES", 1 << 20)
+    monkeypatch.setattr("genus.prepare.units.PIECE_BYTES", 1 << 20)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("".join(f"line {i}\n" for i in range(300_000)))
+    (tmp_path / "in" / "b.png").write_bytes(b"")
+    data = prepare(tmp_path / "in", tmp_path / "out", tokenizer="bytes")
+    account = tree(data.manifest, "out")
+    assert "a.txt: too large for one document, cut at line ends into 3 of about" in account
+    assert "files left aside: 1 .png" in account
+    whole = "".join(data.tokenizer.decode(data.split("train").document(i)) for i in range(data.split("train").documents))
+    whole += data.tokenizer.decode(data.split("validation").document(0)) + data.tokenizer.decode(data.split("test").document(0))
+    assert whole == (tmp_path / "in" / "a.txt").read_text()
+    assert data.split("test").bytes == pytest.approx(0.05 * len(whole), abs=1)
+
+
 def test_validation_and_test_files(tmp_path) -> None:
     for name in ("train", "val", "test"):
         (tmp_path / f"{name}.txt").write_text("".join(f"{name} line {i}\n" for i in range(40)) + "a line in all\n")

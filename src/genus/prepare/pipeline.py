@@ -24,7 +24,7 @@ from genus.prepare import encode, scan
 from genus.prepare import tokenizer as making
 from genus.prepare.dataset import FORMAT, MANIFEST, SPLITS, VERSION, Dataset, sha256
 from genus.prepare.pack import pack
-from genus.prepare.plain import SPLIT_MODES
+from genus.prepare.plain import PIECE_BYTES, SPLIT_MODES
 from genus.prepare.plan import Plan, expected_bytes
 from genus.prepare.pool import cores, run_stage
 from genus.prepare.progress import Progress
@@ -127,6 +127,7 @@ class _Preparation:
                 f"no usable document in the {len(self.plan.sources):,} files read ({reasons_text or 'all are empty'}); "
                 f"see {self.space.folder / 'rejected'} for file and line"
             )
+        self._tell_pieces(documents)
         assignment = assign(documents, fractions, drop_repeats=not self.plan.options["keep_repeats"])
         self._write_verdicts(assignment, facts)
         tokenizer = self._tokenizer(documents, assignment, adopted)
@@ -162,6 +163,22 @@ class _Preparation:
                     parts[name].append(known[name])
                 parts["given"].append(given[known["sources"]])
         return Documents(**{name: np.concatenate(arrays) for name, arrays in parts.items()}), facts
+
+    def _tell_pieces(self, documents: Documents) -> None:
+        """Say which files were too large to be one document."""
+        pieces: Counter[int] = Counter()
+        first = 0
+        for unit in range(len(self.plan.units)):
+            with np.load(self.space.file(scan.STAGE, unit, "npz")) as known:
+                sources = known["sources"]
+            pieces.update(sources[~documents.starts[first : first + len(sources)]].tolist())
+            first += len(sources)
+        for index, count in sorted(pieces.items()):
+            label = self.plan.sources[index].label
+            self.remarks.append(
+                f"{label}: too large for one document, cut at line ends into {count + 1:,} of about {PIECE_BYTES >> 20} MB"
+            )
+            self.progress.note(self.remarks[-1])
 
     def _write_verdicts(self, assignment: Assignment, facts: list[dict[str, Any]]) -> None:
         first = 0

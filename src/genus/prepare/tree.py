@@ -14,8 +14,10 @@ def tree(manifest: dict[str, Any], out: str | Path) -> str:
     lines = [str(out)]
     lines += _branch("sources", _sources(manifest["sources"]), last=False)
     lines += _branch("dropped", _drops(manifest), last=False)
+    if notes := _notes(manifest):
+        lines += _branch("notes", notes, last=False)
     tokenizer = manifest["tokenizer"]
-    lines += _branch("tokenizer", [f"{tokenizer['description']}"], last=False)
+    lines += _branch("tokenizer", [tokenizer["description"]], last=False)
     lines += _branch("splits", _splits(manifest), last=True)
     name = shlex.quote(str(out))
     run = shlex.quote(f"runs/{Path(out).name}-gpt2")
@@ -46,6 +48,18 @@ def _drops(manifest: dict[str, Any]) -> list[str]:
     if manifest["rejected"]:
         lines.append(f"the {_count(manifest['rejected'], 'rejected record')} with file, line and reason: rejected/")
     return lines or ["nothing"]
+
+
+def _notes(manifest: dict[str, Any]) -> list[str]:
+    lines = list(manifest["remarks"])
+    if manifest["files_left_aside"]:
+        aside = sorted(manifest["files_left_aside"].items())
+        lines.append("files left aside: " + ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in aside))
+    return (
+        lines
+        if len(lines) <= MOST_SOURCES
+        else [*lines[: MOST_SOURCES - 1], f"{len(lines) - MOST_SOURCES + 1:,} more in manifest.json"]
+    )
 
 
 def _splits(manifest: dict[str, Any]) -> list[str]:
