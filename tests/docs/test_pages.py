@@ -1,0 +1,29 @@
+"""Every command and every piece of Python in the documents runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from genus.cli import verbs
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "quickstart.md")]
+
+
+def test_quickstart(after_quickstart: Path) -> None:
+    """All that the other pages begin with is there."""
+    for path in ("texts", "data/manifest.json", "runs/llama/run.json", "runs/ngram/run.json", "llama-hf/config.json"):
+        assert (after_quickstart / path).exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page(page: Path, reader: Callable) -> None:
+    reader(page).read()
+
+
+def test_every_verb_has_its_page() -> None:
+    for verb in verbs():
+        page = {"import": "export", "demo": "quickstart"}.get(verb, verb)
+        text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        assert f"genus {verb}" in text, f"docs/{page}.md does not show genus {verb}"
