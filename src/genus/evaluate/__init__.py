@@ -1,5 +1,8 @@
 """What a model is worth on held-out text: bits per byte and perplexity, beside what counting and compression reach."""
 
 from genus.evaluate.evaluation import Evaluation, Measure, evaluate
+from genus.verb import make_callable
 
 __all__ = ["Evaluation", "Measure", "evaluate"]
+
+make_callable(__name__)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from genus.verb import make_callable
+
 if TYPE_CHECKING:
     from genus.prepare.dataset import Dataset
     from genus.prepare.pipeline import prepare
@@ -21,3 +23,6 @@ def __getattr__(name: str) -> Any:
 
         return Dataset
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+make_callable(__name__)

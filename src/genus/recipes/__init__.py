@@ -19,6 +19,7 @@ __all__ = [
     "BRANCHES",
     "Recipe",
     "System",
+    "arguments",
     "find",
     "fit",
     "get",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from genus.verb import make_callable
+
 
 def report(runs: Sequence[str | Path], output: str | Path | None = None, language: str = "en") -> Path:
     """Write the page of one run, or of several side by side, and return its path.
@@ -24,3 +26,6 @@ def report(runs: Sequence[str | Path], output: str | Path | None = None, languag
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, page(read_all(paths), language))
     return target
+
+
+make_callable(__name__)
