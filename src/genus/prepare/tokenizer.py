@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
@@ -58,9 +58,9 @@ def build(kind: str, texts: Iterable[str], size: int, vocab: int | None = None, 
     if kind == "bytes":
         return bytes_tokenizer()
     if kind == "chars":
-        return characters(_most_common((character for text in texts for character in text), vocab, min_count or 1))
+        return characters(_most_common(texts, vocab, min_count or 1))
     if kind == "words":
-        return words(_most_common(_split_words(texts), vocab, min_count or 2))
+        return words(_most_common(map(_split_words, texts), vocab, min_count or 2))
     return _train_bpe(texts, vocab or vocabulary_for(size))
 
 
@@ -155,13 +155,17 @@ def _begin_with(token: str, number: int | None) -> processors.PostProcessor:
     )
 
 
-def _split_words(texts: Iterable[str]) -> Iterator[str]:
-    splitter = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
-    for text in texts:
-        yield from (word for word, _ in splitter.pre_tokenize_str(text))
+def _split_words(text: str) -> list[str]:
+    return [word for word, _ in _WORDS.pre_tokenize_str(text)]
 
 
-def _most_common(found: Iterable[str], vocab: int | None, min_count: int) -> list[str]:
-    counts = Counter(found)
+_WORDS = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
+
+
+def _most_common(found: Iterable[Iterable[str]], vocab: int | None, min_count: int) -> list[str]:
+    """Symbols by falling count, equals in order of their spelling."""
+    counts: Counter[str] = Counter()
+    for symbols in found:
+        counts.update(symbols)
     ranked = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
     return [symbol for symbol in ranked if counts[symbol] >= min_count][:vocab]
