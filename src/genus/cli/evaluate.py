@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from genus.evaluate.evaluation import Evaluation
 
 CHINESE = 0.1  # share of Chinese characters from which perplexity per character is shown
+WIDTH = 100  # of the table where there is no terminal to ask
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,17 @@ class Options:
     batch: int = 8192
     """Positions computed at once; lower it when memory is short."""
     json: Path | None = None
-    """Also write everything to this file."""
+    """Write everything to this file; a run always keeps its newest evaluation in RUN/evaluation.json, for its report."""
     quiet: FlagCreatePairsOff[bool] = False
     """No progress."""
 
 
 def main(options: Options) -> int:
     from genus.evaluate import evaluate
+    from genus.evaluate.evaluation import FILE
     from genus.ops.memory import keep_freed_memory
     from genus.prepare.progress import Progress
-    from genus.run import write_atomic
+    from genus.run import CONFIG
 
     keep_freed_memory()
     result = evaluate(
@@ -68,9 +69,10 @@ def main(options: Options) -> int:
         batch=options.batch,
         progress=Progress("none" if options.quiet else "auto"),
     )
+    if (options.model / CONFIG).is_file():
+        result.write(options.model / FILE)
     if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(options.json, json.dumps(result.to_json(), indent=1, ensure_ascii=False) + "\n")
+        result.write(options.json)
     show(result)
     return 0
 
@@ -82,6 +84,8 @@ def show(result: Evaluation) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     chinese = result.chinese >= CHINESE
     plural = "" if result.documents == 1 else "s"
     console.print(

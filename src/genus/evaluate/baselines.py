@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import lzma
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +18,32 @@ import numpy as np
 from genus.evaluate.texts import Documents
 from genus.parts.ngram import NGram, load_ngram
 from genus.prepare.dataset import Dataset, Split
+from genus.run import write_atomic
 from genus.train.kneser_ney import estimate
-from genus.train.ngram_counts import Progress
 
 CACHE = ".cache"  # inside the data folder
 COUNTED = 100_000_000  # training tokens that the n-gram is fitted on at most
 COMPRESSED = 16 * 2**20  # bytes of the split that xz reads at most
-PRIMED = 8 * 2**20  # bytes of training text that it reads before them at most
+PRIMED = 4 * 2**20  # bytes of training text that it reads before them at most
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Bits per byte of xz.
+
+    Attributes:
+        primed: the bits that the text adds to a stream which begins with training text. cold: the text alone.
+        before, size: bytes of training text, and of text (the first of the documents, if they have more than xz is given).
+    """
+
+    primed: float
+    cold: float
+    before: int
+    size: int
 
 
 @contextmanager
-def counted(data: Dataset, order: int, progress: Progress) -> Iterator[tuple[NGram.Module, str]]:
+def counted(data: Dataset, order: int) -> Iterator[tuple[NGram.Module, str]]:
     """The n-gram of the training split in the data's own tokens, and a line about it.
 
     It is kept in DATA/.cache under the data's fingerprint; where that cannot be written, it is made anew each time.
@@ -36,22 +55,26 @@ def counted(data: Dataset, order: int, progress: Progress) -> Iterator[tuple[NGr
     tokenizer = data.tokenizer
 
     def fit(folder: Path) -> NGram.Module:
-        return estimate(head, order, data.vocab_size, tokenizer.bos_id, tokenizer.eos_id, folder, memory=2**30, progress=progress)
+        return estimate(head, order, data.vocab_size, tokenizer.bos_id, tokenizer.eos_id, folder, memory=2**30)
 
     kept = data.root / CACHE / name
     if (kept / "config.json").is_file():
         yield load_ngram(kept), f"{about} (kept in {kept})"
-        return
-    try:
-        kept.parent.mkdir(exist_ok=True)
-        writable = os.access(kept.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if writable:
+    elif _cache(data) is not None:
         yield fit(kept), f"{about} (kept in {kept})"
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield fit(Path(folder) / name), about
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield fit(Path(folder) / name), about
+
+
+def _cache(data: Dataset) -> Path | None:
+    """DATA/.cache, or None where it cannot be written."""
+    folder = data.root / CACHE
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 class _Head:
@@ -67,13 +90,21 @@ class _Head:
         return self._split.read(start, stop)
 
 
-def compressed(documents: Documents) -> tuple[float, float, int, int]:
-    """Bits per byte of xz on the text of the documents.
+def compressed(documents: Documents) -> Compressed:
+    """Bits per byte of xz on the text of the documents, kept in DATA/.cache because it takes seconds per megabyte."""
+    cache = _cache(documents.data)
+    key = hashlib.sha256(f"{documents.data.fingerprint} {documents.split.folder.name} {PRIMED} {COMPRESSED} ".encode())
+    key.update(documents.numbers.tobytes())
+    file = cache and cache / f"xz-{key.hexdigest()[:16]}.json"
+    if file and file.is_file():
+        return Compressed(**json.loads(file.read_text()))
+    found = _compress(documents)
+    if file:
+        write_atomic(file, json.dumps(dataclasses.asdict(found)))
+    return found
 
-    Returns:
-        Primed: the bits that the text adds to a stream which begins with training text. Cold: the text alone. Then the bytes
-        of training text, and the bytes of text (the first of the documents, if they have more than xz is given).
-    """
+
+def _compress(documents: Documents) -> Compressed:
     text = _join(documents.texts(), COMPRESSED)[:COMPRESSED]
     data = documents.data
     before = b""
@@ -83,7 +114,8 @@ def compressed(documents: Documents) -> tuple[float, float, int, int]:
         before = _join(Documents(data, train, np.flatnonzero(after < PRIMED)).texts())[-PRIMED:]
     cold = _size(text)
     primed = _size(before + text) - _size(before) if before else cold
-    return 8 * primed / max(1, len(text)), 8 * cold / max(1, len(text)), len(before), len(text)
+    size = max(1, len(text))
+    return Compressed(8 * primed / size, 8 * cold / size, len(before), len(text))
 
 
 def _join(texts: Iterator[str], enough: int | None = None) -> bytes:

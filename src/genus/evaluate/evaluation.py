@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -21,10 +22,11 @@ from genus.parts.ngram import NGram
 from genus.prepare.dataset import Dataset
 from genus.prepare.progress import Progress
 from genus.recipes.training import Training
-from genus.run import Loaded, load
+from genus.run import Loaded, load, write_atomic
 from genus.spec import Spec, from_json
 from genus.train.machine import compute_dtype, default_device
 
+FILE = "evaluation.json"  # in a run directory: its newest evaluation, which the report shows
 WINDOW = 2048  # of a model that does not say how long its texts were, or says more
 BLOCKS = 200  # parts into which too few documents are cut for the interval
 
@@ -79,6 +81,11 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file."""
         return dataclasses.asdict(self)
+
+    def write(self, path: Path) -> None:
+        """Write the JSON form, replacing an older file whole."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
 
 
 def evaluate(
@@ -206,27 +213,20 @@ def _beside(chosen: Documents, order: int, progress: Progress) -> Iterator[Measu
     data = chosen.data
     if (data.manifest["splits"].get("train") or {}).get("documents"):
         begin = time.perf_counter()
-        last = ""
-
-        def say(stage: str, done: int, total: int) -> None:
-            nonlocal last
-            if stage != last:
-                progress.note(f"{order}-gram: {stage}")
-                last = stage
-
-        with counted(data, order, say) as (model, about):
+        progress.note(f"{order}-gram of the training split")
+        with counted(data, order) as (model, about):
             scorer = Scorer(model, model.spec, data.tokenizer.bos_id, 1, 1)
             found = _measure(f"{order}-gram", scorer, chosen, None, progress)
         yield dataclasses.replace(found, about=about, seconds=time.perf_counter() - begin)
     begin = time.perf_counter()
     progress.note("xz")
-    primed, cold, before, size = compressed(chosen)
-    part = "" if size >= chosen.bytes.sum() else f" on the first {size / 2**20:.0f} MiB"
-    if before:
-        about = f"LZMA2, preset 9{part}, primed with {before / 2**20:.1f} MiB of training text; {cold:.4f} when not primed"
+    xz = compressed(chosen)
+    part = "" if xz.size >= chosen.bytes.sum() else f" on the first {xz.size / 2**20:.0f} MiB"
+    if xz.before:
+        about = f"LZMA2, preset 9{part}, primed with {xz.before / 2**20:.2f} MiB of training text; {xz.cold:.4f} when not primed"
     else:
         about = f"LZMA2, preset 9{part}, not primed"
-    yield Measure("xz", primed, seconds=time.perf_counter() - begin, about=about)
+    yield Measure("xz", xz.primed, seconds=time.perf_counter() - begin, about=about)
 
 
 # ---- what the model is
