@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 if TYPE_CHECKING:
     from genus.evaluate.evaluation import Evaluation
@@ -22,9 +22,9 @@ class Options:
     Bits per byte can be compared across tokenizers. Every target counts once, and documents never see each other.
     """
 
-    model: Positional[Path]
+    model: Annotated[Positional[Path], arg(metavar="RUN|FOLDER")]
     """A run, or a folder in Hugging Face layout."""
-    data: Positional[Path]
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
     """A folder that genus prepare made."""
     split: Literal["validation", "test", "train"] = "validation"
     """Which split."""

@@ -20,7 +20,7 @@ class Options:
     The folder is read back and compared with the model before it is put in its place.
     """
 
-    model: Positional[Path]
+    model: Annotated[Positional[Path], arg(metavar="RUN|FOLDER")]
     """A run, or a folder in Hugging Face layout."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """The folder (hf) or file (arpa) to write; it must not exist yet."""

@@ -28,9 +28,9 @@ class Options:
     The same seed gives the same text, whatever else is in the batch.
     """
 
-    model: Positional[Path]
+    model: Annotated[Positional[Path], arg(metavar="RUN|FOLDER")]
     """A run, or a folder in Hugging Face layout."""
-    prompt: Positional[tuple[str, ...]] = ()
+    prompt: Annotated[Positional[tuple[str, ...]], arg(metavar="[PROMPT ...]")] = ()
     """One or more prompts."""
     file: Path | None = None
     """Prompts from a file: one per line, or .jsonl whose records have "prompt" (or "text"); - reads lines from the terminal."""

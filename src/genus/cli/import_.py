@@ -21,7 +21,7 @@ class Options:
     Every name and shape must agree on both sides. Weights are read from safetensors only; nothing is unpickled.
     """
 
-    source: Positional[str]
+    source: Annotated[Positional[str], arg(metavar="FOLDER|ORG/NAME")]
     """A folder, or ORG/NAME on the Hugging Face Hub."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """The run directory to make."""

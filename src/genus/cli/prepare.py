@@ -19,7 +19,7 @@ class Options:
     bounded whatever the size. A run that was killed goes on where it was when the same command is given again.
     """
 
-    paths: Positional[tuple[str, ...]]
+    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")]
     """Files, folders (read in sorted order, with what is inside them) or globs."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """The folder to make."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 USAGE = "write: genus recipes, genus recipes show NAME [dim=512 ...], or genus recipes diff NAME NAME"
 
@@ -19,12 +19,15 @@ class Options:
     """Print the family tree of recipes, the specification of one, or the difference of two.
 
     genus recipes                       every system: branch, year, what it is, where it was published
+
     genus recipes show gpt2             its specification, with the number of parameters
+
     genus recipes show gpt2 dim=512 depth=6 model.stack.blocks.0.dropout=0.1
+
     genus recipes diff gpt2 llama       what differs, both at the same size
     """
 
-    what: Positional[tuple[str, ...]] = ()
+    what: Annotated[Positional[tuple[str, ...]], arg(metavar="[show NAME|diff NAME NAME] [SIZE=N ...]")] = ()
     """Nothing, or show NAME, or diff NAME NAME; then sizes (dim=512) and, for show, fields (model.stack.depth=8)."""
     language: Literal["en", "zh"] = "en"
     """Language of the one-line summaries."""

@@ -16,7 +16,7 @@ class Options:
     It may be written while a run is still training.
     """
 
-    runs: Positional[tuple[Path, ...]]
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN ...")]
     """Run directories."""
     output: Annotated[Path | None, arg(aliases=["-o"])] = None
     """The page; default: report.html inside the run, or in the current folder for several runs."""

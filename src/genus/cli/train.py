@@ -24,11 +24,11 @@ class Options:
     tokens or epochs; a budget in time cannot promise that).
     """
 
-    recipe: Positional[str] = ""
+    recipe: Annotated[Positional[str], tyro.conf.arg(metavar="RECIPE")] = ""
     """recipe name, run or model folder"""
-    data: Positional[str] = ""
+    data: Annotated[Positional[str], tyro.conf.arg(metavar="DATA")] = ""
     """folder made by genus prepare"""
-    overrides: Positional[tuple[str, ...]] = ()
+    overrides: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SIZE=N|PATH=VALUE ...]")] = ()
     """dim=128, depth=4 ... or path=value, any number of times"""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """run directory to make; default runs/RECIPE"""
