@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from genus.evaluate import evaluate
+from genus.evaluate.evaluation import FILE
 from genus.export.huggingface import opener
 from genus.generate import generate
 from genus.prepare import prepare
@@ -68,9 +69,13 @@ def demo(
     results = []
     for number, (name, era) in enumerate(CONTENDERS.items(), start=3):
         counted = name == "ngram"
-        words = "model.order=5" if counted else f"--size {parameters // 1000}k --time {seconds:.0f}s"
+        words = "order=5" if counted else f"--size {parameters // 1000}k --time {seconds:.0f}s"
         say(f"[{number}/{stages}] genus train {name} {out / 'data'} -o {out / name} {words}   ({era})")
-        options = TrainOptions(overrides=("order=5",)) if counted else TrainOptions(parameters=parameters, seconds=seconds)
+        options = (
+            TrainOptions(overrides=("order=5",))
+            if counted
+            else TrainOptions(parameters=parameters, seconds=seconds, eval_tokens=16_384)
+        )
         results.append(_result(name, start(name, data.root, out / name, options, say), data))
     results.sort(key=lambda r: r.bits_per_byte)
     say(f"[{stages - 1}/{stages}] genus report, bits per byte on the {data.split('validation').documents} chapters held out")
@@ -147,7 +152,9 @@ def chapters() -> Iterator[tuple[str, str]]:
 
 
 def _result(name: str, run: Run, data: Dataset) -> Result:
-    measure = evaluate(run.path, data, dtype="auto", beside=False).model
+    result = evaluate(run.path, data, dtype="auto")
+    result.write(run.path / FILE)
+    measure = result.model
     low, high = measure.interval or (math.nan, math.nan)
     return Result(name, run, measure.bits_per_byte, low, high)
 

@@ -32,6 +32,8 @@ PASSES = 4  # repeated data is almost as good as new data up to here (Muennighof
 EFFICIENCY = 0.35  # share of the matmul ceiling that is assumed before anything is measured
 SMALLEST, LARGEST = 100_000, 50_000_000
 WARMUP_STEPS = 20  # at least
+UPDATES = 1000  # that a run should have, if the rows of its batch allow it
+FEWEST_ROWS = 8  # of a batch: fewer leave the matrix products too thin
 
 SHAPE_FIELDS = ("model.dim", "model.stack")
 Say = Callable[[str], None]
@@ -55,6 +57,7 @@ def choose(name: str, options: TrainOptions, vocab: int, tokens: int, ceiling: f
     recipe = _shaped(name, options, vocab, tokens, ceiling, say)
     recipe = adjust(recipe, options)
     say(f"model: {name}, {shape(recipe)}")
+    recipe = _batched(recipe, options, tokens, ceiling, say)
     lr = rate(recipe, options, say)
     return Choice(recipe, lr, budget(recipe, options, tokens, say))
 
@@ -129,6 +132,24 @@ def _affordable(options: TrainOptions, tokens: int, ceiling: float, say: Say) ->
     return bounded
 
 
+def _batched(recipe: Recipe, options: TrainOptions, tokens: int, ceiling: float, say: Say) -> Recipe:
+    """Fewer rows per update where the budget would give the recipe's batch too few updates to learn in."""
+    training: Training = recipe.training
+    chosen = options.batch or training.sum_over_time or any(o.startswith("training.batch=") for o in options.overrides)
+    if chosen or training.batch <= FEWEST_ROWS:
+        return recipe
+    if options.seconds:
+        expected = EFFICIENCY * ceiling * options.seconds / (3 * recipe.model.flops(0, training.context))
+    else:
+        expected = _wanted(recipe, options, tokens)
+    rows = int(min(training.batch, max(FEWEST_ROWS, expected / (UPDATES * training.context))))
+    if rows < training.batch:
+        updates = expected / (rows * training.context)
+        why = f"so that about {expected:,.0f} tokens make about {updates:,.0f} updates"
+        say(f"batch: {rows} rows of {training.context} instead of {training.batch}, {why}")
+    return recipe.replace(training=training.replace(batch=rows))
+
+
 def rate(recipe: Recipe, options: TrainOptions, say: Say) -> float:
     """Peak learning rate: the user's, the recipe's, or Kaplan's rule."""
     optimizer = recipe.training.optimizer  # type: ignore[attr-defined]
@@ -145,17 +166,19 @@ def budget(recipe: Recipe, options: TrainOptions, tokens: int, say: Say) -> Budg
     """Seconds, or a number of updates."""
     if options.seconds is not None:
         return Budget(seconds=options.seconds)
-    training = recipe.training
-    per_step = training.batch * training.context  # type: ignore[attr-defined]
-    if options.tokens:
-        wanted = options.tokens
-    elif options.epochs:
-        wanted = int(options.epochs * tokens)
-    else:
-        rule, most = TOKENS_PER_PARAMETER * recipe.parameters_total, PASSES * tokens
-        wanted = min(rule, most)
+    wanted = _wanted(recipe, options, tokens)
+    if not (options.tokens or options.epochs):
         say(f"tokens: no budget given, {wanted:,} = min({TOKENS_PER_PARAMETER} x parameters, {PASSES} passes over the data)")
-    return Budget(steps=max(1, round(wanted / per_step)))
+    return Budget(steps=max(1, round(wanted / (recipe.training.batch * recipe.training.context))))
+
+
+def _wanted(recipe: Recipe, options: TrainOptions, tokens: int) -> int:
+    """Training tokens of a budget that is not in seconds."""
+    if options.tokens:
+        return options.tokens
+    if options.epochs:
+        return int(options.epochs * tokens)
+    return min(TOKENS_PER_PARAMETER * recipe.parameters_total, PASSES * tokens)
 
 
 def system_of(name: str) -> Any:
