@@ -100,10 +100,15 @@ def memory(corpus: Path, size: int, folder: Path) -> None:
     grown = folder / "grown.txt"
     lines = beginning(corpus, min(size, 20_000_000)).splitlines(keepends=True)
     dice = random.Random(0)
+    written = 0
     with open(grown, "w", encoding="utf-8") as file:
-        while file.tell() < size:
+        while written < size:
             dice.shuffle(lines)
-            file.writelines(lines)
+            for line in lines:
+                written += len(line.encode())
+                file.write(line)
+                if written >= size:
+                    break
     shutil.rmtree(folder / "out", ignore_errors=True)
     peak = 0
     process = subprocess.Popen(
