@@ -33,7 +33,8 @@ def _train(case) -> tuple[float, float]:
     """First loss, and mean loss of the last ten steps, in nats per target."""
     torch.manual_seed(0)
     case = type(case)(case.name, case.kind, case.recipe, case.spec.build())
-    optimizer = torch.optim.AdamW(case.model.parameters(), lr=1e-2, betas=(0.9, 0.95), weight_decay=0.0)
+    # At 1e-2 the training of some hybrids is chaotic: a change of the start in the seventh digit moves their loss by 7 %.
+    optimizer = torch.optim.AdamW(case.model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
     stream = _text(STEPS * ROWS * TIME).view(STEPS, ROWS, TIME)
     losses = []
     for rows in stream:
@@ -57,6 +58,6 @@ def test_fifty_steps(case, request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--update-golden", default=False):
         table[case.name] = round(last, 4)
         TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
-    assert last < 0.8 * first
+    assert last < 0.85 * first
     assert case.name in table, "a new recipe: add it with --update-golden"
     assert last == pytest.approx(table[case.name], rel=TOLERANCE)

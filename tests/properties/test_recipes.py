@@ -184,6 +184,17 @@ def test_state_is_one_forward(case, pieces: list[int]) -> None:
     torch.testing.assert_close(_in_pieces(case, ids, pieces, source=source), case(ids, **source), **CLOSE)
 
 
+@pytest.mark.only("encoder-decoder")
+def test_state_with_sources_of_different_lengths(case) -> None:
+    """Which part of the source is padding is remembered with the state."""
+    ids, source = case.text(2, 17), case.text(2, 11, seed=6)
+    source_doc = torch.zeros_like(source)
+    source_doc[0, 7:] = -1
+    together = _in_pieces(case, ids, [5, 1, 11], source={"source": source, "source_doc": source_doc})
+    torch.testing.assert_close(together[:1], case(ids[:1], source=source[:1, :7]), **CLOSE)
+    torch.testing.assert_close(together[1:], case(ids[1:], source=source[1:]), **CLOSE)
+
+
 @pytest.mark.exempt("encoder", reason="a later token changes earlier positions, so nothing can be kept")
 @pytest.mark.parametrize("pieces", [[8] + [1] * 9, [2, 3, 7, 5]], ids=["prefill", "chunks"])
 def test_state_with_left_padding(case, pieces: list[int]) -> None:
@@ -269,7 +280,7 @@ def _copy(value: Any) -> Any:
 def test_bfloat16_follows_float32(case) -> None:
     """In a forward pass, and in steps with a state of either precision.
 
-    The bound is wide for the normalised readings of delta memories: where a reading is nearly zero, rounding is all there is of it.
+    The bound is wide for the normalised readings of delta memories: where one is nearly zero, rounding is all there is of it.
     """
     ids, source = case.text(2, 17), _source(case)
     exact = case(ids, **source)
