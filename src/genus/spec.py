@@ -203,7 +203,7 @@ def _parse(text: str, hint: Any, path: str) -> Any:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if text.lower() in ("none", "null") and type(None) in options:
         return None
-    if text in REGISTRY and any(isinstance(o, type) and issubclass(REGISTRY[text], o) for o in options if o is not type(None)):
+    if text in REGISTRY and any(o is Any or (isinstance(o, type) and issubclass(REGISTRY[text], o)) for o in options):
         return REGISTRY[text]()
     for option in options:
         try:

@@ -65,8 +65,9 @@ def _tree(options: Options) -> None:
 def _show(name: str, assignments: list[str], as_json: bool) -> None:
     from genus.recipes import tree
     from genus.spec import apply_overrides, to_json
+    from genus.train.options import split_overrides
 
-    sizes, fields = _split(assignments)
+    sizes, fields = split_overrides(assignments)
     recipe = apply_overrides(tree.sized(name, sizes), fields)
     if as_json:
         _print_json(to_json(recipe))
@@ -78,8 +79,9 @@ def _show(name: str, assignments: list[str], as_json: bool) -> None:
 def _diff(a: str, b: str, assignments: list[str], as_json: bool) -> None:
     from genus.recipes import tree
     from genus.spec import to_json
+    from genus.train.options import split_overrides
 
-    sizes, fields = _split(assignments)
+    sizes, fields = split_overrides(assignments)
     if fields:
         raise ValueError(f"{fields[0]}: diff takes sizes only, such as dim=512")
     left, right, common = tree.same_sizes(a, b, sizes)
@@ -94,12 +96,6 @@ def _diff(a: str, b: str, assignments: list[str], as_json: bool) -> None:
     print("both at " + " ".join(common) + "\n")
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-
-
-def _split(assignments: list[str]) -> tuple[list[str], list[str]]:
-    """Sizes (`dim=512`) and overrides of fields (`model.stack.depth=8`), told apart by the dot."""
-    fields = [a for a in assignments if "." in a.partition("=")[0]]
-    return [a for a in assignments if a not in fields], fields
 
 
 def _print_json(value: Any) -> None:

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 
+PARTS = ("model", "objective", "training")  # of a recipe, which have no dot in their path
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """Attributes of a run that the recipe does not fix.
@@ -61,6 +64,7 @@ class TrainOptions:
 
 
 def split_overrides(overrides: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Sizes (`dim=128`, arguments of a recipe's function) and fields of its tree (`model.stack.depth=8`)."""
-    sizes = [o for o in overrides if "." not in o.partition("=")[0]]
+    """Sizes (`dim=128`, arguments of a recipe's function) and fields of its tree (`model.stack.depth=8`, `objective=Causal`)."""
+    overrides = list(overrides)
+    sizes = [o for o in overrides if (key := o.partition("=")[0]) not in PARTS and "." not in key]
     return sizes, [o for o in overrides if o not in sizes]
