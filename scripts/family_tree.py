@@ -32,7 +32,7 @@ WORDS = {
         "model": "model only",
         "planned": "planned",
         "table": ("branch", "works", "model only", "planned"),
-        "page": ("system", "year", "state", "what it is", "published", "`transformers`"),
+        "page": ("system", "year", "state", "what it is", "published", "HF type"),
         "of": "{works} work, {model} are models only, {planned} are planned.",
         "legend": "*works*: `genus train`, `generate` and `export` take it, and the property runner passes. "
         "*model only*: it builds and passes the properties, but what it learns to do (masked or span prediction, translation) "
@@ -43,7 +43,7 @@ WORDS = {
         "model": "仅模型",
         "planned": "计划中",
         "table": ("分支", "可用", "仅模型", "计划中"),
-        "page": ("系统", "年份", "状态", "是什么", "出处", "`transformers`"),
+        "page": ("系统", "年份", "状态", "是什么", "出处", "HF 类型"),
         "of": "{works} 个可用，{model} 个仅有模型，{planned} 个计划中。",
         "legend": "**可用**：`genus train`、`generate`、`export` 都接受它，并通过全部性质测试。"
         "**仅模型**：能构建并通过性质测试，但它的学习目标（掩码预测、区间预测、翻译）尚未实现。**计划中**：还没有。",

@@ -2,11 +2,13 @@
 
 A fenced block in `sh`, `bash` or `python` is run, unless `<!-- not run: reason -->` stands before it. A `console` block is a
 command after `$` and what it must print; `...` on a line of its own stands for any lines. Blocks of other kinds are left alone.
-The quick start is run first; every other page starts in a copy of the folder it leaves.
+The quick start is run first; the pages on the verbs start in a copy of the folder it leaves, the others with the corpus alone.
 """
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
 import re
 import shlex
@@ -15,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
-# Words in capitals stand for a reader's own paths.
-STAND_INS = {"RUN": "runs/llama", "MODEL": "runs/llama", "OTHER": "runs/ngram", "FOLDER": "llama-hf", "DATA": "data"}
+# What the paths in capitals are at the top of a page.
+PATHS = {"RUN": "runs/llama", "MODEL": "runs/llama", "OTHER": "runs/ngram", "FOLDER": "llama-hf", "DATA": "data"}
 CHAPTERS = 40  # of the corpus, of which the tests need only a little
 
 
@@ -44,11 +47,10 @@ def blocks(page: Path) -> Iterator[Block]:
 
 @dataclass
 class Reader:
-    """Follows one page in the current folder. `paths`: what the words in capitals stand for by now."""
+    """Follows one page in the current folder. `show` gives what was printed since it was last asked."""
 
     page: Path
     show: Callable[[], str]
-    paths: dict[str, str] = field(default_factory=lambda: dict(STAND_INS))
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "__page__"})
 
     def read(self) -> None:
@@ -66,9 +68,6 @@ class Reader:
                         self.command(line, where)
 
     def python(self, code: str, where: str) -> None:
-        for word, path in self.paths.items():
-            if word != "OTHER":
-                code = code.replace(f'"{word}"', f'"{path}"')
         exec(compile(code, where, "exec"), self.names)
         self.show()
 
@@ -86,30 +85,27 @@ class Reader:
             return done.stdout
         from genus.cli import main
 
-        status = main(self.words(words[1:]))
+        status = main(smaller(words[1:]))
         printed = self.show()
         assert status == 0, f"{where}: {line} ended with {status}\n{printed}"
         return printed
 
-    def words(self, words: list[str]) -> list[str]:
-        """The arguments with a reader's paths in place and every budget cut."""
-        words = list(words)
-        paths = self.paths | ({"RUN": "runs/ngram"} if "arpa" in words else {})
-        for i, word in enumerate(words):
-            if word in STAND_INS and words[i - 1] in ("-o", "--out", "--output"):
-                self.paths[word] = paths[word] = next(p for n in range(99) if not Path(p := f"{word.lower()}-{n}").exists())
-            words[i] = paths.get(word, word)
-        if words[0] == "train" and "--resume" not in words and "ngram" not in words:
-            for budget in ("--time", "--tokens", "--epochs"):
-                if budget in words:
-                    at = words.index(budget)
-                    del words[at : at + 2]
-            words += ["--tokens", "1k", "--eval-tokens", "512", "--batch", "2"] if "--batch" not in words else ["--tokens", "1k"]
-            if "--size" in words:
-                words[words.index("--size") + 1] = "200k"
-        if words[0] == "generate" and "--max-tokens" not in words:
-            words += ["--max-tokens", "8"]
-        return words
+
+def smaller(words: list[str]) -> list[str]:
+    """The arguments with every budget cut. A path in capitals after -o is made anew, whatever it was."""
+    words = ["runs/ngram" if "arpa" in words and word == "RUN" else word for word in words]
+    for option, word in pairwise(words):
+        if option in ("-o", "--out", "--output") and word.isupper():
+            _remove(Path(word))
+    if words[0] == "train" and "ngram" not in words and "--resume" not in words:
+        for i in reversed([i for i, word in enumerate(words) if word in ("--time", "--tokens", "--epochs", "--size", "--batch")]):
+            del words[i : i + 2]
+        words += ["--tokens", "1k", "--eval-tokens", "512", "--batch", "2"]
+    if words[0] == "generate" and "--max-tokens" not in words:
+        words += ["--max-tokens", "8"]
+    if words[0] == "prepare":
+        words += ["--workers", "1"]
+    return words
 
 
 def like(printed: str, expected: str) -> bool:
@@ -118,6 +114,13 @@ def like(printed: str, expected: str) -> bool:
     pattern = "\n".join(r"(?:.*\n)*?.*" if line == "..." else re.escape(line) for line in lines)
     text = "\n".join(line.rstrip() for line in printed.strip("\n").splitlines())
     return re.fullmatch(pattern, text) is not None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _shorten(folder: Path) -> None:
@@ -136,15 +139,36 @@ def after_quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Reader(ROOT / "docs" / "quickstart.md", lambda: "").read()
     finally:
         os.chdir(before)
-    (folder / "prompts.txt").write_text("In the beginning\nAnd God said\n", encoding="utf-8")
+    for name, path in PATHS.items():
+        (folder / name).symlink_to(path)
+    _some_files(folder)
     return folder
+
+
+def _some_files(folder: Path) -> None:
+    """Files that the pages speak of."""
+    chapters = [file.read_text(encoding="utf-8") for file in sorted((folder / "texts").iterdir())[:12]]
+    (folder / "prompts.txt").write_text("In the beginning\nAnd God said\n", encoding="utf-8")
+    (folder / "book.txt").write_text(chapters[0], encoding="utf-8")
+    for name, part in (("train", chapters[:8]), ("valid", chapters[8:10]), ("test", chapters[10:])):
+        (folder / f"{name}.txt").write_text("\n".join(part), encoding="utf-8")
+    with gzip.open(folder / "poems.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("\n\n".join("\n\n".join(chapters).split("\n")))
+    with open(folder / "reviews.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("stars", "review"), *((5, verse) for c in chapters for verse in c.split("\n"))])
+    shutil.copytree(folder / "texts", folder / "more")
 
 
 @pytest.fixture
 def reader(
     after_quickstart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[Path], Reader]:
-    """`reader(page)`, in a folder of its own that begins where the quick start ends."""
-    shutil.copytree(after_quickstart, tmp_path / "reader")
-    monkeypatch.chdir(tmp_path / "reader")
-    return lambda page: Reader(page, lambda: capsys.readouterr().out)
+) -> Callable[[Path, bool], Reader]:
+    """`reader(page, fresh)`, in a folder of its own that begins where the quick start ends, or with nothing but the corpus."""
+
+    def follow(page: Path, fresh: bool) -> Reader:
+        part = "texts" if fresh else "."
+        shutil.copytree(after_quickstart / part, tmp_path / "reader" / part, symlinks=True)
+        monkeypatch.chdir(tmp_path / "reader")
+        return Reader(page, lambda: capsys.readouterr().out)
+
+    return follow

@@ -64,6 +64,16 @@ import contributed
 from genus.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-    words = ["train", "average-gpt2", str(after_quickstart / "data"), "-o", str(tmp_path / "run"), "--tokens", "2k", "--batch", "2"]
+    words = [
+        "train",
+        "average-gpt2",
+        str(after_quickstart / "data"),
+        "-o",
+        str(tmp_path / "run"),
+        "--tokens",
+        "2k",
+        "--batch",
+        "2",
+    ]
     python(contributed, "-c", code, *words, "--context", "32", "objective=Late", "objective.skip=16")
     assert '"part": "Late"' in (tmp_path / "run" / "run.json").read_text(encoding="utf-8")

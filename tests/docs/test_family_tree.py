@@ -27,5 +27,5 @@ def test_drawing(name: str) -> None:
     boxes = [tuple(float(r.get(k)) for k in ("x", "y", "width", "height")) for r in root.iterfind(".//svg:g/svg:rect", space)]
     assert len(boxes) > len(recipes.names())
     for i, (x, y, w, h) in enumerate(boxes):
-        assert 0 <= x and x + w <= width and 0 <= y and y + h <= height
+        assert x >= 0 and x + w <= width and y >= 0 and y + h <= height
         assert not any(x < a + c and a < x + w and y < b + d and b < y + h for a, b, c, d in boxes[:i]), "boxes overlap"
