@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-
 PARTS = ("model", "objective", "training")  # of a recipe, which have no dot in their path
 
 
