@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.ops.attention import SHORT, attention
+from genus.ops import attention as module
+from genus.ops.attention import LONG, attention
+from genus.ops.dropout import dropout as drop
 
 CLOSE = {torch.float32: {"atol": 2e-5, "rtol": 1e-4}, torch.bfloat16: {"atol": 4e-2, "rtol": 4e-2}}
 
@@ -30,8 +32,10 @@ def _run(path: Any, qkv: list[Tensor], *args: Any, extra: Tensor | None = None) 
 
 def _same(qkv: list[Tensor], *args: Any, extra: Tensor | None = None) -> None:
     expected = _run(attention.reference, qkv, *args, extra=extra)
-    assert "sdpa" in attention.paths
-    for _, path in attention.paths.values():
+    assert set(attention.paths) == {"blocked", "sdpa"}
+    for name, (fits, path) in attention.paths.items():
+        if name == "blocked" and not fits(*qkv, *args):
+            continue
         for a, b in zip(_run(path, qkv, *args, extra=extra), expected, strict=True):
             assert a.dtype == b.dtype
             torch.testing.assert_close(a, b, **CLOSE[qkv[0].dtype])
@@ -78,14 +82,50 @@ def test_reference_is_the_formula() -> None:
                 torch.testing.assert_close(y[b, h, t], scores.softmax(0) @ v[b, h // 2, : t + 1], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("groups", [4, 1])
+def test_order_beside_a_mask(groups: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents in a row: the mask need not say again that nobody looks ahead. Several blocks of queries."""
+    monkeypatch.setattr(module, "BLOCK", 16)
+    doc = torch.tensor([[0] * 20 + [1] * 30, [0] * 50])
+    _same(_inputs(50, 50, groups=groups, dtype=dtype), (doc[:, :, None] == doc[:, None, :])[:, None], True, 0.3)
+
+
+@pytest.mark.parametrize("mask", [None, torch.ones(1, 1, 1, 37, dtype=torch.bool)], ids=["none", "one row"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_blocks_of_queries(causal: bool, mask: Tensor | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 8)
+    _same(_inputs(37, 37, groups=2), mask, causal, 0.3)
+
+
 def test_which_path() -> None:
-    q, short = torch.randn(1, 2, SHORT + 1, 4), torch.randn(1, 2, SHORT, 4)
-    assert attention.chosen(q, q, q, None, True) == "sdpa"
-    assert attention.chosen(short, short, short, None, True) == "reference"  # plain products win up to here when training
-    with torch.no_grad():
-        assert attention.chosen(short, short, short, None, True) == "sdpa"
+    q, long, one = torch.randn(1, 2, LONG, 4), torch.randn(1, 2, LONG + 1, 4), torch.randn(1, 2, 1, 4)
+    assert attention.chosen(q, q, q, None, True) == "blocked"
+    assert attention.chosen(long, long, long, None, True) == "sdpa"  # would keep too many weights
+    assert attention.chosen(one, q, q) == "sdpa"
+    assert attention.chosen(q, q, q, torch.zeros(LONG, LONG)) == "sdpa"  # an additive mask, perhaps with a gradient
     assert attention.chosen(q, q, q, None, True, 1.0, 30.0) == "reference"  # the fused kernel has no cap
-    assert attention.chosen(q, q, q, None, True, 1.0, None, 0.1) == "reference"  # nor a fast dropout
+    assert attention.chosen(long, long, long, None, True, 1.0, None, 0.1) == "reference"  # nor a fast dropout
+
+
+def test_dropout_with_gradients() -> None:
+    """One block of queries draws its dropout as one tensor, which the readable formula can draw again."""
+    qkv = _inputs(9, 9)
+
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        kept = drop(torch.ones(8, 9, 9), 0.4).view(2, 4, 9, 9)
+        scores = (q @ k.mT * 0.3).masked_fill(torch.ones(9, 9).triu(1).bool(), float("-inf"))
+        return (scores.softmax(-1) * kept) @ v
+
+    def blocked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attention.paths["blocked"][1](q, k, v, None, True, 0.3, None, 0.4)
+
+    results = []
+    for path in (blocked, plain):
+        torch.manual_seed(3)
+        results.append(_run(path, qkv))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
 
 def test_dropout_falls_on_the_weights() -> None:

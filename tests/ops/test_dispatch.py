@@ -36,11 +36,12 @@ def test_forced_ends_with_an_error_too() -> None:
     with pytest.raises(RuntimeError, match="inside"), forced(attention="reference"):
         raise RuntimeError("inside")
     q = torch.randn(1, 1, 100, 4)
-    assert attention.chosen(q, q, q) == "sdpa"
+    assert attention.chosen(q, q, q) == "blocked"
 
 
 def test_forcing_what_is_not_there() -> None:
-    with pytest.raises(ValueError, match="op attention has no path 'flash'; it has: reference, sdpa"), forced(attention="flash"):
+    message = "op attention has no path 'flash'; it has: reference, blocked, sdpa"
+    with pytest.raises(ValueError, match=message), forced(attention="flash"):
         pass
 
 

@@ -1,0 +1,263 @@
+"""Training speed beside other libraries, at the same shapes and the same precision (float32 weights, bfloat16 compute).
+
+    python -m benchmarks.train_speed                    # both shapes, both families, every peer eager and compiled
+    python -m benchmarks.train_speed --shapes small --kinds llama --no-compiled
+    python -m benchmarks.train_speed --profile          # where one step of Genus goes
+
+Every contestant runs whole updates: forward, cross-entropy, backward, clipping, AdamW. Genus runs the update of its own trainer.
+They take turns (A B C A B C ...) in one process; a window counts only while other processes used under 10 % of the processors.
+The ceiling is the speed of a square bfloat16 matrix product, measured in every round.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from benchmarks._peers import PEERS, Shape, Step, training_step
+from benchmarks._quiet import quiet
+
+from genus.ops import dispatch
+from genus.ops.memory import keep_freed_memory
+from genus.recipes import make
+from genus.recipes.recipe import Recipe
+from genus.run import Run
+from genus.train.loader import Windows
+from genus.train.machine import describe, matmul_ceiling
+from genus.train.telemetry import Telemetry
+from genus.train.trainer import Budget, Plan, Trainer
+
+SHAPES = {
+    "small": Shape(depth=6, dim=384, heads=6, context=256, vocab=65, batch=64, hidden=1024),
+    "large": Shape(depth=8, dim=512, heads=8, context=512, vocab=16384, batch=8, hidden=1408),
+    "tiny": Shape(depth=2, dim=64, heads=4, context=64, vocab=65, batch=4, hidden=192),  # to try the script itself
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Attributes:
+        rounds: turns of every contestant. seconds: shortest window. retries: how often a noisy window is tried again.
+        compiled: also run everybody under torch.compile. threads: of torch; None = all cores.
+        json: also write the results there. profile: time the parts of one update of Genus instead.
+    """
+
+    shapes: tuple[Literal["small", "large", "tiny"], ...] = ("small", "large")
+    kinds: tuple[Literal["gpt2", "llama"], ...] = ("gpt2", "llama")
+    rounds: int = 3
+    seconds: float = 6.0
+    retries: int = 4
+    compiled: bool = True
+    threads: int | None = None
+    json: Path | None = None
+    profile: bool = False
+
+
+class RandomTokens:
+    """A split of one document of random tokens."""
+
+    def __init__(self, vocab: int, tokens: int) -> None:
+        self.data = np.random.default_rng(0).integers(0, vocab, tokens)
+        self.tokens = tokens
+        self.ends = np.array([tokens])
+
+    def read(self, start: int, stop: int) -> Any:
+        return self.data[start:stop]
+
+
+def genus_recipe(kind: str, s: Shape) -> Recipe:
+    sizes = {"dim": s.dim, "depth": s.depth, "heads": s.heads, "vocab": s.vocab, "context": s.context}
+    recipe = make(kind, **sizes, **({"hidden": s.hidden} if kind == "llama" else {}))
+    return recipe.replace(training=recipe.training.replace(batch=s.batch, context=s.context))
+
+
+def genus_trainer(kind: str, s: Shape, compiled: bool, folder: Path) -> Trainer:
+    """Genus's own trainer on random tokens."""
+    recipe = genus_recipe(kind, s)
+    torch.manual_seed(0)
+    model = recipe.model.build(0)
+    run = Run.create(folder / f"{kind}{compiled}{s.dim}", {})
+    data = Windows(RandomTokens(s.vocab, 64 * s.tokens), s.context, s.batch, 0)
+    plan = Plan(3e-4, Budget(steps=10**6), s.batch, torch.bfloat16, compile=compiled)
+    telemetry = Telemetry(run, 1.0, 1.0, 1.0, quiet=True)
+    return Trainer(recipe, model, data, None, run, plan, telemetry, lambda loss: loss)
+
+
+@dataclass
+class Contestant:
+    """One way to train, and the tokens per second of its windows."""
+
+    name: str
+    step: Step
+    parameters: int
+    steps: int = 1
+    speeds: list[float] = field(default_factory=list)
+    noisy: int = 0
+
+    def warm_up(self, seconds: float) -> None:
+        """Compile, allocate, and find how many steps fill a window."""
+        self.step()
+        start = time.perf_counter()
+        self.step()
+        self.steps = max(1, round(seconds / (time.perf_counter() - start)))
+
+    def measure(self, tokens: int, retries: int) -> None:
+        window = quiet(lambda: [self.step() for _ in range(self.steps)], retries)
+        self.speeds.append(self.steps * tokens / window.seconds)
+        self.noisy += not window.quiet
+
+
+def contestants(kind: str, s: Shape, compiled: bool, folder: Path) -> list[Contestant]:
+    label = ", compiled" if compiled else ""
+    trainer = genus_trainer(kind, s, compiled, folder)
+    result = [Contestant(f"genus {kind}{label}", lambda: trainer.update()[0], _size(trainer.model))]
+    for name, build in PEERS[kind].items():
+        torch.manual_seed(0)
+        model = build(s)
+        result.append(Contestant(name + label, training_step(model, s, compiled), _size(model)))
+    return result
+
+
+def _size(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def compare(kind: str, s: Shape, options: Options, folder: Path) -> dict[str, Any]:
+    """Let everybody take turns; one record per contestant, the best peer, and the ratio to it."""
+    field_ = contestants(kind, s, False, folder) + (contestants(kind, s, True, folder) if options.compiled else [])
+    for c in field_:
+        c.warm_up(options.seconds)
+    ceilings = []
+    for _ in range(options.rounds):
+        ceilings.append(matmul_ceiling(torch.bfloat16, torch.device("cpu"), seconds=1.0))
+        for c in field_:
+            c.measure(s.tokens, options.retries)
+    ceiling = max(ceilings)
+    operations = 3 * genus_recipe(kind, s).model.flops(0, s.context)
+    rows = [
+        {
+            "name": c.name,
+            "parameters": c.parameters,
+            "tokens_per_s": statistics.median(c.speeds),
+            "spread": (max(c.speeds) - min(c.speeds)) / statistics.median(c.speeds),
+            "ceiling_share": statistics.median(c.speeds) * operations / ceiling,
+            "noisy_windows": c.noisy,
+        }
+        for c in field_
+    ]
+    ours = max(r["tokens_per_s"] for r in rows if r["name"].startswith("genus"))
+    best = max((r for r in rows if not r["name"].startswith("genus")), key=lambda r: r["tokens_per_s"])
+    record = {"kind": kind, "shape": vars(s), "ceiling_tflops": ceiling / 1e12, "rows": rows, "best_peer": best["name"]}
+    return {**record, "ratio": ours / best["tokens_per_s"]}
+
+
+def show(record: dict[str, Any], rounds: int) -> None:
+    s = record["shape"]
+    print(
+        f"\n{record['kind']}: {s['depth']} layers, {s['dim']} wide, context {s['context']}, vocabulary {s['vocab']}, "
+        f"batch {s['batch']}; ceiling {record['ceiling_tflops']:.3f} TFLOP/s bf16"
+    )
+    print(f"{'':<32}{'parameters':>12}{'tokens/s':>10}{'spread':>8}{'of ceiling':>12}{'of best peer':>14}")
+    best = max(r["tokens_per_s"] for r in record["rows"] if r["name"] == record["best_peer"])
+    for r in sorted(record["rows"], key=lambda r: -r["tokens_per_s"]):
+        noisy = f"  noisy {r['noisy_windows']}/{rounds}" if r["noisy_windows"] else ""
+        print(
+            f"{r['name']:<32}{r['parameters']:>12,}{r['tokens_per_s']:>10,.0f}{r['spread']:>8.0%}{r['ceiling_share']:>12.0%}"
+            f"{r['tokens_per_s'] / best:>13.2f}x{noisy}"
+        )
+
+
+# -- where one update goes --------------------------------------------------------------------------------------------------
+
+
+def profile(kind: str, s: Shape, folder: Path) -> dict[str, tuple[float, float]]:
+    """Milliseconds of one update, forward and backward, by operation of Genus; the rest by the name of the torch operation."""
+    trainer = genus_trainer(kind, s, False, folder)
+    trainer.update()
+    call = dispatch.Op.__call__
+
+    def named(op: Any, *args: Any, **kwargs: Any) -> Any:
+        with torch.profiler.record_function(f"op:{op.name}"):
+            return call(op, *args, **kwargs)
+
+    dispatch.Op.__call__ = named  # type: ignore[method-assign]
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as trace:
+            trainer.update()
+    finally:
+        dispatch.Op.__call__ = call  # type: ignore[method-assign]
+    return _by_operation(trace.events())
+
+
+def _by_operation(events: Any) -> dict[str, tuple[float, float]]:
+    """A backward event belongs to the operation whose forward event has the same sequence number."""
+    forward: dict[int, str] = {}
+    places = {}
+    for e in events:
+        chain = []
+        node = e
+        while node is not None:
+            chain.append(node)
+            node = node.cpu_parent
+        label = next((n.name[3:] for n in reversed(chain) if n.name.startswith("op:")), None)
+        engine = next((n for n in chain if n.name.startswith("autograd::engine")), None)
+        places[e.id] = (label, engine)
+        if engine is None and e.sequence_nr >= 0:
+            forward[e.sequence_nr] = label or e.name
+    totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for e in events:
+        label, engine = places[e.id]
+        if engine is not None:
+            totals[forward.get(engine.sequence_nr, engine.name.split("evaluate_function: ")[-1])][1] += e.self_cpu_time_total
+        else:
+            totals[label or e.name][0] += e.self_cpu_time_total
+    return {k: (f / 1e3, b / 1e3) for k, (f, b) in totals.items()}
+
+
+def show_profile(kind: str, s: Shape, parts: dict[str, tuple[float, float]]) -> None:
+    whole = sum(f + b for f, b in parts.values())
+    print(f"\n{kind}, {s.depth} layers, {s.dim} wide, context {s.context}: {whole:,.0f} ms")
+    print(f"{'':<44}{'forward ms':>12}{'backward ms':>12}{'share':>8}")
+    for name, (f, b) in sorted(parts.items(), key=lambda item: -sum(item[1])):
+        if f + b > whole / 200:
+            print(f"{name[:43]:<44}{f:>12.1f}{b:>12.1f}{(f + b) / whole:>8.1%}")
+
+
+def main(options: Options) -> None:
+    keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    machine = describe()
+    print(
+        f"{machine['device']}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    )
+    records = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.shapes:
+            for kind in options.kinds:
+                if options.profile:
+                    show_profile(kind, SHAPES[name], profile(kind, SHAPES[name], Path(folder)))
+                    continue
+                records.append(compare(kind, SHAPES[name], options, Path(folder)))
+                show(records[-1], options.rounds)
+                gc.collect()
+                torch._dynamo.reset()
+    if options.json and records:
+        options.json.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "results": records}, indent=1))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
