@@ -111,7 +111,8 @@ class Loaded:
     """A model ready for use.
 
     Attributes:
-        model: a module with `forward`, `score` and `init_state`. spec: its specification. tokenizer: None when the folder has none.
+        model: a module with `forward`, `score` and `init_state`. spec: its specification.
+        tokenizer: None when the folder has none.
         path: where it came from. config: `run.json` of a run, else an empty dict.
     """
 

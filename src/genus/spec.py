@@ -13,7 +13,6 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, Self
 
 MAX_FIELDS = 12
@@ -194,8 +193,7 @@ def _override(node: Any, keys: list[str], text: str, path: str) -> Any:
     return node.replace(**{key: _parse(text, _hints(type(node))[key], path)})
 
 
-@cache
-def _hints(cls: Any) -> dict[str, Any]:
+def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 

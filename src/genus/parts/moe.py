@@ -1,4 +1,4 @@
-"""Mixture of experts: each position is handled by a few of many channel mixers (Shazeer et al. 2017; Mixtral, Jiang et al. 2024)."""
+"""Mixture of experts: each position is handled by a few of many channel mixers (Shazeer et al. 2017; Jiang et al. 2024)."""
 
 from __future__ import annotations
 

@@ -160,7 +160,8 @@ class NGram(Spec):
             words = targets.reshape(-1)
             out = torch.zeros(targets.numel(), device=targets.device)
             for rows in (words != IGNORED).nonzero()[:, 0].split(BLOCK):
-                out[rows] = self._score(*([n.reshape(-1)[rows] for n in table] for table in (nodes, grams)), words[rows])
+                block = [[n.reshape(-1)[rows] for n in table] for table in (nodes, grams)]
+                out[rows] = self._score(block[0], block[1], words[rows])
             return out.view(targets.shape)
 
         def _score(self, nodes: list[Tensor], grams: list[Tensor], words: Tensor) -> Tensor:

@@ -54,7 +54,9 @@ def nnlm(
     )
 
 
-def _recurrent(cell: Literal["RNN", "LSTM", "GRU"], dim: int, depth: int, vocab: int, context: int, dropout: float = 0.0) -> Recipe:
+def _recurrent(
+    cell: Literal["RNN", "LSTM", "GRU"], dim: int, depth: int, vocab: int, context: int, dropout: float = 0.0
+) -> Recipe:
     layer = Block((Recurrent(cell),), norm=None, wiring=Plain(), dropout=dropout)
     model = Model(
         dim,

@@ -55,7 +55,7 @@ class Schedule(Spec):
 
 @dataclass(frozen=True)
 class WarmupStableDecay(Schedule):
-    """Constant, then a decay over the last `decay` share of the run, linear down to `final` (Hu et al. 2024; Hägele et al. 2024)."""
+    """Constant, then a decay over the last `decay` share of the run, linear down to `final` (Hu et al., Hägele et al. 2024)."""
 
     decay: float = 0.2
     final: float = 0.0
