@@ -86,7 +86,7 @@ def demo(
     say(f"report: {page} (open it in a browser)")
     folder = best.run.model_dir
     say(f"[{stages}/{stages}] the best network, {best.name}, in Hugging Face layout: {folder}")
-    say(f"    {opener(json.loads((folder / 'config.json').read_text(encoding='utf-8')))}")
+    say(f"    {opener(json.loads((folder / 'config.json').read_text(encoding='utf-8')), str(folder))}")
     say(f"    genus generate {best.run.path} {PROMPT!r}")
     say(f"done in {time.perf_counter() - begin:.0f} s")
     say("your own text: genus prepare FOLDER -o DATA, then genus train llama DATA -o RUN")
