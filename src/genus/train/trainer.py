@@ -242,7 +242,7 @@ class Trainer:
             progress.worse += 1
         now = time.perf_counter()
         progress.elapsed = progress.evaluated = now - begin
-        progress.reserve = now - start
+        progress.reserve = max(progress.reserve, now - start)
         record = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.elapsed, "split": "validation"}
         self.telemetry.evaluation({**record, "loss": loss, "bpb": self.bits(loss), "targets": count})
 
