@@ -10,7 +10,7 @@ from typing import Any
 from genus.parts.attention import Attention
 from genus.parts.block import Block
 from genus.parts.embedding import Embedding
-from genus.recipes import arguments, find, fit, make, shape
+from genus.recipes import arguments, fit, make, shape
 from genus.recipes.recipe import Recipe
 from genus.recipes.training import (
     AdamW,
@@ -179,11 +179,3 @@ def _wanted(recipe: Recipe, options: TrainOptions, tokens: int) -> int:
     if options.epochs:
         return int(options.epochs * tokens)
     return min(TOKENS_PER_PARAMETER * recipe.parameters_total, PASSES * tokens)
-
-
-def system_of(name: str) -> Any:
-    """The system behind a recipe's name, or None for a model that came from elsewhere."""
-    try:
-        return find(name)
-    except ValueError:
-        return None

@@ -124,7 +124,7 @@ class _Estimator:
     def _preceding(self, above: Grams, size: int) -> Column:
         """How many different words precede each of `size` grams: entries of the order above whose suffix it is."""
         out = self.counter.column(f"preceding_{above.order}")
-        span = max(1, self.counter.memory // 16)
+        span = max(1, self.counter.memory // 32)
         for low in range(0, size, span):  # one pass over the suffixes for each span that fits in memory
             high = min(low + span, size)
             counts = np.zeros(high - low, self.counter.index)
@@ -225,7 +225,7 @@ class _Estimator:
     def _gather(self, values: Column, index: Column, name: str) -> Column:
         """`values[index]`, with as much of `values` at a time as memory holds."""
         out = self.counter.column(name, values.dtype)
-        span = max(1, self.counter.memory // 16)
+        span = max(1, self.counter.memory // 32)
         for low in range(0, max(len(values), 1), span):
             part = values.read(low, low + span)
             for start, where in index.blocks(self.counter.block):

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from genus.ops.memory import keep_freed_memory
+from genus.parts.attention import Attention
 from genus.parts.model import Model
 from genus.prepare.dataset import Dataset
-from genus.recipes import BRANCHES, find
+from genus.recipes import find
 from genus.recipes.recipe import Recipe
 from genus.recipes.training import Counting, Training
 from genus.run import Run, load
-from genus.spec import from_json
+from genus.spec import from_json, walk
 from genus.train import choose
 from genus.train.counting import count, start_counting
 from genus.train.loader import Streams, Windows
@@ -41,8 +42,12 @@ def start(source: str, data_path: str | Path, out: str | Path, options: TrainOpt
         ValueError: a wish that cannot be met; the message says what to do.
     """
     keep_freed_memory()
-    if not Path(source).exists() and find(source).counted:
-        return start_counting(find(source).name, data_path, out, options, say)
+    if not Path(source).exists():
+        system = find(source)
+        if system.counted:
+            return start_counting(system.name, data_path, out, options, say)
+        if not system.generates:
+            raise _not_causal(system.name)
     data = Dataset.open(data_path)
     _needs_tokens(data, "train")
     device = default_device()
@@ -207,12 +212,8 @@ def _same_weights(new: torch.nn.Module, old: torch.nn.Module) -> None:
 
 
 def _refuse(recipe: Recipe, data: Dataset) -> None:
-    system = choose.system_of(recipe.name)
-    if system is not None and not system.generates:
-        raise ValueError(
-            f"{recipe.name} is an {BRANCHES[system.branch].lower()}: it cannot be trained to predict the next token. "
-            "Choose a decoder, recurrent, window or fast-weights recipe (genus recipes)"
-        )
+    if isinstance(recipe.model, Model) and not _causal(recipe.model):
+        raise _not_causal(recipe.name)
     if isinstance(recipe.model, Model):
         if recipe.model.embed.vocab < data.vocab_size:
             raise ValueError(f"the model knows {recipe.model.embed.vocab:,} tokens and the data has {data.vocab_size:,}")
@@ -225,10 +226,19 @@ def _refuse(recipe: Recipe, data: Dataset) -> None:
             raise ValueError("training.stream=true needs mixers with a constant-size state; attention has none")
 
 
-def _history_free(recipe: Recipe) -> bool:
-    from genus.parts.attention import Attention
-    from genus.spec import walk
+def _causal(model: Model) -> bool:
+    """Whether no position sees a later one, so that the model can learn to predict the next token."""
+    return model.encoder is None and all(p.causal or p.cross for p in walk(model) if isinstance(p, Attention))
 
+
+def _not_causal(name: str) -> ValueError:
+    return ValueError(
+        f"{name} sees the whole text at once, so it cannot be trained to predict the next token. "
+        "Choose a decoder, recurrent, window or fast-weights recipe (genus recipes)"
+    )
+
+
+def _history_free(recipe: Recipe) -> bool:
     return not any(isinstance(p, Attention) for p in walk(recipe.model))
 
 
