@@ -42,10 +42,7 @@ class Run:
             FileExistsError: the directory already holds a run.
         """
         path = Path(path)
-        if (path / CONFIG).exists():
-            raise FileExistsError(f"{path} already holds a run; continue it with --resume {path}, or choose another -o")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise FileExistsError(f"{path} exists and is not a run; choose another -o")
+        must_be_free(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, config)
         run.save()
@@ -104,6 +101,19 @@ class Run:
             self.path / METRICS,
             "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept),
         )
+
+
+def must_be_free(path: str | Path) -> None:
+    """Check that a run may be made at `path`.
+
+    Raises:
+        FileExistsError: something is there.
+    """
+    path = Path(path)
+    if (path / CONFIG).exists():
+        raise FileExistsError(f"{path} already holds a run; continue it with --resume {path}, or choose another -o")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} exists and is not a run; choose another -o")
 
 
 @dataclass(frozen=True)

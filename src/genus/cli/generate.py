@@ -111,8 +111,11 @@ def show(generator: Generator, prompts: list[str], number: int, out: IO[str]) ->
         out.write(prompts[place // number] + waiting.pop(place, ""))
         out.flush()
 
-    begin(0)
+    begun = False
     for place, piece, whole in generator.stream(prompts, number):
+        if not begun:  # not before the first token: what is refused shows its error alone
+            begin(0)
+            begun = True
         if place == turn:
             out.write(piece)
             out.flush()

@@ -23,8 +23,9 @@ def report(runs: Sequence[str | Path], output: str | Path | None = None, languag
 
     paths = [Path(run) for run in runs]
     target = Path(output) if output else (paths[0] / "report.html" if len(paths) == 1 else Path("report.html"))
+    text = page(read_all(paths), language)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, page(read_all(paths), language))
+    write_atomic(target, text)
     return target
 
 

@@ -16,7 +16,7 @@ from genus.prepare.dataset import Dataset
 from genus.recipes import find
 from genus.recipes.recipe import Recipe
 from genus.recipes.training import Counting, Training
-from genus.run import Run, load
+from genus.run import Run, load, must_be_free
 from genus.spec import from_json, walk
 from genus.train import choose
 from genus.train.counting import count, start_counting
@@ -42,6 +42,7 @@ def start(source: str, data_path: str | Path, out: str | Path, options: TrainOpt
         ValueError: a wish that cannot be met; the message says what to do.
     """
     keep_freed_memory()
+    must_be_free(out)
     if not Path(source).exists():
         system = find(source)
         if system.counted:
