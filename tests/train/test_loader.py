@@ -81,3 +81,25 @@ def test_streams_continue_row_by_row(documents: Tokens) -> None:
     assert second[:, 0].tolist() == (first[:, -1] + 1).tolist() == [10, 60]
     assert [data.restarts(i) for i in (0, 1, 5)] == [True, False, True]
     assert torch.equal(data(5).tokens, first)
+
+
+def test_streams_begin_afresh_now_and_then() -> None:
+    """As a document would: BOS, and a document number that the batch before did not have; the tokens stay what they were."""
+    one = Tokens(list(range(4000)), [4000])
+    data = Streams(one, context=10, batch=4, bos=BOS + 3500, restart=0.25, seed=1)
+    begun = 0
+    for step in range(1, data.steps_per_epoch):
+        before, rows = data(step - 1), data(step)
+        afresh = rows.doc[:, 0] != before.doc[:, -1]
+        begun += int(afresh.sum())
+        assert torch.equal(afresh, rows.begins)
+        assert torch.equal(Causal().batch(rows, stream=True).inputs[:, 0] == BOS + 3500, afresh)
+        assert torch.equal(rows.tokens, Streams(one, 10, 4, BOS)(step).tokens)
+    assert 0.15 < begun / (4 * data.steps_per_epoch) < 0.35
+    assert data(0).begins.all()
+
+
+def test_streams_as_published_never_begin_afresh() -> None:
+    one = Tokens(list(range(4000)), [4000])
+    data = Streams(one, context=10, batch=4, bos=BOS)
+    assert not any(bool(data(step).begins[1:].any()) for step in range(data.steps_per_epoch))

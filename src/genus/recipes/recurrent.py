@@ -67,7 +67,7 @@ def _recurrent(
     )
     return Recipe(
         model=model,
-        training=Training(AdamW(lr=2e-3, weight_decay=0.01), context=context, batch=32, stream=True),
+        training=Training(AdamW(lr=2e-3, weight_decay=0.01), context=context, batch=32, stream=True, restart=1 / 16),
     )
 
 

@@ -90,6 +90,7 @@ class Training(Spec):
         context: positions per row. batch: rows per step. clip: largest norm of the gradient of the mean loss; 0 = none.
         stream: rows continue from batch to batch and recurrent state is carried (truncated back-propagation through time);
             otherwise rows are windows in random order.
+        restart: chance that a row of a stream begins afresh at the border of two batches, as a document would.
         sum_over_time: the loss is a mean over rows but a sum over positions, so that `lr` and `clip` mean what they mean in
             Zaremba's code.
     """
@@ -100,6 +101,7 @@ class Training(Spec):
     batch: int = 32
     clip: float = 1.0
     stream: bool = False
+    restart: float = 0.0
     sum_over_time: bool = False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,12 +82,19 @@ class Windows:
 
 @dataclass(frozen=True)
 class Streams:
-    """Rows are `batch` equal parts of the data read side by side: row r of batch i + 1 continues row r of batch i."""
+    """Rows are `batch` equal parts of the data read side by side: row r of batch i + 1 continues row r of batch i.
+
+    Attributes:
+        restart: chance that a row begins afresh, as a document would, at the border of two batches. A model that sees few
+            documents would otherwise never learn what to do at the beginning of one.
+    """
 
     split: TokenStream
     context: int
     batch: int
     bos: int
+    restart: float = 0.0
+    seed: int = 0
 
     @property
     def length(self) -> int:
@@ -100,7 +107,22 @@ class Streams:
 
     def __call__(self, step: int) -> Rows:
         position = (step % self.steps_per_epoch) * self.context
-        return gather(self.split, [r * self.length + position for r in range(self.batch)], self.context, self.bos)
+        rows = gather(self.split, [r * self.length + position for r in range(self.batch)], self.context, self.bos)
+        if not self.restart:
+            return rows
+        # A row that begins afresh goes on under document numbers that the batch before did not have.
+        begun = torch.tensor([self._begun(r, step) for r in range(self.batch)])
+        doc = torch.where(rows.doc == PADDING, PADDING, rows.doc + (begun[:, None] + 1) * len(self.split.ends))
+        return replace(rows, doc=doc, begins=rows.begins | (begun == step))
+
+    def _begun(self, row: int, step: int) -> int:
+        """The newest batch, up to this one and within this pass, at which the row began afresh."""
+        first = step - step % self.steps_per_epoch
+        for earlier in range(step, first, -1):
+            draw = hashlib.blake2b(f"{self.seed}:{row}:{earlier}".encode(), digest_size=8).digest()
+            if int.from_bytes(draw, "little") < self.restart * 2**64:
+                return earlier
+        return first
 
     def restarts(self, step: int) -> bool:
         """Whether this batch begins a new pass, so that carried state must be dropped."""
