@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genus.ops.dispatch import Op
+
 ACTIVATIONS = ("relu", "relu2", "gelu", "gelu_tanh", "silu", "tanh")
+B = 2 * math.sqrt(2 / math.pi)
+A = 0.044715 * B
 
 
 def activation(name: str, x: Tensor) -> Tensor:
@@ -18,9 +26,41 @@ def activation(name: str, x: Tensor) -> Tensor:
         case "gelu":
             return F.gelu(x)
         case "gelu_tanh":
-            return F.gelu(x, approximate="tanh")
+            return gelu_tanh(x)
         case "silu":
             return F.silu(x)
         case "tanh":
             return x.tanh()
     raise ValueError(f"there is no activation {name!r}; choose one of: {', '.join(ACTIVATIONS)}")
+
+
+@Op
+def gelu_tanh(x: Tensor) -> Tensor:
+    """x / 2 (1 + tanh(√(2/π) (x + 0.044715 x³))) (Hendrycks & Gimpel 2016, section 2)."""
+    return F.gelu(x, approximate="tanh")
+
+
+class _SigmoidGELU(torch.autograd.Function):
+    """The same as x sigmoid(x (B + A x²)): torch's vector sigmoid is three times as fast as its tanh. Keeps the sigmoid."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        s = torch.addcmul(x.new_tensor(B), x, x, value=A).mul_(x).sigmoid_()
+        ctx.save_for_backward(x, s)
+        return x * s
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        x, s = ctx.saved_tensors
+        inner = torch.addcmul(x.new_tensor(B), x, x, value=3 * A)
+        slope: Tensor = torch.ops.aten.sigmoid_backward(inner.mul_(x), s)  # x u'(x) s (1 - s)
+        return slope.add_(s).mul_(grads[0])
+
+
+def _eager_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
+
+
+@gelu_tanh.path("sigmoid", when=_eager_cpu)
+def _gelu_tanh_sigmoid(x: Tensor) -> Tensor:
+    return _SigmoidGELU.apply(x)  # type: ignore[no-any-return]

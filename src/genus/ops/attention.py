@@ -67,7 +67,7 @@ class _Blocked(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float
     ) -> Tensor:
         (batch, heads, time, head), keys = q.shape, k.shape[2]
-        q = torch.mul(q, scale, out=q.new_empty(q.shape)).view(-1, time, head)
+        q = q.reshape(-1, time, head) * scale
         k, v = (t.reshape(-1, keys, head) for t in (k, v))
         y = q.new_empty(batch, time, heads, head).transpose(1, 2)  # as the output projection reads it
         mask = None if mask is None else mask.expand(*mask.shape[:-2], time, keys)
@@ -107,7 +107,7 @@ class _Blocked(torch.autograd.Function):
             dv_part = torch.bmm((p if kept is None else p * kept).mT, g[:, block])
             ds = torch._softmax_backward_data(dp if kept is None else dp * kept, p, -1, p.dtype)
             rows = torch.bmm(ds, k[:, :seen]).view(batch, heads, -1, head)
-            torch.mul(rows, ctx.scale, out=dq[:, :, block])
+            dq[:, :, block] = rows.mul_(ctx.scale)
             parts = torch.bmm(ds.mT, q[:, block]), dv_part
             if sums:
                 for total, part in zip(sums, parts, strict=True):

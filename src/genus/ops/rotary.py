@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,3 +21,37 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     n = cos.shape[-1]
     a, b, rest = x[..., :n], x[..., n : 2 * n], x[..., 2 * n :]
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)
+
+
+class _Rotation(torch.autograd.Function):
+    """Written straight into place; the gradient is turned back by the same angles."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turn(grads[0], cos, sin, -1), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
+    n = cos.shape[-1]
+    y = torch.empty_like(x)
+    a, b = x[..., :n], x[..., n : 2 * n]
+    torch.mul(a, cos, out=y[..., :n]).addcmul_(b, sin, value=-way)
+    torch.mul(b, cos, out=y[..., n : 2 * n]).addcmul_(a, sin, value=way)
+    if 2 * n < x.shape[-1]:
+        y[..., 2 * n :] = x[..., 2 * n :]
+    return y
+
+
+def _eager_cpu(x: Tensor, cos: Tensor, sin: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == cos.dtype and not torch.compiler.is_compiling()  # a compiler fuses the reference
+
+
+@rotary.path("in place", when=_eager_cpu)
+def _rotary_in_place(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return _Rotation.apply(x, cos, sin)  # type: ignore[no-any-return]

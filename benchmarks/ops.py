@@ -1,0 +1,105 @@
+"""Every path of the costly operations, forward and backward, at the sizes of a training step on the CPU.
+
+    python -m benchmarks.ops                  # one thread, processor time: other programs disturb it little
+    python -m benchmarks.ops --threads 2      # wall time; wants a quiet machine
+
+bfloat16 activations over float32 weights. The paths take turns; the table shows the least of the rounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor
+
+from genus.ops.attention import attention
+from genus.ops.cross_entropy import linear_cross_entropy
+from genus.ops.dispatch import Op
+from genus.ops.dropout import dropout
+from genus.ops.linear import linear
+from genus.ops.memory import keep_freed_memory
+from genus.ops.norm import layer_norm, rms_norm
+from genus.train.machine import describe
+
+BF16 = torch.bfloat16
+Case = tuple[str, dict[str, Callable[[], Tensor]], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """threads: of torch; with one, processor time is measured, else wall time. rounds: turns of every path."""
+
+    threads: int = 1
+    rounds: int = 5
+
+
+def _leaf(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape).to(dtype).requires_grad_()
+
+
+def _paths(op: Op[..., Tensor], *args: Any, but: str = "") -> dict[str, Callable[[], Tensor]]:
+    """The readable definition and every path but `but`, as calls without arguments."""
+    functions = {"reference": op.reference, **{name: path for name, (_, path) in op.paths.items()}}
+    return {name: lambda f=f: f(*args) for name, f in functions.items() if name != but}  # type: ignore[misc]
+
+
+def cases() -> Iterator[Case]:
+    for batch, heads, time_, head in ((64, 4, 64, 32), (16, 6, 256, 64), (4, 8, 512, 64), (4, 8, 1024, 64)):
+        qkv = [_leaf(batch, time_, heads, head, dtype=BF16) for _ in range(3)]
+        seen = [t.transpose(1, 2) for t in qkv]
+        yield f"attention {batch} x {heads} x {time_} x {head}, causal", _paths(attention, *seen, None, True, head**-0.5), qkv
+    doc = (torch.arange(512) // 150).expand(4, -1)
+    qkv = [_leaf(4, 512, 8, 64, dtype=BF16) for _ in range(3)]
+    same = (doc[:, :, None] == doc[:, None, :])[:, None]
+    seen = [t.transpose(1, 2) for t in qkv]
+    yield "attention 4 x 8 x 512 x 64, documents", _paths(attention, *seen, same, True, 0.125), qkv
+    x, w, b = _leaf(4096, 384, dtype=BF16), _leaf(1536, 384), _leaf(1536)
+    yield "linear 384 to 1536 with bias, 4096 rows", _paths(linear, x, w, b), [x, w, b]
+    x, w, y = _leaf(2048, 512, dtype=BF16), _leaf(16384, 512), torch.randint(0, 16384, (2048,))
+    yield "cross-entropy of 16384, 512 wide, 2048 rows", _paths(linear_cross_entropy, x, w, y), [x, w]
+    x, w, b = _leaf(8192, 512, dtype=BF16), _leaf(512), _leaf(512)
+    yield "rms_norm 8192 x 512", _paths(rms_norm, x, w, 1e-5), [x, w]
+    yield "layer_norm 8192 x 512", _paths(layer_norm, x, w, b, 1e-5), [x, w, b]
+    x = _leaf(2048, 2048, dtype=BF16)
+    gelu = {"tanh": lambda: F.gelu(x, approximate="tanh"), "erf": lambda: F.gelu(x), "silu instead": lambda: F.silu(x)}
+    yield "gelu 2048 x 2048", gelu, [x]
+    yield "dropout 2048 x 2048", _paths(dropout, x, 0.1, True), [x]
+
+
+def _least(case: Case, rounds: int, clock: Callable[[], float]) -> dict[str, tuple[float, float]]:
+    """Milliseconds forward and backward of every path."""
+    _, calls, leaves = case
+    best = {name: (float("inf"), float("inf")) for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            start = clock()
+            y = call()
+            middle = clock()
+            g = torch.randn(y.shape).to(y.dtype)
+            begin = clock()
+            torch.autograd.grad(y, leaves, g)
+            end = clock()
+            if turn:
+                best[name] = min(best[name][0], middle - start), min(best[name][1], end - begin)
+    return {name: (1e3 * f, 1e3 * b) for name, (f, b) in best.items()}
+
+
+def main(options: Options) -> None:
+    keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    clock = time.process_time if options.threads == 1 else time.perf_counter
+    print(f"{describe()['device']}, {options.threads} threads, torch {torch.__version__}")
+    print(f"{'':<46}{'path':<14}{'forward ms':>12}{'backward ms':>12}{'both':>9}")
+    for case in cases():
+        for i, (name, (f, b)) in enumerate(sorted(_least(case, options.rounds, clock).items(), key=lambda item: -sum(item[1]))):
+            print(f"{'' if i else case[0]:<46}{name:<14}{f:>12.1f}{b:>12.1f}{f + b:>9.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
