@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genus.prepare import plain
@@ -137,6 +137,7 @@ def _stuttering(raw: bytes, sizes: Iterator[int]) -> io.BufferedIOBase:
 
 @given(raw=st.binary(max_size=300), size=st.integers(5, 40), sizes=st.lists(st.integers(1, 20), max_size=50))
 @settings(max_examples=100, deadline=None)
+@example(raw=b"\0\0\0\0\n", size=5, sizes=[])
 def test_chunks_never_lose_a_byte(raw: bytes, size: int, sizes: list[int]) -> None:
     for border in (last_line, last_blank_line):
         pieces = list(chunks(_stuttering(raw, iter(sizes)), None, "utf-8", size, 2 * size, border))

@@ -92,6 +92,23 @@ def chunks(
 
     A stretch without a border grows to `limit` and is then cut between two words, or failing that between two characters.
     """
+    held: bytes | None = None  # until it is known whether more follows
+    try:
+        for piece in _pieces(file, length, encoding, size, limit, border):
+            if held is not None:
+                yield held, False
+            held = piece
+    except (UnicodeDecodeError, *read_errors()):
+        if held is not None:
+            yield held, False
+        raise
+    if held is not None:
+        yield held, True
+
+
+def _pieces(
+    file: BinaryIO, length: int | None, encoding: str, size: int, limit: int, border: Callable[[bytes], int]
+) -> Iterator[bytes]:
     left = length
     buffer = b""
     while True:
@@ -100,11 +117,11 @@ def chunks(
         buffer += block
         if damage is not None:
             if cut := border(buffer):
-                yield buffer[:cut], False
+                yield buffer[:cut]
             raise damage
         if not block or left == 0:
             if buffer:
-                yield buffer, True
+                yield buffer
             return
         while len(buffer) >= size:
             cut = border(buffer)
@@ -112,7 +129,7 @@ def chunks(
                 if len(buffer) < limit:
                     break
                 cut = _between_words(buffer, encoding)
-            yield buffer[:cut], False
+            yield buffer[:cut]
             buffer = buffer[cut:]
 
 
