@@ -92,13 +92,14 @@ def chunks(
 
     A stretch without a border grows to `limit` and is then cut between two words, or failing that between two characters.
     """
+    damage: tuple[type[Exception], ...] = (UnicodeDecodeError, *read_errors())
     held: bytes | None = None  # until it is known whether more follows
     try:
         for piece in _pieces(file, length, encoding, size, limit, border):
             if held is not None:
                 yield held, False
             held = piece
-    except (UnicodeDecodeError, *read_errors()):
+    except damage:
         if held is not None:
             yield held, False
         raise
