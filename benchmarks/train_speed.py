@@ -11,13 +11,15 @@ The ceiling is the speed of a square bfloat16 matrix product, measured in every 
 
 from __future__ import annotations
 
-import gc
 import json
+import multiprocessing
 import platform
 import statistics
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -137,6 +139,9 @@ def _size(model: torch.nn.Module) -> int:
 
 def compare(kind: str, s: Shape, options: Options, folder: Path) -> dict[str, Any]:
     """Let everybody take turns; one record per contestant, the best peer, and the ratio to it."""
+    keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     field_ = contestants(kind, s, False, folder) + (contestants(kind, s, True, folder) if options.compiled else [])
     for c in field_:
         c.warm_up(options.seconds)
@@ -162,6 +167,12 @@ def compare(kind: str, s: Shape, options: Options, folder: Path) -> dict[str, An
     best = max((r for r in rows if not r["name"].startswith("genus")), key=lambda r: r["tokens_per_s"])
     record = {"kind": kind, "shape": vars(s), "ceiling_tflops": ceiling / 1e12, "rows": rows, "best_peer": best["name"]}
     return {**record, "ratio": ours / best["tokens_per_s"]}
+
+
+def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a process of its own: freed memory is kept, so the next comparison would have to live beside this one's."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def show(record: dict[str, Any], rounds: int) -> None:
@@ -252,10 +263,8 @@ def main(options: Options) -> None:
                 if options.profile:
                     show_profile(kind, SHAPES[name], profile(kind, SHAPES[name], Path(folder)))
                     continue
-                records.append(compare(kind, SHAPES[name], options, Path(folder)))
+                records.append(_alone(compare, kind, SHAPES[name], options, Path(folder)))
                 show(records[-1], options.rounds)
-                gc.collect()
-                torch._dynamo.reset()
     if options.json and records:
         options.json.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "results": records}, indent=1))
 
