@@ -2,6 +2,7 @@
 
     runs/NAME/
       run.json             the whole specification; enough to run it again
+      prediction.json      what a plan expected of it, written before it began
       metrics.jsonl        one line per logged step
       checkpoints/step-N/  exact-resume state
       model/               Hugging Face layout
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CONFIG = "run.json"
 METRICS = "metrics.jsonl"
+PREDICTION = "prediction.json"
 
 
 class Run:
@@ -35,8 +37,8 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(cls, path: str | Path, config: dict[str, Any]) -> Run:
-        """Make the directory and write `run.json`.
+    def create(cls, path: str | Path, config: dict[str, Any], prediction: dict[str, Any] | None = None) -> Run:
+        """Make the directory and write `run.json`, after `prediction.json` where a plan has one.
 
         Raises:
             FileExistsError: the directory already holds a run.
@@ -44,6 +46,8 @@ class Run:
         path = Path(path)
         must_be_free(path)
         path.mkdir(parents=True, exist_ok=True)
+        if prediction is not None:
+            write_atomic(path / PREDICTION, json.dumps(prediction, indent=1, ensure_ascii=False) + "\n")
         run = cls(path, config)
         run.save()
         return run

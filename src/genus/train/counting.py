@@ -24,13 +24,20 @@ from genus.train.record import specification, validation_split
 Say = Callable[[str], None]
 
 
-def start_counting(name: str, data_path: str | Path, out: str | Path, options: TrainOptions, say: Say = print) -> Run:
+def start_counting(
+    name: str,
+    data_path: str | Path,
+    out: str | Path,
+    options: TrainOptions,
+    say: Say = print,
+    prediction: dict[str, Any] | None = None,
+) -> Run:
     """Estimate the counted recipe `name` on prepared data. After a kill, `count` begins again: there is nothing to continue."""
     data = Dataset.open(data_path)
     ids = {"vocab": data.vocab_size, "bos": data.tokenizer.bos_id, "eos": data.tokenizer.eos_id}
     sizes, fields = split_overrides(options.overrides)
     recipe = apply_overrides(make(name, **{**ids, **arguments(name, sizes)}), fields)
-    return count(Run.create(out, specification(name, recipe, data, options)), data, say)
+    return count(Run.create(out, specification(name, recipe, data, options), prediction), data, say)
 
 
 def count(run: Run, data: Dataset, say: Say = print) -> Run:

@@ -31,12 +31,20 @@ ACTIVATIONS = 256 * 2**20  # bytes of one block's inner activations: decides the
 Say = Callable[[str], None]
 
 
-def start(source: str, data_path: str | Path, out: str | Path, options: TrainOptions, say: Say = print) -> Run:
+def start(
+    source: str,
+    data_path: str | Path,
+    out: str | Path,
+    options: TrainOptions,
+    say: Say = print,
+    prediction: dict[str, Any] | None = None,
+) -> Run:
     """Train `source` on prepared data.
 
     Args:
         source: a recipe's name, a run, or a folder in Hugging Face layout (continued pre-training).
         out: the run directory, which must not hold a run yet. say: told what was decided and why.
+        prediction: what a plan expects of this run; it is written before the first update.
 
     Raises:
         ValueError: a wish that cannot be met; the message says what to do.
@@ -46,7 +54,7 @@ def start(source: str, data_path: str | Path, out: str | Path, options: TrainOpt
     if not Path(source).exists():
         system = find(source)
         if system.counted:
-            return start_counting(system.name, data_path, out, options, say)
+            return start_counting(system.name, data_path, out, options, say, prediction)
         if not system.generates:
             raise _not_causal(system.name)
     data = Dataset.open(data_path)
@@ -76,7 +84,7 @@ def start(source: str, data_path: str | Path, out: str | Path, options: TrainOpt
         steps=budget.steps,
         seconds=budget.seconds,
     )
-    run = Run.create(out, config)
+    run = Run.create(out, config, prediction)
     return _go(run, data, recipe, options, model, ceiling, say)
 
 
