@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from genus import run as run_module
-from genus.run import Run, load, replace_folder, write_atomic
+from genus.run import PREDICTION, Run, load, replace_folder, write_atomic
 
 
 def test_create_open_save(tmp_path: Path) -> None:
@@ -20,6 +20,12 @@ def test_create_open_save(tmp_path: Path) -> None:
     run.save()
     assert Run.open(str(run.path)).config["seed"] == 4
     assert run.model_dir == run.path / "model" and run.checkpoints_dir == run.path / "checkpoints"
+
+
+def test_a_prediction_is_there_before_the_run(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {}, {"bpb": 1.5})
+    assert json.loads((run.path / PREDICTION).read_text(encoding="utf-8")) == {"bpb": 1.5}
+    assert not (Run.create(tmp_path / "another", {}).path / PREDICTION).exists()
 
 
 def test_create_takes_nobody_elses_folder(tmp_path: Path) -> None:
