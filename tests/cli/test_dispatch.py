@@ -51,7 +51,7 @@ def test_help_lists_every_verb_that_exists(capsys):
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
     present = {path.stem for path in Path(cli.__file__).parent.glob("*.py") if not path.stem.startswith("__")}
-    listed = {line.split()[0] for line in shown.splitlines() if line.startswith("  ")}
+    listed = {line[2:13].strip() for line in shown.splitlines() if line.startswith("  ")}
     assert {cli.module_name(name) for name in listed} == present
 
 
@@ -68,6 +68,15 @@ def test_version(capsys):
 def test_import_is_a_keyword():
     assert cli.module_name("import") == "import_"
     assert cli.module_name("train") == "train"
+
+
+def test_a_verb_of_two_words(monkeypatch):
+    monkeypatch.setattr(cli, "verbs", lambda: {"plan": "", "plan fit": ""})
+    assert cli.module_name("plan fit") == "plan_fit"
+    assert cli.split(["plan", "fit", "runs.csv"]) == ("plan fit", ["runs.csv"])
+    assert cli.split(["plan", "./fit", "-o", "x"]) == ("plan", ["./fit", "-o", "x"])
+    assert cli.split(["plan", "data", "fit"]) == ("plan", ["data", "fit"])
+    assert cli.split(["plan"]) == ("plan", [])
 
 
 def test_unknown_verb_names_the_nearest(capsys, verb):
@@ -156,7 +165,7 @@ def test_parsing_a_verb_does_not_import_torch(name):
 import sys
 from genus.cli import main
 try:
-    main([{name!r}, '--help'])
+    main([*{name!r}.split(), '--help'])
 except SystemExit as stop:
     assert stop.code == 0, stop.code
 print('loaded:', [m for m in ('torch', 'transformers') if m in sys.modules])

@@ -1,7 +1,8 @@
 """The `genus` command: finds the verb, lets tyro fill its options, runs it, and turns a user's mistake into one line.
 
 Nothing heavy is imported here, so that `genus --help` answers at once; each verb is a module of this package with a
-frozen dataclass `Options` (its docstring is the help) and `main(options) -> int`.
+frozen dataclass `Options` (its docstring is the help) and `main(options) -> int`. A verb may have two words: `plan fit` is the
+module `plan_fit`, and `genus plan ./fit` means a folder of that name.
 """
 
 import difflib
@@ -22,6 +23,9 @@ VERBS = {
     "export": "write a run as a folder that transformers opens",
     "import": "read a Hugging Face folder into a run",
     "report": "one HTML page for a run or a comparison of runs",
+    "plan": "which model to train on this data with this budget: measured, and predicted before the run",
+    "plan fit": "scaling laws of a table of runs, anyone's",
+    "plan verify": "what a plan predicted of a run against what the run reached",
     "demo": "a real corpus, five models of five generations, one table, one report",
 }
 
@@ -31,8 +35,8 @@ BROKEN_PIPE = 141
 
 
 def module_name(verb: str) -> str:
-    """The module of this package that holds a verb: its name, with an underscore where that is a Python keyword."""
-    return verb + "_" if keyword.iskeyword(verb) else verb
+    """The module of this package that holds a verb: its name, with an underscore after a Python keyword and between two words."""
+    return verb + "_" if keyword.iskeyword(verb) else verb.replace(" ", "_")
 
 
 def verbs() -> dict[str, str]:
@@ -42,7 +46,7 @@ def verbs() -> dict[str, str]:
 
 
 def usage() -> str:
-    lines = [f"  {verb:<10} {line}" for verb, line in verbs().items()]
+    lines = [f"  {verb:<11} {line}" for verb, line in verbs().items()]
     return "\n".join(
         [
             f"genus {__version__}: from a folder of text to a trained, measured, exported model.",
@@ -52,6 +56,12 @@ def usage() -> str:
             *lines,
         ]
     )
+
+
+def split(arguments: list[str]) -> tuple[str, list[str]]:
+    """The verb that the arguments begin with, of two words where there is such a one, and what follows it."""
+    words = 2 if " ".join(arguments[:2]) in verbs() else 1
+    return " ".join(arguments[:words]), arguments[words:]
 
 
 def run(verb: str, rest: list[str]) -> int:
@@ -84,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"genus {__version__}")
             status = 0
         else:
-            status = run(arguments[0], arguments[1:])
+            status = run(*split(arguments))
         sys.stdout.flush()
         return status
     except BrokenPipeError:
