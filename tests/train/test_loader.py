@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genus.objectives.causal import Causal
-from genus.train.loader import Streams, Windows, permute
+from genus.train.loader import First, Streams, Windows, permute
 
 from .conftest import Tokens
 
@@ -103,3 +103,16 @@ def test_streams_as_published_never_begin_afresh() -> None:
     one = Tokens(list(range(4000)), [4000])
     data = Streams(one, context=10, batch=4, bos=BOS)
     assert not any(bool(data(step).begins[1:].any()) for step in range(data.steps_per_epoch))
+
+
+def test_the_first_tokens_of_a_split(documents: Tokens) -> None:
+    """Documents end at 7, 8, 40 and 100: the cut falls inside one, on a border, or beyond the end."""
+    assert [First(documents, n).ends.tolist() for n in (20, 8, 500)] == [[7, 8, 20], [7, 8], [7, 8, 40, 100]]
+    assert First(documents, 500).tokens == 100
+
+
+def test_windows_and_streams_are_validated_on_the_same_tokens(documents: Tokens) -> None:
+    held = First(documents, 60)
+    windows, streams = Windows(held, 10, 3, BOS, shuffle=False), Streams(held, 10, 3, BOS)
+    seen = [sorted(t for step in range(2) for t in rows(step).tokens.flatten().tolist()) for rows in (windows, streams)]
+    assert seen[0] == seen[1] == list(range(60))

@@ -50,6 +50,8 @@ class Options:
     """positions per row"""
     lr: float | None = None
     """peak learning rate"""
+    warmup: int | None = None
+    """updates over which the learning rate rises; default: a hundredth of the run, at least 20 updates, at most a tenth"""
     optimizer: Literal["recipe", "adamw", "muon", "sgd"] = "recipe"
     """optimiser; `recipe` = the recipe's own"""
     schedule: Literal["recipe", "wsd", "cosine", "constant"] = "recipe"
@@ -96,6 +98,7 @@ def main(options: Options) -> int:
             micro=options.micro_batch,
             context=options.context,
             lr=options.lr,
+            warmup=options.warmup,
             optimizer=options.optimizer,
             schedule=options.schedule,
             dropout=options.dropout,

@@ -40,6 +40,18 @@ def permute(index: int, size: int, key: int) -> int:
             return index
 
 
+class First:
+    """The first `tokens` of a split, or all of it."""
+
+    def __init__(self, split: TokenStream, tokens: int) -> None:
+        self.split, self.tokens = split, min(tokens, split.tokens)
+        ends = split.ends[: np.searchsorted(split.ends, self.tokens) + 1]
+        self.ends: np.ndarray[Any, Any] = np.minimum(ends, self.tokens)
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        return self.split.read(start, stop)
+
+
 @dataclass(frozen=True)
 class Windows:
     """Rows are windows of `context` tokens in random order, a new order and a new offset in each pass over the data."""

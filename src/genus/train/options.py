@@ -17,6 +17,8 @@ class TrainOptions:
         parameters: size to aim at; None = chosen from the budget, or the recipe's own when its shape is overridden.
         tokens, seconds, epochs: the budget; at most one. None of them = 20 tokens per parameter, at most 4 passes.
         batch, context, lr, dropout: None = the recipe's. micro: rows per forward pass; None = as many as fit 64 MB of logits.
+        warmup: updates over which the learning rate rises; None = a share of the run (the schedule's, but at least 20 updates
+        and at most a tenth; only the schedule's when the budget is in seconds).
         patience: evaluations without improvement before the run stops; 0 = never.
         overrides: sizes such as `dim=128` (arguments of the recipe), and `path=value` on its tree, such as `training.batch=8`.
     """
@@ -29,6 +31,7 @@ class TrainOptions:
     micro: int | None = None
     context: int | None = None
     lr: float | None = None
+    warmup: int | None = None
     optimizer: Literal["recipe", "adamw", "muon", "sgd"] = "recipe"
     schedule: Literal["recipe", "wsd", "cosine", "constant"] = "recipe"
     dropout: float | None = None
@@ -46,7 +49,7 @@ class TrainOptions:
         given = [n for n in ("tokens", "seconds", "epochs") if getattr(self, n) is not None]
         if len(given) > 1:
             raise ValueError(f"give one budget, not {' and '.join(given)}")
-        for name in ("parameters", "tokens", "seconds", "epochs", "batch", "micro", "context", "lr", "eval_tokens"):
+        for name in ("parameters", "tokens", "seconds", "epochs", "batch", "micro", "context", "lr", "warmup", "eval_tokens"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be more than 0, not {value}")

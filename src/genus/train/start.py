@@ -20,7 +20,7 @@ from genus.run import Run, load, must_be_free
 from genus.spec import from_json, walk
 from genus.train import choose
 from genus.train.counting import count, start_counting
-from genus.train.loader import Streams, Windows
+from genus.train.loader import First, Streams, Windows
 from genus.train.machine import compute_dtype, default_device, matmul_ceiling
 from genus.train.options import TrainOptions
 from genus.train.record import same_data, specification, validation_split
@@ -120,6 +120,21 @@ def _go(
     say: Say,
     again: bool = False,
 ) -> Run:
+    split = data.split("train")
+    flops = 3 * recipe.model.flops(0, recipe.training.context)  # type: ignore[attr-defined]
+    telemetry = Telemetry(run, split.bytes / max(1, split.tokens), ceiling, flops)
+    trainer = assemble(run, data, recipe, options, telemetry, model)
+    if again:
+        trainer.resume()
+    progress = trainer.run()
+    finish(run, trainer.model, recipe, data, progress)
+    return run
+
+
+def assemble(
+    run: Run, data: Dataset, recipe: Recipe, options: TrainOptions, telemetry: Telemetry, model: torch.nn.Module | None = None
+) -> Trainer:
+    """The trainer of a run whose `config` knows `lr`, and `steps` or `seconds`. `model`: None = a fresh one, from the seed."""
     training = recipe.training
     assert isinstance(training, Training)
     device = default_device()
@@ -135,7 +150,7 @@ def _go(
         micro=micro,
         dtype=compute_dtype(options.dtype, device),
         seed=options.seed,
-        warmup=_warmup(training, run.config["steps"]),
+        warmup=options.warmup or warmup_updates(training, run.config["steps"]),
         eval_every=options.eval_every,
         eval_steps=_eval_steps(options, validation),
         save_every=options.save_every,
@@ -143,15 +158,7 @@ def _go(
         patience=options.patience,
         compile=options.compile,
     )
-    split = data.split("train")
-    flops = 3 * recipe.model.flops(0, training.context)
-    telemetry = Telemetry(run, split.bytes / max(1, split.tokens), ceiling, flops)
-    trainer = Trainer(recipe, model, train, validation, run, plan, telemetry, _bits(data))
-    if again:
-        trainer.resume()
-    progress = trainer.run()
-    finish(run, model, recipe, data, progress)
-    return run
+    return Trainer(recipe, model, train, validation, run, plan, telemetry, _bits(data))
 
 
 def finish(run: Run, model: Any, recipe: Recipe, data: Dataset, progress: Progress) -> None:
@@ -175,7 +182,8 @@ def loaders(recipe: Recipe, data: Dataset, options: TrainOptions) -> tuple[Windo
     training = recipe.training
     assert isinstance(training, Training)
     bos = data.tokenizer.bos_id
-    split, held = data.split("train"), validation_split(data)
+    split, whole = data.split("train"), validation_split(data)
+    held = First(whole, options.eval_tokens) if whole else None  # the same tokens, whatever the rows are
     small = max(1, min(training.batch, held.tokens // training.context)) if held else 0
     if training.stream:
         streams = Streams(split, training.context, training.batch, bos, training.restart, options.seed)
@@ -251,12 +259,12 @@ def _history_free(recipe: Recipe) -> bool:
     return not any(isinstance(p, Attention) for p in walk(recipe.model))
 
 
-def _warmup(training: Training, steps: int | None) -> float | None:
-    """At least a few updates of warm-up, but never more than a tenth of the run."""
+def warmup_updates(training: Training, steps: int | None) -> int | None:
+    """The schedule's share of the run, but at least a few updates, and for their sake never more than a tenth of the run."""
     rise = training.schedule.warmup  # type: ignore[attr-defined]
     if not rise or steps is None:
         return None
-    return max(rise, min(0.1, choose.WARMUP_STEPS / steps))  # type: ignore[no-any-return]
+    return round(max(rise * steps, min(0.1 * steps, choose.WARMUP_STEPS)))
 
 
 def _needs_tokens(data: Dataset, split: str) -> None:

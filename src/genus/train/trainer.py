@@ -47,7 +47,7 @@ class Plan:
     """Everything the loop needs besides model and data.
 
     Attributes:
-        lr: peak learning rate. micro: rows per forward pass. warmup: share of the run, where it differs from the schedule's.
+        lr: peak learning rate. micro: rows per forward pass. warmup: updates it takes to rise; None = the schedule's share.
         eval_every, save_every: seconds; patience: evaluations without a better loss before the run ends (0 = never).
         eval_steps: validation batches of one evaluation. save_steps: also save every so many updates.
     """
@@ -57,7 +57,7 @@ class Plan:
     micro: int
     dtype: torch.dtype = torch.float32
     seed: int = 0
-    warmup: float | None = None
+    warmup: int | None = None
     eval_every: float = 60.0
     eval_steps: int = 8
     save_every: float = 300.0
@@ -192,12 +192,16 @@ class Trainer:
         return total, norm, rate, max(1, count)
 
     def _factor(self) -> float:
-        progress = self.plan.budget.progress(self.progress.step, self.progress.elapsed)
-        passes = self.progress.step / self.data.steps_per_epoch
+        step, rise, steps = self.progress.step, self.plan.warmup, self.plan.budget.steps
+        if rise and step < rise:  # the same for runs of every length, which may then share their beginning
+            return step / rise
+        share = None if rise is None else rise / steps if steps else 0.0
+        passes = step / self.data.steps_per_epoch
         decay = self.training.schedule
         if isinstance(decay, EpochDecay):
             passes = math.floor(passes)
-        return schedule.factor(decay, progress, passes, self.plan.warmup)  # type: ignore[arg-type]
+        progress = self.plan.budget.progress(step, self.progress.elapsed)
+        return schedule.factor(decay, progress, passes, share)  # type: ignore[arg-type]
 
     def _batch(self, data: Windows | Streams, step: int) -> Batch:
         rows = data(step)
@@ -217,13 +221,11 @@ class Trainer:
     # -- evaluation, saving, logging --------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _evaluate(self, begin: float) -> None:
-        """Loss on the fixed validation rows."""
-        if self.validation is None:
-            return
-        start = time.perf_counter()
+    def validate(self) -> list[tuple[float, int]]:
+        """Sum of the losses and number of targets of each batch of the fixed validation rows."""
+        assert self.validation is not None
         self.model.eval()
-        total, count = 0.0, 0
+        sums = []
         state = None
         for step in range(self.plan.eval_steps):
             if isinstance(self.validation, Streams) and (state is None or self.validation.restarts(step)):
@@ -231,8 +233,17 @@ class Trainer:
             batch = self._batch(self.validation, step)
             loss, targets = self.recipe.objective.loss(self.model, batch, state, self.plan.dtype)  # type: ignore[attr-defined]
             state = None if state is None else forget_history(state)
-            total, count = total + float(loss), count + int(targets)
-        loss = total / max(1, count)
+            sums.append((float(loss), int(targets)))
+        return sums
+
+    def _evaluate(self, begin: float) -> None:
+        """Loss on the fixed validation rows."""
+        if self.validation is None:
+            return
+        start = time.perf_counter()
+        sums = self.validate()
+        count = sum(targets for _, targets in sums)
+        loss = sum(nats for nats, _ in sums) / max(1, count)
         progress = self.progress
         if loss < progress.best:
             progress.best, progress.worse = loss, 0
