@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genus.plan.table import Array
 
@@ -76,7 +77,7 @@ def polish(objective: Objective, start: Array, low: Array, high: Array) -> tuple
     return point, float(value), float(np.abs(slope).max(initial=0.0))
 
 
-def _hessian(objective: Objective, point: Array, free: Array, low: Array, high: Array) -> Array:
+def _hessian(objective: Objective, point: Array, free: NDArray[np.intp], low: Array, high: Array) -> Array:
     rows = []
     for i in free:
         step = np.zeros_like(point)

@@ -1,8 +1,8 @@
 """Fit a law of the loss to a table of runs.
 
-Variable projection finds the valleys (`starts`), L-BFGS-B with analytic slopes descends into the best of them, and Newton steps end
-at a vanishing gradient (`descend`). The objective is the *sum* of Huber losses of log residuals (Hoffmann 2022, arXiv:2203.15556,
-section 3.3; the mean, with a solver's default tolerances, stops too early: Besiroglu 2024, arXiv:2404.10102).
+Variable projection finds the valleys (`starts`), L-BFGS-B with analytic slopes descends into the best of them, and Newton
+steps end at a vanishing gradient (`descend`). The objective is the *sum* of Huber losses of log residuals (Hoffmann 2022,
+arXiv:2203.15556, section 3.3). A mean, with a solver's usual tolerances, stops too early (Besiroglu 2024, arXiv:2404.10102).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Ties = str | Sequence[str] | Sequence[Sequence[str]]
 class Law:
     """A fitted law.
 
-    values: every parameter by name, in the units of the table. objective: sum of weighted Huber losses. gradient_norm: largest slope
-    of the objective at the end, without units (1 is steep). rows: how many were fitted. spread: standard deviation of the log
-    residuals if they were normal, from their median absolute value, so that outliers do not count. held: parameters that ended at a
-    bound: no more than a bound is known of them. fixed: parameters that were given.
+    values: every parameter by name, in the units of the table. objective: sum of weighted Huber losses. gradient_norm: largest
+    slope of the objective at the end, without units (1 is steep). rows: how many were fitted. spread: standard deviation of
+    the log residuals if they were normal, from their median absolute value, so that outliers do not count. held: parameters
+    that ended at a bound: no more than a bound is known of them. fixed: parameters that were given.
     """
 
     form: str
@@ -262,8 +262,8 @@ class Problem:
         z, _, norm = min(bottoms, key=lambda bottom: bottom[1])
         if not norm <= STEEP:
             raise ValueError(
-                f"the fit of {self.form.name!r} to {len(self.loss)} rows did not reach a bottom (slope {norm:.1e}): the table does "
-                "not determine the form; fit a simpler one, or fix or tie parameters"
+                f"the fit of {self.form.name!r} to {len(self.loss)} rows did not reach a bottom (slope {norm:.1e}): the "
+                "table does not determine the form; fit a simpler one, or fix or tie parameters"
             )
         return self._law(z, norm)
 

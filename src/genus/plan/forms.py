@@ -170,8 +170,9 @@ class Bracket(Form):
 class Repeated(Form):
     """Repeated tokens and excess parameters are worth exponentially less (Muennighoff 2023, arXiv:2305.16264, section 3.1).
 
-    D' = U + U R_D (1 - exp(-R / R_D)) with R = D/U - 1 repetitions; likewise N' from U_N, the smaller of N and the parameters that
-    are best for U unique tokens under the law itself: U_N = G (U G)^(beta/alpha), G = (alpha A / beta B)^(1 / (alpha + beta)).
+    D' = U + U R_D (1 - exp(-R / R_D)) with R = D/U - 1 repetitions; likewise N' from U_N, the smaller of N and the
+    parameters that are best for U unique tokens under the law itself: U_N = G (U G)^(beta/alpha) with
+    G = (alpha A / beta B)^(1 / (alpha + beta)).
     """
 
     @property
@@ -208,7 +209,7 @@ class Repeated(Form):
         return floor + term_n + term_d, np.stack(slopes)
 
     def _base(self, u: Array, x: Logs, pivot: Mapping[str, float]) -> tuple[Array, tuple[Array, ...]]:
-        """Logarithm of U_N, centred like the parameters, and its slopes in log A, log B, log alpha, log beta (0 where U_N = N)."""
+        """Logarithm of U_N, centred like the parameters, and its slopes in log A, log B, log alpha, log beta."""
         m, d = pivot["params"], pivot["tokens"]
         alpha, beta = np.exp(u[3]), np.exp(u[4])
         log_g = (u[3] + u[1] + alpha * m - u[4] - u[2] - beta * d) / (alpha + beta)

@@ -67,8 +67,9 @@ class Runs:
             bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
             if len(bad):
                 raise ValueError(
-                    f"{self.name}: {column!r} must be a positive number, but {len(bad)} of {rows} rows have something else: "
-                    f"{_some(f'row {i + 1} has {values[i]:g}' for i in bad)}. Remove those rows: a diverged run has no place in a fit"
+                    f"{self.name}: {column!r} must be a positive number, but {len(bad)} of {rows} rows have something else "
+                    f"({_some(f'row {i + 1} has {values[i]:g}' for i in bad)}); a diverged run has no place in a fit: "
+                    "remove those rows"
                 )
             object.__setattr__(self, column, values)
         run = [str(i) for i in range(rows)] if self.run is None else np.asarray(self.run).reshape(-1)
@@ -163,8 +164,8 @@ NUMBERS = tuple(f.name for f in fields(Runs) if f.name not in ("run", "name"))
 def near_optimal(runs: Runs, within: float = 0.08, tolerance: float = 0.1) -> Array:
     """Weight 1 for rows whose loss is within a share of the best that their compute (and `tolerance`) has reached, else 0.
 
-    Rows far from the best size of their budget say little about the frontier and bend the exponents, because no law of five parameters
-    fits them too. Smaller budgets count: a table whose rows each have their own compute has no other "best of its budget".
+    Rows far from the best size of their budget say little about the frontier and bend the exponents, because no law of five
+    parameters fits them too. Smaller budgets count: a table whose rows each have their own compute has no other best.
     """
     order = np.argsort(runs.compute, kind="stable")
     compute, loss = runs.compute[order], runs.loss[order]
