@@ -56,8 +56,13 @@ class Spec:
     def flops(self, dim: int, length: int) -> float:
         """Floating-point operations of one forward pass per position (a multiply-add counts as two), at context `length`.
 
-        Matrix products, attention and state updates count; look-ups and element-wise work do not.
+        Matrix products, convolutions, attention and state updates count; look-ups and element-wise work do not. Attention counts
+        the pairs of positions that see each other, a memory its reads and writes: what is computed, not how.
         """
+        return 0.0
+
+    def mixing(self, dim: int, length: int) -> float:
+        """The share of `flops` that meets no parameter: attention's scores and weighted sums, the memory of fast weights."""
         return 0.0
 
 

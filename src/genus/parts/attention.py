@@ -80,11 +80,20 @@ class Attention(Spec):
             count += sum(self.score.norm.parameters(w) for w in widths)
         return count
 
+    def reach(self, length: int) -> float:
+        """Keys that a position sees, on the average over `length` positions; of a source, all."""
+        if self.cross:
+            return length
+        window = min(self.window or length, length)
+        back = window - window * (window - 1) / (2 * length)
+        return back if self.causal else 2 * back - 1
+
     def flops(self, dim: int, length: int) -> float:
         _, q, kv = self.sizes(dim)
-        seen = min(self.window or length, length)
-        reach = seen - seen * (seen - 1) / (2 * length) if self.causal and not self.cross else seen
-        return 2 * (2 * dim * q + 2 * dim * kv) + 4 * q * reach
+        return 2 * (2 * dim * q + 2 * dim * kv) + self.mixing(dim, length)
+
+    def mixing(self, dim: int, length: int) -> float:
+        return 4 * self.sizes(dim)[1] * self.reach(length)
 
     class Module(nn.Module):
         def __init__(self, spec: Attention, dim: int) -> None:

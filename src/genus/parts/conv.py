@@ -27,6 +27,9 @@ class ShortConv(Spec):
     def parameters(self, dim: int) -> int:
         return dim * self.size
 
+    def flops(self, dim: int, length: int) -> float:
+        return 2.0 * dim * self.size
+
     class Module(nn.Module):
         """Its weight has the shape of `nn.Conv1d`'s, (dim, 1, size), and its start: Init leaves it alone."""
 

@@ -184,10 +184,14 @@ class FastWeights(Spec):
         count = 2.0 * dim * self.heads * (2 * key + (3 if self.gate else 2) * value)
         count += self.rule.flops(dim, length, self.heads) + (self.decay.flops(dim, length, self.heads) if self.decay else 0)
         count += self.conv.flops(self.heads * (2 * key + value), length) if self.conv else 0
-        features = self.feature.features(key)
-        count += 2 * self.heads * self.feature.flops(key, length)
+        return count + self.mixing(dim, length)
+
+    def mixing(self, dim: int, length: int) -> float:
+        """The memory, and Favor's directions, which are drawn and not trained."""
+        key, value = self.sizes(dim)
         passes = 2 if isinstance(self.rule, Sum) else 3
-        return count + 2.0 * self.heads * features * (passes * value + (1 if self.normalise else 0))
+        memory = 2.0 * self.heads * self.feature.features(key) * (passes * value + (1 if self.normalise else 0))
+        return memory + 2 * self.heads * self.feature.flops(key, length)
 
     class Module(nn.Module):
         def __init__(self, spec: FastWeights, dim: int) -> None:

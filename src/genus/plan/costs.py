@@ -1,0 +1,270 @@
+"""What a model costs, by arithmetic: parameters, operations, memory and the price of a generated token. And ladders of sizes.
+
+Conventions: an operation is a multiplication or an addition. Attention counts the pairs of positions that see each other, so
+causal attention half the square and a sliding window its band; a fast-weight memory counts its reads and writes. A kernel that
+works on what it masks, or in chunks, does more; what that costs is measured (`genus.plan.calibrate`), not counted. Training
+takes three times the forward pass: the backward pass multiplies each matrix twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from genus.parts.attention import Attention
+from genus.parts.conv import ShortConv
+from genus.parts.fast_weights import FastWeights, Sum
+from genus.parts.mlp import MLP, Hidden
+from genus.parts.model import Model
+from genus.parts.moe import MoE
+from genus.parts.ngram import NGram
+from genus.parts.recurrent import Recurrent
+from genus.parts.window import Window
+from genus.recipes import find, fit, make
+from genus.recipes.recipe import Recipe
+from genus.recipes.training import SGD, Counting, Training
+from genus.spec import Spec
+
+BACKWARD = 2  # operations of the backward pass for each of the forward pass
+DEFINITIONS = ("total", "non_embedding", "effective")
+WIDE = 4  # bytes of a float32
+LOGITS = 3 * 64 * 2**20  # bytes: a chunk of logits, their probabilities and the gradient (see ops.cross_entropy)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How large a model is, said in three ways.
+
+    Attributes:
+        total: everything that is trained.
+        non_embedding: without token and position tables and without an untied read-out (Kaplan et al. 2020).
+        effective: multiply-adds per token of the forward pass that meet a parameter. Look-ups are free, the read-out counts
+            also where it is tied, of experts the active ones, of shared layers each use. Vectors (norms, biases) do not.
+    """
+
+    total: int
+    non_embedding: int
+    effective: int
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """One generated token at batch 1 after `context` tokens.
+
+    Attributes:
+        operations: of the forward pass. read: bytes of weights and state that it reads.
+        state: bytes that a conversation of `context` tokens keeps.
+    """
+
+    operations: float
+    read: float
+    state: int
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One size of a ladder.
+
+    Attributes:
+        wish: parameters asked for. recipe: the shape that came of it, at the ladder's context and batch.
+        forward: operations of the forward pass per token. memory: bytes that training takes, estimated.
+    """
+
+    wish: int
+    recipe: Recipe
+    total: int
+    non_embedding: int
+    effective: int
+    forward: float
+    decoding: Decoding
+    memory: int
+
+    @property
+    def training(self) -> float:
+        """Operations of training per token."""
+        return (1 + BACKWARD) * self.forward
+
+    def count(self, definition: str) -> int:
+        """Its parameters by one of DEFINITIONS."""
+        return int(getattr(self, definition))
+
+
+def parameters(model: Spec) -> Parameters:
+    """The three counts of a model's specification. A counted model has no tables to leave out and multiplies nothing."""
+    total = int(model.parameters(0))
+    if not isinstance(model, Model):
+        return Parameters(total, total, 0)
+    tables = model.embed.parameters(model.dim)
+    width = model.stack.width(model.dim)
+    readout = 0 if model.head.tied else model.head.inner(width) * model.embed.vocab
+    touched = sum(part.flops(w, 1) - part.mixing(w, 1) for part, w in _layers(model))
+    rest = model.flops(length=1) - sum(part.flops(w, 1) for part, w in _layers(model))
+    return Parameters(total, total - tables - readout, round((touched + rest) / 2))
+
+
+def decoding(recipe: Recipe, context: int, itemsize: int = 2) -> Decoding:
+    """The price of the token that follows `context` others; weights and state of `itemsize` bytes a number."""
+    model = recipe.model
+    if not isinstance(model, Model):
+        assert isinstance(model, NGram)  # a row of probabilities; the state is the last ids and their documents
+        return Decoding(0.0, float(WIDE * model.vocab), 2 * 8 * (model.order - 1))
+    effective = parameters(model).effective
+    operations, read, state = 2.0 * effective, float(itemsize * effective), 0
+    for part, width in _layers(model):
+        kept, looked_at = _state(part, width, context, itemsize)
+        state, read = state + kept, read + looked_at
+        if isinstance(part, Attention):
+            operations += 4.0 * part.sizes(width)[1] * min(part.window or context, context)
+        else:
+            operations += part.mixing(width, 1)
+    return Decoding(operations, read, state)
+
+
+def activations(model: Model, context: int) -> float:
+    """Numbers per token that the forward pass keeps for the backward pass, estimated to about a third."""
+    return sum(_kept(part, width, context) for part, width in _layers(model)) + model.stack.width(model.dim)
+
+
+def training_memory(recipe: Recipe, rows: int, itemsize: int = 2) -> int:
+    """Bytes that training takes beside the process itself: weights, gradients, moments, activations of `rows` rows, logits.
+
+    Args:
+        rows: of one forward pass. itemsize: bytes of an activation; weights and optimiser stay float32.
+    """
+    model, training = recipe.model, recipe.training
+    if not isinstance(training, Training):
+        return training.memory * 2**20  # type: ignore[no-any-return]
+    assert isinstance(model, Model)
+    sgd = isinstance(training.optimizer, SGD)
+    copies = (3 if training.optimizer.momentum else 2) if sgd else 4  # type: ignore[attr-defined]
+    total = parameters(model).total
+    low = itemsize * total if itemsize < WIDE else 0  # the rounded weights that the backward pass multiplies with
+    tokens = rows * training.context
+    logits = min(LOGITS, 3 * WIDE * tokens * model.embed.vocab)
+    return int(copies * WIDE * total + low + itemsize * tokens * activations(model, training.context) + logits)
+
+
+def sized(name: str, parameters: int, vocab: int, context: int, batch: int | None = None) -> Recipe:
+    """The recipe at about `parameters`, in rows of `context`, `batch` of them per update (None = the recipe's own).
+
+    Raises:
+        ValueError: no shape has that many parameters.
+    """
+    recipe = fit(name, parameters, vocab, context=context)
+    return recipe.replace(training=recipe.training.replace(context=context, batch=batch or recipe.training.batch))
+
+
+def rung(recipe: Recipe, wish: int, context: int, rows: int | None = None, itemsize: int = 2) -> Rung:
+    """What a recipe of definite shape costs. `rows`: of one forward pass; None = the whole batch."""
+    count = parameters(recipe.model)
+    counted = isinstance(recipe.training, Counting)
+    return Rung(
+        wish,
+        recipe,
+        count.total,
+        count.non_embedding,
+        count.effective,
+        forward=0.0 if counted else float(recipe.model.flops(0, context)),
+        decoding=decoding(recipe, context, itemsize),
+        memory=training_memory(recipe, 1 if counted else rows or recipe.training.batch, itemsize),
+    )
+
+
+def ladder(
+    recipe: str,
+    vocab: int,
+    context: int,
+    low: float,
+    high: float,
+    count: int,
+    batch: int | None = None,
+    itemsize: int = 2,
+) -> list[Rung]:
+    """About `count` sizes from `low` to `high` parameters in equal ratios, each of another shape, smallest first.
+
+    The ladder begins at the smallest shape where `low` lies below it. A counted recipe has one rung, whose parameters are
+    known after counting.
+
+    Raises:
+        ValueError: no shape lies in the range (the vocabulary alone takes more, say), or the range is empty.
+    """
+    if find(recipe).counted:
+        return [rung(make(recipe, vocab=vocab), 0, context, itemsize=itemsize)]
+    if not 0 < low <= high or count < 1:
+        raise ValueError(f"a ladder needs 0 < low <= high and at least one rung, not {low:g}, {high:g} and {count}")
+    start = _smallest(recipe, vocab, context, int(low), int(high))
+    rungs: dict[Any, Rung] = {}
+    for wish in np.geomspace(start, high, count) if count > 1 else [start]:
+        try:
+            shape = sized(recipe, int(wish), vocab, context, batch)
+        except ValueError:  # between two shapes that lie far apart
+            continue
+        rungs.setdefault(shape.model, rung(shape, int(wish), context, itemsize=itemsize))
+    return sorted(rungs.values(), key=lambda r: r.total)
+
+
+def _smallest(recipe: str, vocab: int, context: int, low: int, high: int) -> int:
+    """The least wish, from `low` up, that some shape meets."""
+    wish = low
+    while True:
+        try:
+            fit(recipe, wish, vocab, context=context)
+            return wish
+        except ValueError:
+            if wish >= high:
+                raise
+            wish = min(int(wish * 1.25) + 1, high)
+
+
+def _layers(model: Model) -> Iterator[tuple[Spec, int]]:
+    """Every sublayer of every layer, shared ones as often as they run, and the width of its input."""
+    for stack in (model.encoder, model.stack):
+        for block, width in stack.layers(model.dim) if stack else ():
+            for part in block.parts:
+                yield part, width
+                width = part.width(width)
+
+
+def _state(part: Spec, width: int, context: int, itemsize: int) -> tuple[int, int]:
+    """Bytes of a sublayer's state after `context` tokens, and how many of them the next token reads."""
+    if isinstance(part, Attention) and not part.cross:
+        row = 2 * part.sizes(width)[2] * itemsize
+        return row * context, row * min(part.window or context, context)
+    if isinstance(part, FastWeights):
+        key, value = part.sizes(width)
+        features = part.heads * part.feature.features(key)
+        size = WIDE * features * (value + (1 if part.normalise else 0))  # memories are float32 whatever the activations
+        size += itemsize * (part.conv.size - 1) * part.heads * (2 * key + value) if part.conv else 0
+    elif isinstance(part, Recurrent):
+        size = itemsize * part.width(width) * (2 if part.cell == "LSTM" else 1)
+    elif isinstance(part, Window | ShortConv):
+        size = itemsize * (part.size - 1) * width
+    else:
+        size = 0
+    return size, size
+
+
+def _kept(part: Spec, width: int, context: int) -> float:
+    """Numbers per token that a sublayer and its norm keep for the backward pass. The factors were read off real passes."""
+    stream = 2.0 * width  # the norm's input and output
+    if isinstance(part, Attention):
+        _, q, kv = part.sizes(width)
+        vectors = 2 * q + 2 * kv + (3 * (q + kv) if part.score.norm else 0)
+        scores = 2.5 * context if part.score.softcap else part.reach(context)  # a cap is computed over the whole square
+        return stream + vectors + part.heads * scores
+    if isinstance(part, FastWeights):
+        key, value = part.sizes(width)
+        features, chunk = part.feature.features(key), min(part.chunk, context)
+        vectors = part.heads * (2 * key + 2 * features + (5 if part.gate else 3) * value)
+        squares = part.heads * (chunk + features * value / chunk) * (2 if part.decay else 1)
+        return stream + (vectors + squares if isinstance(part.rule, Sum) else 3 * vectors + 2 * squares)
+    if isinstance(part, Recurrent):
+        return {"RNN": 2.0, "GRU": 6.5, "LSTM": 15.0}[part.cell] * part.width(width)
+    if isinstance(part, MLP):
+        return stream + part.inner(width) * (4 if part.gated else 2)
+    if isinstance(part, MoE):
+        return stream + part.top * (2 * width + part.expert.inner(width) * 4)
+    return float(part.outputs if isinstance(part, Hidden) else part.width(width))
