@@ -182,3 +182,15 @@ def test_a_real_browser_lays_it_out(full_run: Path, counted_run: Path, tmp_path:
     ]
     done = subprocess.run([browser, *options, file.as_uri()], capture_output=True, text=True, timeout=60)
     assert "<title>14,true</title>" in done.stdout, "charts are missing, or the page is wider than a phone"
+
+
+def test_the_verdict_on_a_prediction(full_run: Path) -> None:
+    assert "Reached" not in page([read(full_run)])
+    verdict = {"predicted": 1.9, "low": 1.85, "high": 1.96, "achieved": 1.93, "error": 0.0155}
+    (full_run / "verdict.json").write_text(json.dumps(verdict))
+    line = "Predicted before training: 1.9000 (1.8500 – 1.9600). Reached: 1.9300, inside the interval, +1.55%."
+    assert line in Outline(page([read(full_run)])).text
+    (full_run / "verdict.json").write_text(json.dumps({**verdict, "high": 1.92}))
+    assert "在区间之外" in page([read(full_run)], "zh")
+    (full_run / "verdict.json").write_text(json.dumps({**verdict, "high": None}))
+    assert "Reached" not in page([read(full_run)])

@@ -32,7 +32,6 @@ from genus.plan.options import PlanOptions
 from genus.run import write_atomic
 
 FILE = "plan.json"
-PREDICTION = "prediction.json"  # in a run that a plan proposed, written before it is trained
 FORMAT = 1
 LEVEL = 0.9  # of every interval
 

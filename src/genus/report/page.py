@@ -1,6 +1,5 @@
 """The page: facts, curves, parts, samples, evaluations of one run or of several side by side.
 
-Everything is inside the file: no script, no font, no picture from elsewhere, and a policy that forbids the browser to fetch any.
 All text that comes from a run is escaped.
 """
 
@@ -12,12 +11,11 @@ from html import escape
 from typing import Any
 
 from genus.report.anatomy import anatomy
-from genus.report.chart import COLOURS, Line, chart, clock, percent, short
+from genus.report.chart import Line, chart, clock, percent, short
+from genus.report.markup import document, facts, figure, size, swatch, table
 from genus.report.read import RunData, dig, number
-from genus.report.style import STYLE
 from genus.report.words import translator
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 SAMPLES = 6  # of a run that are shown, the newest last
 EVENTS = 50
 
@@ -35,27 +33,31 @@ def page(runs: Sequence[RunData], language: str = "en") -> str:
     title = runs[0].name if single else f"{t('Comparison')}: {', '.join(r.name for r in runs)}"
     body = [f"<h1>{escape(title)}</h1>"]
     body += [_summary(runs[0], t)] if single else [_comparison(runs, t)]
+    body += [line for run in runs if (line := _verdict(run, t, "" if single else run.name))]
     body.append(_curves(runs, t))
     for run in runs:
         body.append("" if single else f"<h2>{escape(run.name)}</h2>")
         body.append(_details(run, t))
-    return "\n".join(
-        [
-            "<!doctype html>",
-            f'<html lang="{"zh-CN" if language == "zh" else "en"}"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)} – Genus</title>",
-            f"<style>{STYLE}</style></head><body>",
-            *body,
-            "</body></html>\n",
-        ]
-    )
+    return document(title, body, language)
 
 
 def _summary(run: RunData, t: Words) -> str:
     """The figures of one run, large."""
-    return _facts([(label, text) for label, text, _ in _figures(run, t)], t, "facts big")
+    return facts([(label, text) for label, text, _ in _figures(run, t)], "facts big")
+
+
+def _verdict(run: RunData, t: Words, name: str) -> str:
+    """What was predicted of the run and what it reached, if `genus plan verify` has compared them."""
+    figures = [number(dig(run.verdict, k)) for k in ("predicted", "low", "high", "achieved", "error")]
+    if any(v is None for v in figures):
+        return ""
+    predicted, low, high, achieved, error = (v for v in figures if v is not None)
+    place = t("inside the interval") if low <= achieved <= high else t("outside the interval")
+    text = (
+        f"{t('Predicted before training')}: {predicted:.4f} ({low:.4f} – {high:.4f}). "
+        f"{t('Reached')}: {achieved:.4f}, {place}, {error:+.2%}."
+    )
+    return f"<p>{f'<b>{escape(name)}</b> ' if name else ''}{escape(text)}</p>"
 
 
 def _figures(run: RunData, t: Words) -> list[tuple[str, str, float | None]]:
@@ -79,14 +81,14 @@ def _comparison(runs: Sequence[RunData], t: Words) -> str:
     best = min((v for r in runs if (v := r.final()) is not None), default=None)
     rows = []
     for i, run in enumerate(runs):
-        cells = [_swatch(i, run.name), escape(_recipe_name(run))]
+        cells = [swatch(i, run.name), escape(_recipe_name(run))]
         for column, (_, text, value) in enumerate(_figures(run, t)):
             bold = column == 0 and value is not None and value == best
             cells.append(f"<b>{escape(text)}</b>" if bold else escape(text))
         rows.append(cells)
     head = [t("Run"), t("Recipe"), *(label for label, _, _ in _figures(runs[0], t))]
     note = f'<p class="dim">{t("Lower is better. The lowest is in bold.")}</p>'
-    return _table(head, rows) + note
+    return table(head, rows) + note
 
 
 def _curves(runs: Sequence[RunData], t: Words) -> str:
@@ -110,7 +112,7 @@ def _curves(runs: Sequence[RunData], t: Words) -> str:
     notes = ["Faint: training loss, neighbouring steps averaged. With marks: validation."]
     notes += ["Dotted: a model that was counted, not trained step by step."] if any(map(_is_level, runs)) else []
     notes += ["Dashed: predicted before training."] if any(r.predicted() for r in runs) else []
-    names = "".join(_swatch(i, run.name) for i, run in enumerate(runs)) if len(runs) > 1 else ""
+    names = "".join(swatch(i, run.name) for i, run in enumerate(runs)) if len(runs) > 1 else ""
     legend = f'<div class="legend">{names}</div>' if names else ""
     note = f'<p class="dim">{" ".join(t(n) for n in notes)}</p>'
     return f'<h2>{t("Learning")}</h2>{legend}{note}<div class="charts">{"".join(shown)}</div>'
@@ -146,21 +148,20 @@ def _figure(
     t: Words,
     zero: bool = False,
 ) -> str:
-    picture = chart(lines, x_label, t(label), x_text, y_text, zero)
-    return f"<figure><figcaption>{escape(t(label))}</figcaption>{picture}</figure>" if picture else ""
+    return figure(chart(lines, x_label, t(label), x_text, y_text, zero), t(label))
 
 
 def _details(run: RunData, t: Words) -> str:
     config = run.config
     machine = config.get("machine")
-    facts = [
+    pairs = [
         (t("Recipe"), _recipe_name(run)),
         (t("Data"), str(dig(config, "data", "path") or "–")),
         (t("Machine"), ", ".join(f"{k} {v}" for k, v in machine.items()) if isinstance(machine, dict) else str(machine or "–")),
         (t("Seed"), str(config.get("seed", "–"))),
     ]
-    facts += [(k, str(v)) for k, v in config["versions"].items()] if isinstance(config.get("versions"), dict) else []
-    out = [_facts(facts, t)]
+    pairs += [(k, str(v)) for k, v in config["versions"].items()] if isinstance(config.get("versions"), dict) else []
+    out = [facts(pairs)]
     out.append(_parts(run, t))
     out.append(_evaluations(run, t))
     if run.samples:
@@ -191,14 +192,14 @@ def _parts(run: RunData, t: Words) -> str:
             f"{r.count:,}",
             f"{r.parameters:,}",
             percent(r.parameters / total) if total else "–",
-            _size(r.bytes),
+            size(r.bytes),
             f"{short(r.flops)} ({percent(r.flops / work)})" if r.flops else "–",
         ]
         for r in rows
     ]
-    foot = [t("Total"), "", f"{total:,}", "", _size(sum(r.bytes for r in rows)), short(work) if work else "–"]
+    foot = [t("Total"), "", f"{total:,}", "", size(sum(r.bytes for r in rows)), short(work) if work else "–"]
     head = [t(h) for h in ("Part", "Number", "Parameters", "Share", "Stored", "Operations per token")]
-    return f"<h3>{t('Where the parameters are')}</h3>" + _table(head, cells, foot)
+    return f"<h3>{t('Where the parameters are')}</h3>" + table(head, cells, foot)
 
 
 def _evaluations(run: RunData, t: Words) -> str:
@@ -207,9 +208,9 @@ def _evaluations(run: RunData, t: Words) -> str:
         return ""
     columns = list(dict.fromkeys(k for _, values in rows for k in values))
     cells = [[escape(name), *(escape(values.get(c, "–")) for c in columns)] for name, values in rows]
-    table = _table(["", *(escape(c.replace("_", " ")) for c in columns)], cells)
+    grid = table(["", *(escape(c.replace("_", " ")) for c in columns)], cells)
     notes = "<br>".join(escape(note) for note in remarks(run.evaluation))
-    return f"<h3>{t('Evaluation')}</h3>{table}" + (f'<p class="dim">{notes}</p>' if notes else "")
+    return f"<h3>{t('Evaluation')}</h3>{grid}" + (f'<p class="dim">{notes}</p>' if notes else "")
 
 
 def scores(value: Any, name: str = "model") -> Iterable[tuple[str, dict[str, str]]]:
@@ -253,30 +254,3 @@ def _figure_text(value: Any) -> str:
 
 def _recipe_name(run: RunData) -> str:
     return str(dig(run.config, "recipe", "name") or run.config.get("source") or "–")
-
-
-def _size(count: int) -> str:
-    for limit, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if count >= limit:
-            return f"{count / limit:.1f} {unit}"
-    return f"{count} B"
-
-
-def _swatch(index: int, name: str) -> str:
-    return f'<span class="c{index % COLOURS}"><i></i><span>{escape(name)}</span></span>'
-
-
-def _facts(pairs: Sequence[tuple[str, str]], t: Words, kind: str = "facts") -> str:
-    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs)
-    return f'<dl class="{kind}">{items}</dl>'
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str] = ()) -> str:
-    """A table from cells that are HTML already."""
-
-    def line(cells: Sequence[str], tag: str = "td") -> str:
-        return "<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in cells) + "</tr>"
-
-    end = f"<tfoot>{line(foot)}</tfoot>" if foot else ""
-    body = "".join(map(line, rows))
-    return f'<div class="scroll"><table><thead>{line(head, "th")}</thead><tbody>{body}</tbody>{end}</table></div>'

@@ -22,7 +22,7 @@ class RunData:
 
     Attributes:
         name: unique among the runs of a page. config: run.json. training, evaluations, samples, events: the lines of
-            metrics.jsonl by kind. prediction, evaluation: what the files of these names hold, or None.
+            metrics.jsonl by kind. prediction, verdict, evaluation: what the files of these names hold, or None.
     """
 
     name: str
@@ -33,6 +33,7 @@ class RunData:
     samples: list[Record] = field(default_factory=list)
     events: list[Record] = field(default_factory=list)
     prediction: Any = None
+    verdict: Any = None
     evaluation: Any = None
 
     def curve(self, x: str, y: str) -> Points:
@@ -85,7 +86,8 @@ def read(path: str | Path) -> RunData:
         raise FileNotFoundError(f"{path} is not a run: it has no run.json and no metrics.jsonl")
     config = _json(path / "run.json")
     run = RunData(path.resolve().name, path, config if isinstance(config, dict) else {})
-    run.prediction, run.evaluation = _json(path / "prediction.json"), _json(path / "evaluation.json")
+    run.prediction, run.verdict = _json(path / "prediction.json"), _json(path / "verdict.json")
+    run.evaluation = _json(path / "evaluation.json")
     kinds = {"eval": run.evaluations, "sample": run.samples, "event": run.events}
     for record in _lines(path / "metrics.jsonl"):
         kinds.get(str(record.get("kind", "")), run.training if "loss" in record else []).append(record)
