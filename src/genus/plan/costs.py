@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from genus.ops.cross_entropy import CHUNK_BYTES
 from genus.parts.attention import Attention
 from genus.parts.conv import ShortConv
 from genus.parts.fast_weights import FastWeights, Sum
@@ -27,11 +28,12 @@ from genus.recipes import find, fit, make
 from genus.recipes.recipe import Recipe
 from genus.recipes.training import SGD, Counting, Training
 from genus.spec import Spec
+from genus.train.start import ACTIVATIONS
 
 BACKWARD = 2  # operations of the backward pass for each of the forward pass
 DEFINITIONS = ("total", "non_embedding", "effective")
 WIDE = 4  # bytes of a float32
-LOGITS = 3 * 64 * 2**20  # bytes: a chunk of logits, their probabilities and the gradient (see ops.cross_entropy)
+LOGITS = 6  # copies of a block of logits that live at once: in both precisions, probabilities, gradients
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,24 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Bytes of training, estimated. `fixed`: weights, gradients, moments. `moving`: activations and logits."""
+
+    fixed: int
+    moving: int
+
+    @property
+    def total(self) -> int:
+        return self.fixed + self.moving
+
+
+@dataclass(frozen=True)
 class Rung:
     """One size of a ladder.
 
     Attributes:
         wish: parameters asked for. recipe: the shape that came of it, at the ladder's context and batch.
-        forward: operations of the forward pass per token. memory: bytes that training takes, estimated.
+        forward: operations of the forward pass per token.
     """
 
     wish: int
@@ -80,7 +94,7 @@ class Rung:
     effective: int
     forward: float
     decoding: Decoding
-    memory: int
+    memory: Memory
 
     @property
     def training(self) -> float:
@@ -128,23 +142,33 @@ def activations(model: Model, context: int) -> float:
     return sum(_kept(part, width, context) for part, width in _layers(model)) + model.stack.width(model.dim)
 
 
-def training_memory(recipe: Recipe, rows: int, itemsize: int = 2) -> int:
-    """Bytes that training takes beside the process itself: weights, gradients, moments, activations of `rows` rows, logits.
+def training_memory(recipe: Recipe, rows: int | None = None, itemsize: int = 2) -> Memory:
+    """What training takes beside the process itself.
 
     Args:
-        rows: of one forward pass. itemsize: bytes of an activation; weights and optimiser stay float32.
+        rows: of one forward pass; None = as `genus train` has it. itemsize: bytes of an activation; weights and optimiser stay
+            float32.
     """
     model, training = recipe.model, recipe.training
     if not isinstance(training, Training):
-        return training.memory * 2**20  # type: ignore[no-any-return]
+        return Memory(0, training.memory * 2**20)
     assert isinstance(model, Model)
-    sgd = isinstance(training.optimizer, SGD)
-    copies = (3 if training.optimizer.momentum else 2) if sgd else 4  # type: ignore[attr-defined]
+    optimizer = training.optimizer
+    copies = 4 - 2 * isinstance(optimizer, SGD) + (isinstance(optimizer, SGD) and optimizer.momentum > 0)
     total = parameters(model).total
     low = itemsize * total if itemsize < WIDE else 0  # the rounded weights that the backward pass multiplies with
-    tokens = rows * training.context
-    logits = min(LOGITS, 3 * WIDE * tokens * model.embed.vocab)
-    return int(copies * WIDE * total + low + itemsize * tokens * activations(model, training.context) + logits)
+    tokens = training.context * (rows_per_pass(recipe) if rows is None else rows)
+    logits = LOGITS * min(CHUNK_BYTES, WIDE * tokens * model.embed.vocab)
+    return Memory(copies * WIDE * total + low, int(itemsize * tokens * activations(model, training.context)) + logits)
+
+
+def rows_per_pass(recipe: Recipe) -> int:
+    """Rows of one forward pass: those of a batch, or as many as the training step allows a wide model. A stream is not cut."""
+    training = recipe.training
+    assert isinstance(training, Training) and isinstance(recipe.model, Model)
+    if training.stream:
+        return training.batch
+    return min(training.batch, max(1, ACTIVATIONS // (16 * training.context * recipe.model.dim)))
 
 
 def sized(name: str, parameters: int, vocab: int, context: int, batch: int | None = None) -> Recipe:
@@ -157,19 +181,18 @@ def sized(name: str, parameters: int, vocab: int, context: int, batch: int | Non
     return recipe.replace(training=recipe.training.replace(context=context, batch=batch or recipe.training.batch))
 
 
-def rung(recipe: Recipe, wish: int, context: int, rows: int | None = None, itemsize: int = 2) -> Rung:
-    """What a recipe of definite shape costs. `rows`: of one forward pass; None = the whole batch."""
+def rung(recipe: Recipe, wish: int, context: int, itemsize: int = 2) -> Rung:
+    """What a recipe of definite shape costs."""
     count = parameters(recipe.model)
-    counted = isinstance(recipe.training, Counting)
     return Rung(
         wish,
         recipe,
         count.total,
         count.non_embedding,
         count.effective,
-        forward=0.0 if counted else float(recipe.model.flops(0, context)),
+        forward=0.0 if isinstance(recipe.training, Counting) else float(recipe.model.flops(0, context)),
         decoding=decoding(recipe, context, itemsize),
-        memory=training_memory(recipe, 1 if counted else rows or recipe.training.batch, itemsize),
+        memory=training_memory(recipe, itemsize=itemsize),
     )
 
 
