@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from genus.evaluate.evaluation import Evaluation
+    from genus.evaluate.probes import Curve, ProbeResult
 
 CHINESE = 0.1  # share of Chinese characters from which perplexity per character is shown
 WIDTH = 100  # of the table where there is no terminal to ask
+COLUMNS = 9  # points of a probe's curve that are shown
+HIDDEN = 0.2  # share of progress that accuracy hid, from which it is said
 
 
 @dataclass(frozen=True)
@@ -20,12 +25,15 @@ class Options:
     """Bits per byte and perplexity of a left-to-right model on a split of prepared data, beside what counting and xz reach.
 
     Bits per byte can be compared across tokenizers. Every target counts once, and documents never see each other.
+
+    With --probes the model is probed instead: what it does with what stands in its context (induction, context, position, shots;
+    nothing is trained).
     """
 
     model: Annotated[Positional[Path], arg(metavar="RUN|FOLDER")]
     """A run, or a folder in Hugging Face layout."""
-    data: Annotated[Positional[Path], arg(metavar="DATA")]
-    """A folder that genus prepare made."""
+    data: Annotated[Positional[Path | None], arg(metavar="DATA")] = None
+    """A folder that genus prepare made. With --probes it may be left out: a run knows its own."""
     split: Literal["validation", "test", "train"] = "validation"
     """Which split."""
     window: int | None = None
@@ -46,6 +54,13 @@ class Options:
     """Write everything to this file; a run always keeps its newest evaluation in RUN/evaluation.json, for its report."""
     quiet: FlagCreatePairsOff[bool] = False
     """No progress."""
+    probes: Annotated[tuple[str, ...] | None, arg(metavar="[NAME ...]")] = None
+    """Probe the model instead: induction, context, position, shots; no name = all that read the model. A run keeps the results
+    in RUN/probes.json."""
+    labels: Path | None = None
+    """Of the probe shots: .tsv, .csv or .jsonl with the columns text and label."""
+    seed: int = 0
+    """Of the probes' random choices."""
 
 
 def main(options: Options) -> int:
@@ -56,6 +71,10 @@ def main(options: Options) -> int:
     from genus.run import CONFIG
 
     keep_freed_memory()
+    if options.probes is not None:
+        return probe(options)
+    if options.data is None:
+        raise ValueError("DATA is missing: give a folder that genus prepare made (only --probes can do without)")
     result = evaluate(
         options.model,
         options.data,
@@ -77,15 +96,103 @@ def main(options: Options) -> int:
     return 0
 
 
+def probe(options: Options) -> int:
+    """Run the probes, print and write what they found."""
+    from genus.evaluate import probes
+    from genus.evaluate.probes.runner import FILE, write
+    from genus.prepare.progress import Progress
+    from genus.run import CONFIG
+
+    results = probes.run(
+        options.model,
+        options.probes or (),
+        data=options.data,
+        split=options.split,
+        labels=options.labels or (),
+        window=options.window,
+        seed=options.seed,
+        progress=Progress("none" if options.quiet else "auto"),
+    )
+    if (options.model / CONFIG).is_file():
+        write(options.model / FILE, results, str(options.model))
+    if options.json is not None:
+        write(options.json, results, str(options.model))
+    show_probes(results)
+    return 0
+
+
+def show_probes(results: list[ProbeResult]) -> None:
+    """Print one table of all probes, then the curve of each."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    console = _console()
+    headings = {"read": "the trained model, read", "train": "its architecture, trained from nothing on synthetic tasks"}
+    for kind, heading in headings.items():
+        found = [r for r in results if r.kind == kind]
+        if not found:
+            continue
+        console.print(f"{heading}: {found[0].subject}", soft_wrap=True, highlight=False)
+        table = Table(box=SIMPLE)
+        for name in ("probe", "figure", "value", "95 %"):
+            table.add_column(name, justify="right" if name in ("value", "95 %") else "left", no_wrap=True)
+        for result in found:
+            rows = {result.score_name: ("score", result.score), result.loss_name: ("loss", result.loss)}
+            rows |= {name: (name, value) for name, value in result.figures.items()}
+            for number, (name, (key, value)) in enumerate(rows.items()):
+                interval = result.intervals.get(key)
+                bounds = "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+                table.add_row(result.probe if number == 0 else "", name, _figure(value), bounds)
+        console.print(table)
+        shown: set[Curve] = set()
+        for result in found:
+            console.print(f"{result.probe}: {result.about}", soft_wrap=True, highlight=False)
+            for curve in result.curves:
+                if curve not in shown:  # two probes may read the same text
+                    _show_curve(console, curve)
+                shown.add(curve)
+            for note in result.notes:
+                console.print(f"  {note}", soft_wrap=True, highlight=False)
+
+
+def _show_curve(console: Console, curve: Curve) -> None:
+    """At most `COLUMNS` of the points, and the verdict."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    last = len(curve.x) - 1
+    chosen = sorted({round(i * last / (COLUMNS - 1)) for i in range(COLUMNS)}) if last >= COLUMNS else range(last + 1)
+    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
+    table.add_column(curve.along)
+    for i in chosen:
+        table.add_column(f"{curve.x[i]:,.4g}", justify="right", no_wrap=True)
+    table.add_row(curve.score_name, *(f"{curve.score[i]:.2f}" for i in chosen))
+    table.add_row(curve.loss_name, *(f"{curve.loss[i]:.2f}" for i in chosen))
+    console.print(table)
+    verdict = curve.verdict
+    line = f"{verdict.verdict}: {verdict.reason}"
+    if curve.hidden is not None and curve.hidden >= HIDDEN:
+        line += f"; {curve.hidden:.0%} of it was done before the {curve.score_name} moved"
+    console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) and abs(value) >= 10 else f"{value:.3f}"
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
+
+
 def show(result: Evaluation) -> None:
     """Print the table."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    console = _console()
     chinese = result.chinese >= CHINESE
     plural = "" if result.documents == 1 else "s"
     console.print(

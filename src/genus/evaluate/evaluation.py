@@ -268,7 +268,7 @@ def _about_data(loaded: Loaded, data: Dataset, split: str, tokenizer: Tokenizer,
 
 def _window(loaded: Loaded, window: int | None, stride: int | None, notes: list[str]) -> tuple[int, int]:
     longest = loaded.spec.context  # type: ignore[attr-defined]
-    made_for = _context(loaded) or longest
+    made_for = context_of(loaded) or longest
     for name, value in (("window", window), ("stride", stride)):
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be at least 1, not {value}")
@@ -282,7 +282,7 @@ def _window(loaded: Loaded, window: int | None, stride: int | None, notes: list[
     return wanted, stride if stride is not None else max(1, wanted // 2)
 
 
-def _context(loaded: Loaded) -> int | None:
+def context_of(loaded: Loaded) -> int | None:
     """Positions the model was made for, as its run or its folder says."""
     if loaded.config.get("recipe"):
         training = from_json(loaded.config["recipe"]).training

@@ -1,0 +1,56 @@
+"""Every probe by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from genus.evaluate.probes.induction import induction
+from genus.evaluate.probes.position import context, position
+from genus.evaluate.probes.reading import Subject
+from genus.evaluate.probes.result import Kind, ProbeResult
+from genus.evaluate.probes.shots import shots
+from genus.spec import nearest
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe.
+
+    Attributes:
+        kind: "read" reads a trained model; "train" trains a small model of the same architecture on a synthetic task.
+        needs: of those that read: "vocabulary", "text" or "labels".
+    """
+
+    name: str
+    kind: Kind
+    title: str
+    citation: str
+    needs: str = ""
+    read: Callable[[Subject], ProbeResult] | None = None
+
+
+_PROBES = (
+    Probe("induction", "read", "continues a random sequence seen once before", "Olsson et al. 2022", "vocabulary", induction),
+    Probe("context", "read", "in-context-learning score: late loss less early loss", "Olsson et al. 2022", "text", context),
+    Probe("position", "read", "loss by position in the context", "Kaplan et al. 2020, figure 7", "text", position),
+    Probe("shots", "read", "few-shot slope on your labels", "Brown et al. 2020, figure 1.2", "labels", shots),
+)
+PROBES = {probe.name: probe for probe in _PROBES}
+
+
+def find_probe(name: str) -> Probe:
+    """The probe called `name`.
+
+    Raises:
+        ValueError: there is none; the message names the nearest.
+    """
+    if name not in PROBES:
+        raise ValueError(f"there is no probe {name!r}{nearest(name, PROBES)}; probes are: {', '.join(PROBES)}")
+    return PROBES[name]
+
+
+def parse(names: Iterable[str]) -> tuple[Probe, ...]:
+    """Names, also several with commas between them, as probes in the order given, each once."""
+    words = [word.strip() for name in names for word in name.split(",")]
+    return tuple(dict.fromkeys(find_probe(word) for word in words if word))
