@@ -39,7 +39,7 @@ class Telemetry:
         self.live = self.out.isatty()
         self.shown = -math.inf
         self.width = 0
-        self.board = _tensorboard(run)
+        self.board = None if quiet else _tensorboard(run)
 
     def bits_per_byte(self, nats_per_token: float) -> float:
         return nats_per_token / math.log(2) / self.bytes_per_token
