@@ -20,7 +20,9 @@ from genus.plan.forms import Form, get
 from genus.plan.starts import starts
 from genus.plan.table import Array, Runs
 
-VALLEYS = 5  # starts that are followed down
+VALLEYS = 8  # starts that are followed down
+POLISHED = 3  # of them whose last digits are worked out
+SAME = 1e-3  # bottoms nearer than this in every coordinate are one
 STEEP = 1e-6  # a larger gradient at the end is an error
 Residual = Literal["log", "plain"]
 Ties = str | Sequence[str] | Sequence[Sequence[str]]
@@ -122,9 +124,22 @@ def fit(
     Raises:
         ValueError: too few rows, one size only, a form that needs a column the table does not have; or no bottom was reached.
     """
-    form = get(form)
-    problem = Problem(runs, form, weights, delta, fixed or {}, tie, residual)
-    return problem.best([problem.coordinates(law.values) for law in start] or problem.starts())
+    return fits(runs, form, weights, delta, fixed, tie, residual, start)[0]
+
+
+def fits(
+    runs: Runs,
+    form: str | Form = "chinchilla",
+    weights: ArrayLike | None = None,
+    delta: float = 1e-3,
+    fixed: Mapping[str, float] | None = None,
+    tie: Ties = (),
+    residual: Residual = "log",
+    start: Sequence[Law] = (),
+) -> list[Law]:
+    """The bottoms of the best few valleys, best first; arguments and errors as of `fit`."""
+    problem = Problem(runs, get(form), weights, delta, fixed or {}, tie, residual)
+    return problem.bottoms([problem.coordinates(law.values) for law in start] or problem.starts())
 
 
 class Problem:
@@ -250,22 +265,26 @@ class Problem:
         value, slopes = self.value_and_slopes(self.expand(z))
         return value / self.scale, self.spread.T @ slopes / self.scale
 
-    def best(self, zs: Sequence[Array]) -> Law:
-        """The lowest bottom that is reached from these starts."""
+    def bottoms(self, zs: Sequence[Array]) -> list[Law]:
+        """The lowest different bottoms that are reached from these starts, best first."""
         if not self.groups:
-            return self._law(np.zeros(0), 0.0)
+            return [self._law(np.zeros(0), 0.0)]
         self.scale = self._unit(zs[0])
         ends = sorted((descend(self.objective, z, self.low, self.high) for z in zs), key=lambda end: end[1])
-        # Ends that are all but equal may still differ in the last digits, and a barely worse one may have stopped on its way.
-        close = [z for z, value in ends if value <= ends[0][1] * 1.02][:3]
-        bottoms = [polish(self.objective, z, self.low, self.high) for z in close]
-        z, _, norm = min(bottoms, key=lambda bottom: bottom[1])
+        # A barely worse end may only have stopped earlier on its way.
+        polished = [polish(self.objective, z, self.low, self.high) for z, _ in ends[:POLISHED]]
+        polished.sort(key=lambda bottom: bottom[1])
+        norm = polished[0][2]
         if not norm <= STEEP:
             raise ValueError(
                 f"the fit of {self.form.name!r} to {len(self.loss)} rows did not reach a bottom (slope {norm:.1e}): the "
                 "table does not determine the form; fit a simpler one, or fix or tie parameters"
             )
-        return self._law(z, norm)
+        apart: list[tuple[Array, float]] = []
+        for z, _, norm in polished:
+            if norm <= STEEP and all(np.abs(z - other).max() > SAME for other, _ in apart):
+                apart.append((z, norm))
+        return [self._law(z, norm) for z, norm in apart]
 
     def _unit(self, z: Array) -> float:
         r, _ = self.residuals(self.expand(np.clip(z, self.low, self.high)))

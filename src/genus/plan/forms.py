@@ -18,6 +18,8 @@ from genus.plan.table import Array, Runs
 
 Logs = Mapping[str, Array]
 
+HUGE = 300.0  # logarithm at which a term is cut off, far from where a law ends, so that a search may pass without overflow
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -113,7 +115,7 @@ class Form:
     def loss(self, u: Array, x: Logs, pivot: Mapping[str, float]) -> tuple[Array, Array]:
         """Loss (n,) and its slopes (p, n) in the coordinates, at centred logarithms x."""
         terms, exponent_slopes = self._terms(u, x)
-        return u[0] + sum(terms), np.stack([np.ones_like(terms[0]), *terms, *exponent_slopes])
+        return u[0] + np.sum(terms, axis=0), np.stack([np.ones_like(terms[0]), *terms, *exponent_slopes])
 
     def basis(self, theta: Array, x: Logs, pivot: Mapping[str, float]) -> Array:
         """(g, n, k): for each row of theta (g, searched), columns of which the loss is a non-negative combination."""
@@ -133,7 +135,7 @@ class Form:
         k, terms, slopes = len(self.terms), [], []
         for i, t in enumerate(self.terms):
             push = np.exp(u[1 + k + i]) * x[t.column]
-            terms.append(np.exp(np.minimum(u[1 + i] - push, 300.0)))
+            terms.append(np.exp(np.minimum(u[1 + i] - push, HUGE)))
             slopes.append(-push * terms[-1])
         return terms, slopes
 
@@ -144,11 +146,10 @@ class Bracket(Form):
 
     def loss(self, u: Array, x: Logs, pivot: Mapping[str, float]) -> tuple[Array, Array]:
         terms, exponent_slopes = self._terms(u, x)
-        total, gamma = sum(terms) + 1e-300, np.exp(u[-1])
-        bent = total**gamma
-        outer = gamma * bent / total
-        slopes = [np.ones_like(bent), *(outer * t for t in terms), *(outer * s for s in exponent_slopes)]
-        return u[0] + bent, np.stack([*slopes, gamma * bent * np.log(total)])
+        total, gamma = np.sum(terms, axis=0) + 1e-300, np.exp(u[-1])
+        bent = np.exp(np.minimum(gamma * np.log(total), HUGE))
+        slopes = [gamma * bent * (s / total) for s in (*terms, *exponent_slopes)]
+        return u[0] + bent, np.stack([np.ones_like(bent), *slopes, gamma * bent * np.log(total)])
 
     # For fixed exponents and ratio B : A the bracket is known up to a factor.
 
@@ -193,7 +194,7 @@ class Repeated(Form):
         data, data_decay, _ = _worth(x["tokens"], x["unique"], np.exp(log_rd))
         base, base_slopes = self._base(u, x, pivot)
         size, size_decay, size_base = _worth(x["params"], base, np.exp(log_rn))
-        term_n, term_d = np.exp(np.minimum(a - alpha * size, 300.0)), np.exp(np.minimum(b - beta * data, 300.0))
+        term_n, term_d = np.exp(np.minimum(a - alpha * size, HUGE)), np.exp(np.minimum(b - beta * data, HUGE))
         # u enters the size term directly (a, alpha) and through the best number of parameters, of which `size_base` is the slope
         through = -alpha * term_n * size_base
         slope_a, slope_b, slope_alpha, slope_beta = (through * s for s in base_slopes)
@@ -254,7 +255,7 @@ def _worth(seen: Array, unique: Array, decay: float) -> tuple[Array, Array, Arra
         seen, unique: logarithms; unique <= seen.
         decay: R*, repetitions after which the worth of one more has fallen to 1/e.
     """
-    repeats = np.expm1(np.maximum(seen - unique, 0.0))
+    repeats = np.expm1(np.clip(seen - unique, 0.0, HUGE))
     share = repeats / decay
     gone = -np.expm1(-share)
     amount = 1 + decay * gone
