@@ -38,6 +38,12 @@ class Surface:
         draws = self.draws(params, tokens, unique)
         return SimpleNamespace(loss=loss, low=np.percentile(draws, 5, axis=0), high=np.percentile(draws, 95, axis=0))
 
+    def deviation(self, params, tokens, unique=None):
+        return np.log(self.draws(params, tokens, unique)).std(axis=0)
+
+    def ratio(self, params, tokens):
+        return np.asarray(params) * np.asarray(tokens) / 1e13
+
     def draws(self, params, tokens, unique=None):
         size, data = self.terms(params, tokens, unique)
         z = DRAWS.reshape(len(DRAWS), 3, *([1] * size.ndim))
@@ -71,6 +77,8 @@ def test_the_lowest_prediction_is_recommended_with_the_rest_in_order() -> None:
     assert best.seconds == pytest.approx(HOUR, rel=1e-6)
     assert best.options == {"parameters": int(best.params), "tokens": int(best.tokens)}
     assert best.low < best.loss < best.high
+    assert best.deviation == pytest.approx(np.log(best.high / best.low) / 3.29, rel=0.2)
+    assert best.ratio == pytest.approx(best.params * best.tokens / 1e13)
     assert best.curve[-1]["bpb"] == best.loss and best.curve[0]["bpb"] > best.loss and len(best.curve) > 10
     assert sum(choice.probability or 0 for choice in found.best.values()) == pytest.approx(1)
     # No size of the ladder would have been better.
@@ -182,8 +190,8 @@ def test_a_branch_that_does_not_fit_is_refused_with_its_reason() -> None:
     large = network("llama", cost=SimpleCost(np.array([1e9, 2e9]), rate=1e11))
     found = decide([large, network("lstm")], replace(SITUATION, memory=1e9))
     assert found.recommendation.branch == "lstm"
-    assert "allow more memory" in found.refused["llama"]
-    with pytest.raises(ValueError, match=r"no branch can be trained: llama: .*allow more memory"):
+    assert "smallest needs" in found.refused["llama"]
+    with pytest.raises(ValueError, match=r"no branch can be trained: llama: .*smallest needs"):
         decide([large], replace(SITUATION, memory=1e9))
     with pytest.raises(ValueError, match="does not train the smallest model"):
         decide([large], replace(SITUATION, seconds=1e-3))

@@ -1,21 +1,23 @@
 """The verdict on a run that a plan predicted, and what is refused."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from genus import cli
+from genus.plan.calibration import read
 from genus.plan.options import PlanOptions
 from genus.plan.store import Branch, Choice, Plan
-from genus.plan.verify import FILE, verify
+from genus.plan.verify import FILE, record, verify
 from genus.run import PREDICTION, Run
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    best = Choice("llama", "llama", 1_000_000, 2e7, 3600.0, 1.5, 1.45, 1.56)
+    best = Choice("llama", "llama", 1_000_000, 2e7, 3600.0, 1.5, 1.45, 1.56, deviation=0.02, ratio=10.0)
     other = replace(best, branch="lstm", recipe="lstm", loss=1.6, low=1.58, high=1.62)
     branches = {"llama": Branch("llama", best=best), "lstm": Branch("lstm", best=other)}
     return Plan({"fingerprint": "ab"}, PlanOptions(), {}, {}, branches, best).write(tmp_path / "plan")
@@ -53,7 +55,9 @@ def test_what_was_not_as_planned_is_noted(plan: Plan, tmp_path: Path) -> None:
     run = Run.open(path)
     run.config["data"]["fingerprint"] = "other"
     run.save()
-    notes = verify(path).notes
+    verdict = verify(path)
+    notes = verdict.notes
+    assert not verdict.fair
     assert notes[0] == "the run had 10,000,000 training tokens, the prediction is for 20,000,000"
     assert "other data" in notes[1] and notes[2].startswith("3 updates")
 
@@ -92,10 +96,25 @@ def test_what_cannot_be_judged(plan: Plan, tmp_path: Path) -> None:
         verify(tmp_path)
 
 
+def test_a_case_is_recorded_once(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENUS_CALIBRATION", str(tmp_path / "cases" / "own.json"))
+    path = finish(tmp_path / "run", plan, "llama")
+    file = record(verify(path))
+    assert file == tmp_path / "cases" / "own.json" and record(verify(path)) == file
+    (case,) = read(file)
+    assert (case.source, case.ratio, case.deviation) == ("own", 10.0, 0.02)
+    assert case.error == pytest.approx(math.log(1.5 / 1.52))
+    record(verify(finish(tmp_path / "other", plan, "lstm")))
+    assert len(read(file)) == 2
+    assert record(verify(finish(tmp_path / "short", plan, "llama", tokens=1000))) is None
+    assert len(read(file)) == 2
+
+
 def test_command_line(plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = finish(tmp_path / "a", plan, "llama"), finish(tmp_path / "b", plan, "lstm", 1.59)
     assert cli.main(["plan", "verify", str(first), str(second), "--no-record"]) == 0
     shown = capsys.readouterr().out
+    assert "calibration" not in shown
     assert "llama, recommended" in shown and "lstm, not recommended" in shown
     assert "time: predicted 60 min, used 66.7 min" in shown
     assert cli.main(["plan", "verify"]) == 2

@@ -27,12 +27,16 @@ class Options:
 
 
 def main(options: Options) -> int:
-    from genus.plan.verify import verify
+    from genus.plan.verify import record, verify
 
     if not options.runs:
         raise ValueError("name at least one run, such as genus plan verify RUN")
     for path in options.runs:
-        show(verify(path))
+        verdict = verify(path)
+        show(verdict)
+        if options.record:
+            file = record(verdict)
+            print("  calibration: not a case, the prediction is not of this run" if file is None else f"  calibration: {file}")
     return 0
 
 

@@ -128,11 +128,13 @@ def _base(winner: Standing, standings: Sequence[Standing]) -> list[str]:
 
 def _data(winner: Standing, situation: Situation) -> list[str]:
     """Twice the data for the same seconds, against twice the seconds with the same data."""
-    now = winner.choice.loss
-    compute = now - _lowest(winner.candidate, replace(situation, seconds=2 * situation.seconds))
-    data = now - _lowest(winner.candidate, replace(situation, unique=2 * situation.unique))
-    if winner.candidate.counted and data > LITTLE * now:
-        return [f"more data, not more time: twice the text lowers the {winner.candidate.name} by {data:.3f} ({data / now:.1%})"]
+    candidate, now = winner.candidate, winner.choice.loss
+    if candidate.counted:  # of more text than there is the cost knows nothing; the loss follows from the text alone
+        twice = 2 * winner.choice.tokens
+        data = now - float(candidate.forecast.predict(winner.optimum.params, twice, unique=twice).loss)
+        return [f"more data, not more time: twice the text lowers the {candidate.name} by {data:.3f} ({data / now:.1%})"]
+    compute = now - _lowest(candidate, replace(situation, seconds=2 * situation.seconds))
+    data = now - _lowest(candidate, replace(situation, unique=2 * situation.unique))
     if data > max(compute, LITTLE * now):
         return [
             f"more data would buy more than more compute: twice the text lowers the loss by {data:.3f} ({data / now:.1%}), "

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +30,14 @@ DAY, YEAR = 86400.0, 365
 NEIGHBOURS = {"half": (0.5, 0.35, 0.71), "double": (2.0, 1.41, 2.83)}  # of the recommended size: wanted, least and most ratio
 
 
+class Known(Surface, Protocol):
+    """What is known about a branch, and what the calibration of intervals will want to know of a prediction."""
+
+    def deviation(self, params: ArrayLike, tokens: ArrayLike, unique: ArrayLike | None = None) -> ArrayLike: ...
+
+    def ratio(self, params: ArrayLike, tokens: ArrayLike) -> ArrayLike: ...
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A branch that may be recommended.
@@ -43,7 +52,7 @@ class Candidate:
 
     name: str
     recipe: str
-    forecast: Surface
+    forecast: Known
     cost: Cost
     counted: bool = False
     base: bool = False
@@ -203,6 +212,8 @@ def _choice(
         options=c.train(params, tokens),
         curve=curve,
         name=name,
+        deviation=_known(c.forecast.deviation(params, tokens, min(tokens, situation.unique))),
+        ratio=_known(c.forecast.ratio(params, tokens)),
     )
 
 

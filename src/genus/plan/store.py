@@ -50,6 +50,7 @@ class Choice:
         probability: of being the best branch at this budget.
         options: `TrainOptions` as JSON. curve: {"tokens", "bpb", "low", "high"}: the same run, had it been cooled down earlier.
         why, would_change: sentences. name: by which it is chosen; "" = the branch.
+        deviation, ratio: of log loss before calibration, and of its compute to the largest small run: for `plan.calibration`.
     """
 
     branch: str
@@ -68,6 +69,8 @@ class Choice:
     why: list[str] = field(default_factory=list)
     would_change: list[str] = field(default_factory=list)
     name: str = ""
+    deviation: float | None = None
+    ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,8 @@ class Plan:
                 "bpb": choice.loss,
                 "low": choice.low,
                 "high": choice.high,
+                "deviation": choice.deviation,
+                "ratio": choice.ratio,
                 "curve": choice.curve,
             }
         )

@@ -8,10 +8,12 @@ split in the training's own rows: what the small runs of the plan were measured 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from genus.plan.calibration import Case, append
 from genus.plan.store import LEVEL, Choice, Plan
 from genus.run import PREDICTION, Run, write_atomic
 
@@ -27,6 +29,8 @@ class Verdict:
         run: its folder. branch: of the plan. recommended: whether the plan recommended it. hash: of the plan.
         predicted, low, high: bits per byte, with the interval of `level`. achieved: at the end of the run.
         params, tokens, seconds: {"predicted", "used"}. notes: what a reader must know to judge.
+        fair: whether the run was the one predicted: its data, size and tokens.
+        deviation, ratio: of the prediction, for the calibration (`genus.plan.calibration.Case`); None where it does not say.
     """
 
     run: str
@@ -42,6 +46,9 @@ class Verdict:
     recommended: bool = True
     level: float = LEVEL
     notes: list[str] = field(default_factory=list)
+    fair: bool = True
+    deviation: float | None = None
+    ratio: float | None = None
 
     @property
     def error(self) -> float:
@@ -79,7 +86,8 @@ def verify(path: str | Path) -> Verdict:
     achieved = (finished.get("validation") or {}).get("bpb")
     if achieved is None:
         raise ValueError(f"{path} was not evaluated: its data has no validation split to check a prediction on")
-    target = prediction["target"]
+    target, differences = prediction["target"], _differences(prediction, run.config, finished)
+    refused = finished.get("refused_updates")
     verdict = Verdict(
         run=str(Path(path).resolve()),
         branch=prediction["branch"],
@@ -93,10 +101,25 @@ def verify(path: str | Path) -> Verdict:
         seconds={"predicted": target.get("seconds"), "used": finished.get("seconds")},
         recommended=bool(prediction.get("recommended", True)),
         level=prediction.get("level", LEVEL),
-        notes=_notes(prediction, run.config, finished),
+        notes=[*differences, *([f"{refused} updates were refused during the run"] if refused else [])],
+        fair=not differences,
+        deviation=prediction.get("deviation"),
+        ratio=prediction.get("ratio"),
     )
     write_atomic(run.path / FILE, json.dumps(verdict.to_json(), indent=1, ensure_ascii=False) + "\n")
     return verdict
+
+
+def record(verdict: Verdict) -> Path | None:
+    """Add the case to the user's calibration file, which later forecasts read; judged again, it replaces itself.
+
+    None where it is no case: the run was not the one predicted, or the prediction does not say how uncertain it was.
+    """
+    if not verdict.fair or verdict.deviation is None or verdict.ratio is None:
+        return None
+    name = f"{verdict.branch}, {verdict.params['predicted']:,.0f} parameters, plan {verdict.hash[:12]}"
+    error = math.log(verdict.predicted / verdict.achieved)
+    return append(Case("own", name, verdict.ratio, error, verdict.deviation))
 
 
 def _prediction(path: Path) -> dict[str, Any]:
@@ -130,7 +153,7 @@ def _same_as_plan(prediction: dict[str, Any], path: Path) -> None:
         raise ValueError(f"{path / PREDICTION} was changed after it was written: its plan, {plan.root}, says something else")
 
 
-def _notes(prediction: dict[str, Any], config: dict[str, Any], finished: dict[str, Any]) -> list[str]:
+def _differences(prediction: dict[str, Any], config: dict[str, Any], finished: dict[str, Any]) -> list[str]:
     """Where the run was not quite the one that was predicted."""
     notes, target = [], prediction["target"]
     for name, used in (("params", config.get("parameters")), ("tokens", finished.get("tokens"))):
@@ -140,6 +163,4 @@ def _notes(prediction: dict[str, Any], config: dict[str, Any], finished: dict[st
     fingerprint = (config.get("data") or {}).get("fingerprint")
     if prediction.get("fingerprint") not in (None, fingerprint):
         notes.append("the run was trained on other data than the plan was made for")
-    if finished.get("refused_updates"):
-        notes.append(f"{finished['refused_updates']} updates were refused during the run")
     return notes
