@@ -20,8 +20,9 @@ from genus.plan.table import Array, Runs
 LEAST = 0.01  # share by which the objective may always rise
 CHI2 = 3.841  # 95 % of a chi-squared variable with one degree of freedom
 WIDE = 4.0  # an interval whose ends differ by this factor names no value
-STEPS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.5, 4.0, 6.0, 9.0, 14.0, 20.0, 30.0)  # outward, in the logarithm
-HALVINGS = 5
+STEPS = (0.04, 0.1, 0.25, 0.6, 1.2, 2.4, 5.0, 10.0, 20.0, 30.0)  # outward, in the logarithm
+HALVINGS = 7  # of the step in which the limit was passed, at most
+SHARP, FINE = 0.1, 0.005  # the end of an interval is known to this share of its width, or to this in the logarithm
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,11 +162,16 @@ class _Walk:
 
     def _between(self, inside: float, outside: float) -> None:
         for _ in range(HALVINGS):
+            if self._gap(inside, outside) < SHARP * self._gap(inside, self.centre) + FINE:
+                break
             middle = math.sqrt(inside * outside) if inside > 0 and outside > 0 else (inside + outside) / 2
             if self.visit(middle):
                 inside = middle
             else:
                 outside = middle
+
+    def _gap(self, a: float, b: float) -> float:
+        return abs(math.log(a / b)) if a > 0 and b > 0 else math.inf
 
 
 def _allowed(delta: float, law: Law) -> float:
