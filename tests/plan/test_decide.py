@@ -102,8 +102,20 @@ def test_frontiers_of_everything_that_is_spent() -> None:
     found = decide([network(), ngram()], SITUATION)
     assert set(found.frontiers["llama"]) == {"seconds", "flops", "memory", "decode"}
     over = found.frontiers["llama"]["seconds"]
-    assert over.budgets.min() < HOUR < over.budgets.max() and np.all(np.diff(over.loss) < 0)
+    assert over["budgets"].min() < HOUR < over["budgets"].max() and np.all(np.diff(over["loss"]) < 0)
     assert "memory" not in found.frontiers["ngram"]
+
+
+def test_curves_of_equal_operations() -> None:
+    found = decide([network(), ngram()], SITUATION)
+    curves = found.isoflops["llama"]
+    assert len(curves) == 6 and found.isoflops["ngram"] == []
+    for curve in curves:
+        assert 6 * np.array(curve["params"]) * curve["tokens"] == pytest.approx(curve["flops"], rel=1e-6)
+        assert curve["loss"] == pytest.approx(Surface().predict(np.array(curve["params"]), curve["tokens"]).loss)
+    assert curves[-1]["flops"] == pytest.approx(HOUR * COST.rate, rel=0.01)
+    lowest = [curve["params"][int(np.argmin(curve["loss"]))] for curve in curves]
+    assert lowest == sorted(lowest)
 
 
 def test_a_crossing_is_said_in_the_order_of_the_budgets() -> None:

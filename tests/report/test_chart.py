@@ -7,7 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genus.report.chart import BOTTOM, HEIGHT, LEFT, MOST, RIGHT, TOP, WIDTH, Line, chart, clock, percent, short, thin, ticks
+from genus.report.chart import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    MOST,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Line,
+    chart,
+    clock,
+    log_ticks,
+    percent,
+    short,
+    thin,
+    ticks,
+)
 
 
 def draw(*lines: Line, **options: bool) -> ElementTree.Element:
@@ -82,3 +98,35 @@ def test_numbers_for_people() -> None:
     assert [short(v) for v in (0, 0.0012, 950, 12_345, 2_500_000, 3e9)] == ["0", "0.0012", "950", "12.3k", "2.5M", "3B"]
     assert [clock(v) for v in (0, 45, 119, 210, 7200, 200_000)] == ["0 s", "45 s", "119 s", "3.5 min", "2 h", "2.31 d"]
     assert percent(0.4123) == "41.2 %"
+
+
+def test_a_logarithmic_axis_spreads_factors_evenly() -> None:
+    svg = draw(Line([(0.0, 9.0), (1, 3.0), (10, 2.0), (100, 1.0)], style="marks"), log=True)
+    points = path(svg, "marks")
+    assert len(points) == 3  # what lies at 0 cannot be shown
+    assert points[1][0] - points[0][0] == pytest.approx(points[2][0] - points[1][0], abs=0.2)
+    assert points[0][1] < points[1][1] < points[2][1]  # the first point does not leave through the top
+    assert points[0][1] > TOP
+
+
+def test_dots_have_no_line_and_an_upright_stands_at_its_place() -> None:
+    svg = draw(Line([(1, 1), (3, 2)], style="dots", name="n"), Line([(3, 0)], style="upright", name="budget"), log=True)
+    kinds = [e.get("class", "") for e in svg.iter("path")]
+    assert not any("dots" in kind for kind in kinds)
+    upright = next(e for e in svg.iter("path") if "level" in e.get("class", ""))
+    assert [t.text for t in svg.iter("title")] == ["n 1, 1", "n 2, 3", "budget"]
+    assert upright.get("d", "").endswith(f"V{HEIGHT - BOTTOM}")
+
+
+def test_a_wide_band_does_not_flatten_the_lines() -> None:
+    svg = draw(Line([(1, 1.0), (10, 2.0)], band=[(1, -50, 50), (10, -50, 50)], style="line"), log=True)
+    (_, low), (_, high) = path(svg, "line")
+    assert low - high > 0.4 * (HEIGHT - TOP - BOTTOM)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(1e-6, 1e15), st.floats(1.05, 1e12))
+def test_ticks_of_a_logarithmic_axis(low: float, ratio: float) -> None:
+    found = log_ticks(low, low * ratio, 6)
+    assert 1 <= len(found) <= 7
+    assert all(low * (1 - 1e-6) <= t <= low * ratio * (1 + 1e-6) for t in found)

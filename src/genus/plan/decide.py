@@ -26,6 +26,7 @@ BELOW = 100.0  # part of the budget from which frontiers begin
 POINTS = 49  # of a frontier
 CURVE = 24  # points of a predicted curve
 NEARLY = 0.01  # of the loss may be given up for cheaper decoding
+ISOFLOPS, STEEP = 6, 1.35  # curves, and how far above their lowest loss they are drawn
 DAY, YEAR = 86400.0, 365
 NEIGHBOURS = {"half": (0.5, 0.35, 0.71), "double": (2.0, 1.41, 2.83)}  # of the recommended size: wanted, least and most ratio
 
@@ -89,14 +90,16 @@ class Decision:
     Attributes:
         recommendation: with its reasons. best: of every branch that can be trained, by name, the lowest loss first.
         alternatives: half and twice the recommended size, for the same seconds.
-        frontiers: by branch, then by what is spent: "seconds", "flops", "memory", "decode".
+        frontiers: by branch, then by what is spent: "seconds", "flops", "memory", "decode"; isoflops: curves of every branch that
+            has sizes. Both as `plan.json` stores them.
         crossings: between every two branches, as `plan.json` stores them. refused: by name, the reason. advice: sentences.
     """
 
     recommendation: Choice
     best: dict[str, Choice]
     alternatives: list[Choice]
-    frontiers: dict[str, dict[str, Frontier]]
+    frontiers: dict[str, Json]
+    isoflops: dict[str, list[Json]]
     crossings: list[Json]
     refused: dict[str, str]
     advice: list[str]
@@ -153,6 +156,7 @@ def decide(candidates: Sequence[Candidate], situation: Situation) -> Decision:
         best={s.candidate.name: chosen if s is winner else s.choice for s in standings},
         alternatives=_neighbours(winner, situation),
         frontiers={c.name: _frontiers(c, limit, over[c.name], situation) for c, limit in alive},
+        isoflops={c.name: _isoflops(c, over[c.name], situation) for c, _ in alive},
         crossings=crossings,
         refused=refused,
         advice=[*notes, *advice.advice(winner, standings, situation)],
@@ -273,16 +277,42 @@ def _crossings(over: Mapping[str, Frontier], seconds: float) -> list[Json]:
     return rows
 
 
-def _frontiers(c: Candidate, limit: Limits, over: Frontier, situation: Situation) -> dict[str, Frontier]:
+def _frontiers(c: Candidate, limit: Limits, over: Frontier, situation: Situation) -> Json:
     """Loss against seconds and operations; and, at the budget, against memory and decoding time."""
     found = {"seconds": over}
-    usable = np.isfinite(over.loss)
-    flops = np.asarray(c.cost.flops(over.params[usable], over.tokens[usable]))
-    if len(flops) and np.all(flops > 0) and flops.max() > flops.min():
-        found["flops"] = frontier(c.forecast, c.cost, np.geomspace(flops.min(), flops.max(), POINTS), "flops", **vars(limit))
+    low, high = _operations(c, over)
+    if high > low > 0:
+        found["flops"] = frontier(c.forecast, c.cost, np.geomspace(low, high, POINTS), "flops", **vars(limit))
     if len(c.cost.sizes) > 1:
         for against in ("memory", "decode"):
             found[against] = tradeoff(
                 c.forecast, c.cost, situation.seconds, against=against, unique=limit.unique, passes=limit.passes
             )
-    return found
+    names = ("budgets", "params", "tokens", "loss", "low", "high")
+    return {by: {name: getattr(curve, name) for name in names} for by, curve in found.items()}
+
+
+def _operations(c: Candidate, over: Frontier) -> tuple[float, float]:
+    """Least and most training operations on the frontier of seconds; zeros where nothing is multiplied."""
+    usable = np.isfinite(over.loss)
+    flops = np.asarray(c.cost.flops(over.params[usable], over.tokens[usable]))
+    return (float(flops.min()), float(flops.max())) if len(flops) else (0.0, 0.0)
+
+
+def _isoflops(c: Candidate, over: Frontier, situation: Situation) -> list[Json]:
+    """Loss of every size for equal operations, from little to what the budget buys."""
+    low, high = _operations(c, over)
+    if len(c.cost.sizes) < 2 or not high > low > 0:
+        return []
+    sizes, curves = np.asarray(c.cost.sizes, np.float64), []
+    for flops in np.geomspace(low, high / REACH, ISOFLOPS):
+        tokens = affordable(c.cost, sizes, flops, "flops")
+        trained = tokens >= 1
+        loss = np.full(len(sizes), np.inf)
+        unique = np.minimum(tokens[trained], situation.unique)
+        loss[trained] = c.forecast.predict(sizes[trained], tokens[trained], unique=unique).loss
+        shown = loss <= STEEP * loss.min()
+        if shown.sum() > 1:
+            params = [c.total(size) for size in sizes[shown]]
+            curves.append({"flops": float(flops), "params": params, "tokens": tokens[shown], "loss": loss[shown]})
+    return curves

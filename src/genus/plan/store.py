@@ -10,7 +10,8 @@
     recommendation   `Choice`; alternatives: more of them (the runners-up, and half and twice the recommended size)
     crossings        {"first", "second", "low", "middle", "high"}: seconds at which `second` overtakes `first`; null = never
     advice           sentences for the reader, the most important first
-    identifiability, rolling, coverage, warnings: how far the fits can be trusted
+    identifiability  by branch; rolling: lines of the rolling-origin table, each with its branch; coverage: of the intervals
+    warnings         reasons to trust all of it less
 
 Numbers that are not finite are stored as null.
 """
@@ -80,9 +81,10 @@ class Branch:
     Attributes:
         status: "alive", "dropped" (the extrapolation says it cannot win), "refused" (cannot be trained here) or "failed".
         reason: of the status. best: at the budget; None when there is no forecast.
-        frontier: {"seconds", "params", "tokens", "loss", "low", "high"}: lists, the best that each budget can buy.
+        frontier: by "seconds", "flops", "memory" and "decode": {"budgets", "params", "tokens", "loss", "low", "high"}, lists: the
+        best that each budget buys. isoflop: {"flops", "params", "loss"}: the loss of each size for the same operations.
         trials: of the small runs, as the sweep stored them. rows: the points that were fitted, {"params", "tokens", "loss",
-        "seconds", "predicted"}. ladder: the sizes there are. cost, forecast: as their classes write themselves.
+        "seconds", "flops", "predicted"}. ladder: the sizes there are. cost, forecast: as their classes write themselves.
     """
 
     recipe: str
@@ -90,6 +92,7 @@ class Branch:
     reason: str = ""
     best: Choice | None = None
     frontier: Json = field(default_factory=dict)
+    isoflop: list[Json] = field(default_factory=list)
     trials: list[Json] = field(default_factory=list)
     rows: list[Json] = field(default_factory=list)
     ladder: list[Json] = field(default_factory=list)

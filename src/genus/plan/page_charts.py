@@ -1,0 +1,129 @@
+"""The charts of a plan's page, from what `plan.json` holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from genus.plan.store import Branch, Json, Plan
+from genus.report.chart import Line, chart, clock, short
+from genus.report.markup import figure, size
+
+NEAR = 1.4  # a measured point belongs to the isoFLOP curve whose operations are nearest, if within this factor
+AXES: dict[str, tuple[str, Callable[[float], str], str]] = {
+    "seconds": ("training time", clock, "Loss against training time"),
+    "flops": ("training operations", short, "Loss against operations"),
+    "memory": ("memory while training", size, "Loss against memory, for the whole budget"),
+    "decode": ("time per generated token", lambda value: duration(value), "Loss against decoding, for the whole budget"),
+}
+
+
+def duration(seconds: float) -> str:
+    """`0.2 ms`, `30 µs`, `3.5 min`."""
+    for limit, scale, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
+        if seconds < limit:
+            return f"{seconds * scale:.3g} {unit}"
+    return clock(seconds)
+
+
+def colours(plan: Plan) -> dict[str, int]:
+    """A colour for each branch, the same in every chart."""
+    return {name: i for i, name in enumerate(plan.branches)}
+
+
+def loss_name(plan: Plan) -> str:
+    return "bits per byte" if plan.options.target == "bpb" else plan.options.target
+
+
+def frontiers(plan: Plan) -> list[str]:
+    """Loss against everything that is spent, all branches in one chart each."""
+    figures = []
+    for by, (label, text, caption) in AXES.items():
+        lines = []
+        for name, colour in colours(plan).items():
+            lines += _frontier(plan.branches[name], by, name, colour)
+        if not lines:
+            continue
+        if by == "seconds":
+            budget = plan.recommendation if plan.budget.get("train") is None else None
+            at = plan.budget["train"] if budget is None else budget.seconds
+            lines.append(Line([(float(at), 0.0)], 0, "upright", f"the budget of the run: {clock(at)}"))
+        figures.append(figure(chart(lines, label, loss_name(plan), text, short, log=True), caption))
+    return figures
+
+
+def _frontier(branch: Branch, by: str, name: str, colour: int) -> list[Line]:
+    rows = _finite(branch.frontier.get(by) or {}, ("budgets", "loss", "low", "high"))
+    if not rows:
+        return []
+    points, band = [(x, y) for x, y, _, _ in rows], [(x, low, high) for x, _, low, high in rows]
+    if by in ("memory", "decode"):
+        return [Line(points, colour, "marks", name)]
+    lines = [Line(points, colour, "line", name, band)]
+    measured = [(float(r[by]), float(r["loss"])) for r in branch.rows if r.get(by) and r.get("loss")]
+    return [*lines, Line(measured, colour, "dots", f"{name}, measured")]
+
+
+def isoflops(plan: Plan) -> list[str]:
+    """For every branch with sizes: loss against size for equal operations, curves as fitted and points as measured."""
+    figures = []
+    for name, branch in plan.branches.items():
+        curves = [c for c in branch.isoflop if c.get("flops") and _finite(c, ("params", "loss"))]
+        lines: list[Line] = []
+        for i, curve in enumerate(curves):
+            label = f"{short(curve['flops'])} operations"
+            lines.append(Line(_finite(curve, ("params", "loss")), i, "line", label))
+            lines.append(Line(_measured(branch.rows, curves, i), i, "dots", f"{label}, measured"))
+        picture = chart(lines, "parameters", loss_name(plan), short, short, log=True)
+        figures.append(figure(picture, f"{name}: equal operations, {', '.join(short(c['flops']) for c in curves)}"))
+    return [f for f in figures if f]
+
+
+def _measured(rows: Sequence[Json], curves: Sequence[Json], index: int) -> list[tuple[float, float]]:
+    """Points whose operations are nearest to those of a curve."""
+    points = []
+    for row in rows:
+        if not row.get("flops") or not row.get("loss"):
+            continue
+        away = [abs(math.log(row["flops"] / curve["flops"])) for curve in curves]
+        if min(away) == away[index] <= math.log(NEAR):
+            points.append((float(row["params"]), float(row["loss"])))
+    return points
+
+
+def residuals(plan: Plan) -> str:
+    """Predicted against measured, of the points that were fitted."""
+    lines = []
+    for name, colour in colours(plan).items():
+        points = [
+            (float(r["tokens"]), float(r["predicted"]) / float(r["loss"]) - 1)
+            for r in plan.branches[name].rows
+            if r.get("predicted") and r.get("loss") and r.get("tokens")
+        ]
+        lines.append(Line(points, colour, "dots", name))
+    if not any(line.points for line in lines):
+        return ""
+    lines.append(Line([(max(x for line in lines for x, _ in line.points), 0.0)], 0, "level", "no error"))
+    return figure(chart(lines, "training tokens", "error", short, signed, log=True), "Fitted against measured, small runs")
+
+
+def prediction(plan: Plan) -> str:
+    """The curve of the recommended run, cooled down at each number of tokens."""
+    rows = [(r.get("tokens"), r.get("bpb"), r.get("low"), r.get("high")) for r in plan.recommendation.curve]
+    kept: list[Any] = [r for r in rows if None not in r]
+    colour = colours(plan).get(plan.recommendation.branch, 0)
+    line = Line([(x, y) for x, y, _, _ in kept], colour, "dashed", "predicted", [(x, low, high) for x, _, low, high in kept])
+    picture = chart([line], "training tokens", loss_name(plan), short, short, log=True)
+    return figure(picture, "The recommended run, if it were cooled down after so many tokens")
+
+
+def signed(value: float) -> str:
+    return f"{100 * value:+.3g} %"
+
+
+def _finite(columns: Json, names: Sequence[str]) -> list[Any]:
+    """Rows of the columns in which every number is there."""
+    if not all(columns.get(n) for n in names):
+        return []
+    return [row for row in zip(*(columns[n] for n in names)) if None not in row]
