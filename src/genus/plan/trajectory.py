@@ -1,9 +1,9 @@
 """A descended trial: one warm-up–stable–decay trajectory that gives a point at every horizon.
 
 The learning rate rises, stays, and falls to zero over the last fifth of a run (Hu et al. 2024, MiniCPM, section 4; Hägele et al.
-2024). So runs of every length are the same run until they decay. This trunk is trained once; where a horizon's decay begins, the
-state is saved, the decay is trained and measured, and the trunk goes on from the saved state. The weights at each horizon are, bit
-for bit, those of a straight `genus train` with `train_options(trial, horizon, ...)`.
+2024). So runs of every length are the same run until they decay. This trunk is trained once; where a horizon's decay begins,
+the state is saved, the decay is trained and measured, and the trunk goes on from the saved state. The weights at each horizon
+are, bit for bit, those of a straight `genus train` with `train_options(trial, horizon, ...)`.
 
 For this the warm-up must not depend on the horizon: its number of updates is that of `genus train` for the shortest one.
 """

@@ -59,11 +59,7 @@ class Trial:
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if (
-            not self.horizons
-            or self.horizons[0] < 1
-            or any(a >= b for a, b in zip(self.horizons, self.horizons[1:], strict=False))
-        ):
+        if not self.horizons or any(a >= b for a, b in pairwise((0, *self.horizons))):
             raise ValueError(f"the horizons of a trial are rising numbers of training tokens, not {list(self.horizons)}")
         for name in ("context", "batch", "lr_factor", "threads", "eval_tokens"):
             if not getattr(self, name) > 0:

@@ -1,0 +1,172 @@
+"""The same six trials under local processes, Ray and submitit: one table. Killed workers, and engines that are not there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genus.plan import runners
+from genus.plan.runners.local import Local, Process
+from genus.plan.runners.protocol import Lost, Runner, work
+from genus.plan.sweep import sweep
+from genus.plan.trial import Result, Trial
+from genus.prepare.dataset import Dataset
+
+STEP = 8 * 32
+LONG = (10**6 * STEP,)
+
+
+def tiny(data: Dataset, recipe: str = "gpt2", **changes: Any) -> Trial:
+    sizes = {"lstm": ("dim=16", "depth=1"), "ngram": ("order=3",)}.get(recipe, ("dim=16", "depth=1", "heads=2"))
+    standard = {"horizons": (12 * STEP, 24 * STEP), "context": 32, "batch": 8, "eval_tokens": 1024, "dtype": "fp32"}
+    return Trial(recipe, None, data=str(data.root), fingerprint=data.fingerprint, **{**standard, "overrides": sizes, **changes})
+
+
+@pytest.fixture(scope="module")
+def six(corpus: Dataset) -> list[Trial]:
+    """Two sizes, two recurrent trials, an n-gram, and one that diverges."""
+    return [
+        tiny(corpus),
+        tiny(corpus, overrides=("dim=32", "depth=1", "heads=2")),
+        tiny(corpus, "lstm"),
+        tiny(corpus, "lstm", seed=1),
+        tiny(corpus, "ngram", horizons=(8000, 30000)),
+        tiny(corpus, lr_factor=1e4),
+    ]
+
+
+@pytest.fixture(scope="module")
+def table(six: list[Trial], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return measured(Local(2), six, tmp_path_factory.mktemp("local"))
+
+
+def measured(runner: Runner, trials: list[Trial], folder: Path) -> dict[str, Any]:
+    """What must not depend on who ran it: everything but times and memory."""
+    done = sweep(trials, runner, folder)
+    assert all(Result.read(t, folder) == r for r in done.results for t in trials if t.key == r.key)
+    return {r.key: (r.status, r.reason, r.initial, [(p.tokens, p.loss, p.bpb, p.error) for p in r.points]) for r in done.results}
+
+
+def test_local_processes(six: list[Trial], table: dict[str, Any]) -> None:
+    assert set(table) == {t.key for t in six}
+    assert [table[t.key][0] for t in six] == ["done"] * 5 + ["diverged"]
+    assert all(len(table[t.key][3]) == 2 for t in six[:5])
+
+
+def test_ray_gives_the_same_table(six: list[Trial], table: dict[str, Any], tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    assert measured(runners.open("ray:2"), six, tmp_path) == table
+    assert not ray.is_initialized()
+
+
+def test_submitit_gives_the_same_table(six: list[Trial], table: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    assert measured(runners.open("submitit-local:2"), six, tmp_path) == table
+
+
+def test_a_killed_worker_is_replaced_once(corpus: Dataset, tmp_path: Path) -> None:
+    """The first is killed and its successor finishes; the successor of another is killed too."""
+    good, bad = tiny(corpus), tiny(corpus, horizons=LONG)
+    started: list[tuple[Trial, Process]] = []
+
+    def submit(trial: Trial, folder: Path) -> Process:
+        started.append((trial, Process(trial, folder)))
+        if trial.horizons == LONG or len(started) == 1:
+            os.kill(started[-1][1].process.pid, signal.SIGKILL)
+        return started[-1][1]
+
+    results = {r.key: r for r in work([good, bad], tmp_path, submit, 1)}
+    assert results[good.key].status == "done"
+    assert results[bad.key].status == "failed"
+    assert "SIGKILL" in results[bad.key].reason and "memory" in results[bad.key].reason
+    assert [t.key for t, _ in started] == [good.key] * 2 + [bad.key] * 2
+
+
+def test_a_worker_that_ends_by_itself_says_why(corpus: Dataset, tmp_path: Path) -> None:
+    process = Process(tiny(corpus), tmp_path)
+    process.process.kill()
+    process.process.wait()
+    process.process = subprocess.Popen(["sh", "-c", "echo trouble >&2; exit 3"], stderr=process.errors)
+    with pytest.raises(Lost, match="exit code 3: trouble"):
+        process.result()
+
+
+def test_closing_ends_the_workers(corpus: Dataset, tmp_path: Path) -> None:
+    jobs: list[Process] = []
+
+    def submit(trial: Trial, folder: Path) -> Process:
+        jobs.append(Process(trial, folder))
+        return jobs[-1]
+
+    class Waits:
+        def __init__(self, job: Process) -> None:
+            self.stop, self.result = job.stop, job.result
+
+        def done(self) -> bool:
+            raise KeyboardInterrupt
+
+    results = work([tiny(corpus, horizons=LONG)], tmp_path, lambda t, f: Waits(submit(t, f)), 1)
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert jobs[0].process.poll() is not None
+
+
+def test_trials_are_drawn_when_there_is_room(corpus: Dataset, tmp_path: Path) -> None:
+    """With two cores: two trials of one thread, or one of two."""
+    drawn: list[int] = []
+    running: list[Trial] = []
+
+    def trials() -> Iterator[Trial]:
+        for threads in (1, 1, 2, 1):
+            drawn.append(threads)
+            yield tiny(corpus, threads=threads, seed=len(drawn))
+
+    class Instant:
+        def __init__(self, trial: Trial, folder: Path) -> None:
+            self.trial = trial
+            running.append(trial)
+
+        def done(self) -> bool:
+            return True
+
+        def result(self) -> Result:
+            return Result(self.trial, "done")
+
+        def stop(self) -> None: ...
+
+    results = work(trials(), tmp_path, Instant, 2)
+    next(results)
+    assert drawn == [1, 1]
+    assert len(list(results)) == 3 and drawn == [1, 1, 2, 1]
+
+
+def test_engines_by_name() -> None:
+    assert runners.open("local:3").workers == 3
+    assert runners.open("local", cores=1).workers == 1
+    assert runners.open("local").workers >= 1
+    for engine, message in [
+        ("lokal", "did you mean 'local'"),
+        ("local:two", "number of cores"),
+        ("ray:0", "number of cores"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            runners.open(engine)
+
+
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_extra_that_is_missing_is_named(engine: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    with pytest.raises(ValueError, match=rf"genus\[{engine}\]"):
+        runners.open(engine)
+
+
+def test_slurm_without_a_cluster_says_so(corpus: Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    with pytest.raises(ValueError, match="--engine local"):
+        next(iter(runners.open("slurm:gpu").run([tiny(corpus)], tmp_path)))
