@@ -6,7 +6,7 @@ A point estimate hides a flat objective. On the runs of Muennighoff 2023 the pub
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +56,11 @@ class Profile:
         return f"flat: {_short(self.low)} to {_short(self.high)} fit equally well"
 
     def to_json(self) -> dict[str, Any]:
-        """An open end is null."""
+        """An open end is null, and so is an objective where nothing could be fitted."""
         return {
             "parameter": self.parameter,
             "grid": self.grid.tolist(),
-            "objective": self.objective.tolist(),
+            "objective": [value if math.isfinite(value) else None for value in self.objective.tolist()],
             "best": self.best,
             "low": self.low,
             "high": None if math.isinf(self.high) else self.high,
@@ -103,17 +103,19 @@ def profile(
     allowed = _allowed(delta, valleys[0]) if within is None else within
     walk = _Walk(at, valleys[0], parameter, valleys[0].objective * (1 + allowed))
     bounds = next(((p.low, p.high) for p in form.exponents if p.name == parameter), (0.0, math.inf))
-    below = above = False
     if grid is None:
-        below, above = walk.outwards(*bounds, unit=0.01 * float(runs.loss.min()))
+        walk.outwards(*bounds, unit=0.01 * float(runs.loss.min()))
     else:
         walk.along(np.sort(np.asarray(grid, np.float64).reshape(-1)))
     # The walk may find a better valley than the fit did.
-    values = np.array(sorted(walk.laws))
-    objective = np.array([walk.laws[v].objective for v in values])
-    good = values[objective <= objective.min() * (1 + allowed)]
-    low, high = float(good.min()), float(good.max())
-    low, high = 0.0 if below else low, math.inf if above else high
+    values = np.array(sorted(walk.objective))
+    objective = np.array([walk.objective[v] for v in values])
+    limit = objective.min() * (1 + allowed)
+    good = np.flatnonzero(objective <= limit)
+    low, high = float(values[good[0]]), float(values[good[-1]])
+    if grid is None:
+        low = 0.0 if good[0] == 0 else _crossing(values, objective, limit, good[0], good[0] - 1)
+        high = math.inf if good[-1] == len(values) - 1 else _crossing(values, objective, limit, good[-1], good[-1] + 1)
     best = float(values[objective.argmin()])
     return Profile(parameter, values, objective, best, low, high, allowed, flat=high >= WIDE * low)
 
@@ -121,44 +123,49 @@ def profile(
 class _Walk:
     """Fits at ever more values of one parameter, each started from its neighbours."""
 
-    def __init__(self, at: Any, best: Law, parameter: str, limit: float) -> None:
-        self.at, self.limit, self.centre = at, limit, best.values[parameter]
-        self.laws: dict[float, Law] = {self.centre: best}
+    def __init__(self, at: Callable[[float, Sequence[Law]], Law], best: Law, parameter: str, limit: float) -> None:
+        self.at, self.parameter, self.limit, self.centre = at, parameter, limit, best.values[parameter]
+        self.laws = {self.centre: best}
+        self.objective = {self.centre: best.objective}
 
     def visit(self, value: float) -> bool:
         """Whether the parameter may have this value."""
         near = sorted(self.laws, key=lambda v: abs(v - value))[:2]
-        if value not in self.laws:
-            self.laws[value] = self.at(value, [self.laws[v] for v in near])
-        return self.laws[value].objective <= self.limit
+        if value not in self.objective:
+            try:
+                law = self.at(value, [self.laws[v] for v in near])
+            except ValueError:  # no bottom with this value, which only happens far out
+                self.objective[value] = math.inf
+            else:
+                self.laws[value], self.objective[value] = law, law.objective
+        return self.objective[value] <= self.limit
 
     def along(self, grid: Array) -> None:
         """The values given, from the middle to both ends."""
         for value in sorted(grid.tolist(), key=lambda v: abs(math.log(max(v, 1e-12) / max(self.centre, 1e-12)))):
             self.visit(value)
 
-    def outwards(self, lowest: float, highest: float, unit: float) -> tuple[bool, bool]:
-        """Until the limit is passed on both sides, then where exactly. Returns whether it never was, below and above.
+    def outwards(self, lowest: float, highest: float, unit: float) -> None:
+        """Until the limit is passed on both sides, or a bound reached; then where it is passed.
 
         Args:
-            lowest, highest: of the values allowed. unit: a small step, for a fitted value of zero.
+            lowest, highest: of the values allowed. unit: a loss that may as well be zero.
         """
-        return self._side(-1, lowest, unit), self._side(1, highest, unit)
+        self._side(-1, lowest, unit)
+        self._side(1, highest, unit)
 
-    def _side(self, sign: int, bound: float, unit: float) -> bool:
+    def _side(self, sign: int, bound: float, unit: float) -> None:
         inside = self.centre
         for step in STEPS:
             value = self.centre * math.exp(sign * step) if self.centre > 0 else unit * math.expm1(sign * step)
-            if sign < 0 and value < max(bound, 1e-4 * self.centre if bound == 0 else 0):
-                value = bound
-            value = min(value, bound) if sign > 0 else value
+            # the floor may be zero
+            value = min(value, bound) if sign > 0 else 0.0 if self.parameter == "E" and value < unit else max(value, bound)
             if not self.visit(value):
                 self._between(inside, value)
-                return False
+                return
             if value == bound:
-                break
+                return
             inside = value
-        return True
 
     def _between(self, inside: float, outside: float) -> None:
         for _ in range(HALVINGS):
@@ -172,6 +179,13 @@ class _Walk:
 
     def _gap(self, a: float, b: float) -> float:
         return abs(math.log(a / b)) if a > 0 and b > 0 else math.inf
+
+
+def _crossing(values: Array, objective: Array, limit: float, inside: int, outside: int) -> float:
+    """Where the objective passes the limit between two points of the grid."""
+    share = (limit - objective[inside]) / (objective[outside] - objective[inside])
+    a, b = values[inside], values[outside]
+    return float(a * (b / a) ** share if min(a, b) > 0 else a + (b - a) * share)
 
 
 def _allowed(delta: float, law: Law) -> float:
