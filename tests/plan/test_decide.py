@@ -187,7 +187,7 @@ def test_passes_are_bounded() -> None:
     bounded = replace(network(), passes=4.0)
     found = decide([bounded], Situation(seconds=10 * HOUR, unique=2e6))
     assert found.recommendation.tokens == 8e6
-    assert any(line.startswith("more data: the run ends after 4 passes") for line in found.recommendation.would_change)
+    assert any(line.startswith("more data: the run is kept to 4 passes") for line in found.recommendation.would_change)
 
 
 def test_memory_bounds_the_size_and_says_so() -> None:

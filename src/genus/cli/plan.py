@@ -121,7 +121,7 @@ def show(plan: Plan, folder: Path) -> None:
 
 def cells(branch: Branch) -> list[str]:
     """The columns of the table after the name."""
-    from genus.report.chart import clock, short
+    from genus.report.chart import chance, clock, short
 
     best = branch.best
     status = branch.reason or ("" if branch.status == "alive" else branch.status)
@@ -135,7 +135,7 @@ def cells(branch: Branch) -> list[str]:
         clock(best.seconds),
         "" if best.memory is None else memory_text(best.memory),
         "" if best.decode is None else f"{1 / best.decode:,.0f}/s" if best.decode > 0 else "",
-        "" if best.probability is None else f"{100 * best.probability:.0f} %",
+        "" if best.probability is None else chance(best.probability),
         status,
     ]
 

@@ -14,7 +14,7 @@ import numpy as np
 from genus.plan.cost import Cost
 from genus.plan.frontier import Limits, best
 from genus.plan.store import Choice, Json
-from genus.report.chart import clock, short
+from genus.report.chart import chance, clock, short
 
 if TYPE_CHECKING:
     from genus.plan.decide import Candidate, Situation, Standing
@@ -39,7 +39,7 @@ def why(winner: Standing, standings: Sequence[Standing], situation: Situation) -
             f"{clock(365 * situation.serve * choice.decode)} to generate {short(situation.serve)} tokens a day"
         )
     if choice.probability is not None and others:
-        lines.append(f"it is the best branch in {_share(choice.probability)} of the futures that fit the small runs")
+        lines.append(f"it is the best branch in {chance(choice.probability)} of the futures that fit the small runs")
     optimum = winner.optimum
     if len(winner.candidate.cost.sizes) > 1 and situation.serve is None:
         low, high = (winner.candidate.total(size) for size in (optimum.params_low, optimum.params_high))
@@ -54,18 +54,16 @@ def why(winner: Standing, standings: Sequence[Standing], situation: Situation) -
 def would_change(winner: Standing, standings: Sequence[Standing], crossings: Sequence[Json], situation: Situation) -> list[str]:
     """What would make another run the better one."""
     name, lines = winner.candidate.name, []
-    for row in crossings:
-        if row["middle"] is None or name not in (row["first"], row["second"]):
-            continue
-        span = f"{clock(row['middle'])} ({clock(row['low'])} to {clock(row['high'])})"
-        likely = "" if row["probability"] >= 0.9 else f", which happens in {_share(row['probability'])} of the futures"
-        if row["first"] == name:
-            lines.append(f"more time: from {span} on {row['second']} is better{likely}")
-        else:
-            lines.append(f"less time: below {span} {row['first']} is better{likely}")
+    crossed = [row for row in crossings if row["middle"] is not None]
+    before = max((row for row in crossed if row["second"] == name), key=lambda row: row["middle"], default=None)
+    after = min((row for row in crossed if row["first"] == name), key=lambda row: row["middle"], default=None)
+    if before is not None:
+        lines.append(f"less time: below {_span(before)} {before['first']} is better{_likely(before)}")
+    if after is not None:
+        lines.append(f"more time: from {_span(after)} on {after['second']} is better{_likely(after)}")
     runner = max((s for s in standings if s is not winner), key=lambda s: s.choice.probability or 0, default=None)
     if runner is not None and (runner.choice.probability or 0) >= 0.05:
-        share, other = _share(runner.choice.probability or 0), runner.candidate.name
+        share, other = chance(runner.choice.probability or 0), runner.candidate.name
         gap = (runner.choice.loss - winner.choice.loss) / winner.choice.loss
         overlap = "the intervals overlap" if runner.choice.low <= winner.choice.high else "the intervals do not overlap"
         lines.append(f"luck: {other} is the better branch with {share} ({gap:+.1%} predicted, {overlap})")
@@ -159,14 +157,15 @@ def _passes_that_help(winner: Standing, situation: Situation) -> list[str]:
     candidate, params = winner.candidate, winner.optimum.params
     if candidate.counted or winner.choice.tokens < 0.5 * situation.unique:
         return []
-    tokens = situation.unique * np.array(PASSES, np.float64)
+    passes = [p for p in PASSES if candidate.passes is None or p <= candidate.passes]
+    tokens = situation.unique * np.array(passes, np.float64)
     loss = np.asarray(candidate.forecast.predict(params, tokens, unique=np.full(len(tokens), situation.unique)).loss)
     gains = (loss[:-1] - loss[1:]) / loss[:-1]
     last = int(np.argmax(gains < PASS_GAIN)) if (gains < PASS_GAIN).any() else len(gains)
     if last == len(gains):
-        return [f"at this size, passes over the corpus still help after {PASSES[-1]}"]
-    word = "pass helps" if PASSES[last] == 1 else "passes help"
-    return [f"{PASSES[last]} {word}; going to {PASSES[last + 1]} lowers the loss by {max(gains[last], 0):.2%} at this size"]
+        return [f"at this size, repeating the corpus helps up to {passes[-1]} passes at least, as far as the small runs can tell"]
+    word = "pass helps" if passes[last] == 1 else "passes help"
+    return [f"{passes[last]} {word}; going to {passes[last + 1]} lowers the loss by {max(gains[last], 0):.2%} at this size"]
 
 
 def _limits(winner: Standing, situation: Situation) -> list[str]:
@@ -187,7 +186,9 @@ def _limits(winner: Standing, situation: Situation) -> list[str]:
         if f"{end} size" in optimum.limited:
             lines.append(f"{word} sizes: {short(winner.choice.params)} parameters is the {end} that was looked at")
     if "data" in optimum.limited and not candidate.counted:
-        lines.append(f"more data: the run ends after {candidate.passes:g} passes, before the budget does")
+        lines.append(
+            f"more data: the run is kept to {candidate.passes:g} passes over the corpus, all that the small runs can speak for"
+        )
     return lines
 
 
@@ -198,18 +199,16 @@ def _margin(winner: Standing, situation: Situation) -> list[str]:
     return [f"the size is uncertain: another one may be better by {regret:.1%} on average (small runs of more sizes would tell)"]
 
 
+def _span(row: Json) -> str:
+    return f"{clock(row['middle'])} ({clock(row['low'])} to {clock(row['high'])})"
+
+
+def _likely(row: Json) -> str:
+    return "" if row["probability"] >= 0.9 else f", which happens in {chance(row['probability'])} of the futures"
+
+
 def _interval(choice: Choice) -> str:
     return f"{choice.loss:.3f} ({choice.low:.3f} to {choice.high:.3f})"
-
-
-def _share(probability: float) -> str:
-    return (
-        f"{100 * probability:.0f} %"
-        if 0.01 <= probability <= 0.99
-        else "more than 99 %"
-        if probability > 0.5
-        else "less than 1 %"
-    )
 
 
 def _passes(passes: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from genus.plan import page_charts as charts
 from genus.plan.store import Branch, Choice, Json, Plan
-from genus.report.chart import clock, percent, short
+from genus.report.chart import chance, clock, percent, short
 from genus.report.markup import document, facts, size, swatch, table
 from genus.run import write_atomic
 
@@ -40,9 +40,10 @@ def page(plan: Plan) -> str:
         _said("What would change this advice", plan.recommendation.would_change),
         _said("Advice", plan.advice),
         _said("Warnings", plan.warnings),
+        _next(plan),
         _section("Branches", _branches(plan)),
         _section("What a budget buys", _legend(plan), _charts(charts.frontiers(plan)), _crossings(plan)),
-        _section("Size against data", _charts(charts.isoflops(plan)), _charts([charts.prediction(plan)])),
+        _section("Size against data", _charts([*charts.isoflops(plan), charts.prediction(plan)]), _neighbours(plan)),
         _section("How far to trust it", _charts([charts.residuals(plan)]), _coverage(plan), _rolling(plan), _identifiable(plan)),
         _section("What it costs", _costs(plan)),
         _section("The small runs", _trials(plan)),
@@ -61,7 +62,7 @@ def _summary(plan: Plan) -> str:
         (f"Predicted, {unit}", f"{best.loss:.3f}"),
         ("90 % interval", f"{best.low:.3f} – {best.high:.3f}"),
         ("Time", clock(best.seconds)),
-        ("Best branch with", NONE if best.probability is None else percent(best.probability)),
+        ("Best branch with", NONE if best.probability is None else chance(best.probability)),
     ]
     if plan.options.price is not None:
         pairs.append(("Cost", f"{best.seconds / 3600 * plan.options.price:.2f}"))
@@ -71,6 +72,11 @@ def _summary(plan: Plan) -> str:
 def _said(heading: str, lines: Sequence[str]) -> str:
     items = "".join(f"<li>{escape(line[:1].upper() + line[1:])}</li>" for line in lines)
     return f"<h3>{escape(heading)}</h3><ul>{items}</ul>" if lines else ""
+
+
+def _next(plan: Plan) -> str:
+    folder = "PLAN" if plan.root is None else str(plan.root)
+    return f"<h3>Next</h3><pre>genus train {escape(folder)} -o RUN\ngenus plan verify RUN</pre>"
 
 
 def _section(heading: str, *parts: str) -> str:
@@ -112,9 +118,21 @@ def _branch(plan: Plan, branch: Branch) -> list[str]:
         clock(best.seconds),
         NONE if best.memory is None else size(best.memory),
         _decoding(best),
-        NONE if best.probability is None else percent(round(best.probability, 3)),
+        NONE if best.probability is None else escape(chance(best.probability)),
         "<b>recommended</b>" if chosen and not status else note,
     ]
+
+
+def _neighbours(plan: Plan) -> str:
+    rows = []
+    for choice in (plan.recommendation, *plan.alternatives):
+        name = escape(choice.name or choice.branch)
+        figures = [short(choice.params), short(choice.tokens), f"{choice.loss:.3f}", f"{choice.low:.3f} – {choice.high:.3f}"]
+        rows.append([f"<b>{name}</b>" if choice is plan.recommendation else name, *figures, clock(choice.seconds)])
+    if len(rows) < 2:
+        return ""
+    head = ["Run", "Parameters", "Tokens", charts.loss_name(plan).capitalize(), "90 % interval", "Time"]
+    return "<h3>Other sizes for the same time</h3>" + table([*map(escape, head)], rows)
 
 
 def _decoding(choice: Choice) -> str:
@@ -130,7 +148,7 @@ def _crossings(plan: Plan) -> str:
             rows.append([*pair, f"never within {clock(reach)}" if reach else "never", NONE, NONE])
         else:
             span = f"{clock(row['low'])} – {clock(row['high'])}"
-            rows.append([*pair, clock(row["middle"]), span, percent(round(row.get("probability") or 0, 2))])
+            rows.append([*pair, clock(row["middle"]), span, escape(chance(row.get("probability") or 0.0))])
     if not rows:
         return ""
     return "<h3>Where one overtakes the other</h3>" + table(
@@ -148,6 +166,16 @@ def _coverage(plan: Plan) -> str:
 
 
 def _rolling(plan: Plan) -> str:
+    shown = [r for r in plan.rolling if r.get("form") == "blend"]
+    rest = [r for r in plan.rolling if r.get("form") != "blend"]
+    if not plan.rolling:
+        return ""
+    note = "Fitted to the small budgets only, and judged on the larger ones that were not seen."
+    more = f"<details><summary>Every form by itself</summary>{_held(rest)}</details>" if rest else ""
+    return f'<h3>Rolling origins</h3><p class="dim">{note}</p>{_held(shown or rest)}{more if shown else ""}'
+
+
+def _held(lines: Sequence[Json]) -> str:
     rows = [
         [
             escape(str(r.get("branch", NONE))),
@@ -158,13 +186,9 @@ def _rolling(plan: Plan) -> str:
             _number(r.get("error"), charts.signed),
             _number(r.get("worst"), charts.signed),
         ]
-        for r in plan.rolling
+        for r in lines
     ]
-    if not rows:
-        return ""
-    head = ["Branch", "Form", "Beyond", "Points fitted", "Points judged", "Median error", "Worst"]
-    note = "Each form fitted to the small budgets only, and judged on the larger ones that it had not seen."
-    return f'<h3>Rolling origins</h3><p class="dim">{note}</p>' + table(head, rows)
+    return table(["Branch", "Form", "Beyond", "Points fitted", "Points judged", "Median error", "Worst"], rows)
 
 
 def _identifiable(plan: Plan) -> str:

@@ -6,24 +6,28 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from genus.plan.store import Branch, Json, Plan
+from genus.plan.store import Branch, Json, Plan, plain
 from genus.report.chart import Line, chart, clock, short
-from genus.report.markup import figure, size
+from genus.report.markup import figure
 
+TIMES = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600, 36000, 86400, 864000, 8640000)  # seconds that have a short name
 NEAR = 1.4  # a measured point belongs to the isoFLOP curve whose operations are nearest, if within this factor
 AXES: dict[str, tuple[str, Callable[[float], str], str]] = {
-    "seconds": ("training time", clock, "Loss against training time"),
+    "seconds": ("training time", lambda value: duration(value), "Loss against training time"),
     "flops": ("training operations", short, "Loss against operations"),
-    "memory": ("memory while training", size, "Loss against memory, for the whole budget"),
+    "memory": ("memory while training", lambda value: f"{short(value)}B", "Loss against memory, for the whole budget"),
     "decode": ("time per generated token", lambda value: duration(value), "Loss against decoding, for the whole budget"),
 }
 
 
 def duration(seconds: float) -> str:
-    """`0.2 ms`, `30 µs`, `3.5 min`."""
+    """`30 µs`, `0.2 ms`, `45 s`, `1 min`, `10 min`, `1 h`."""
     for limit, scale, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
-        if seconds < limit:
+        if seconds < limit * (1 - 1e-9):
             return f"{seconds * scale:.3g} {unit}"
+    for limit, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds % limit == 0:
+            return f"{seconds / limit:.3g} {unit}"
     return clock(seconds)
 
 
@@ -46,10 +50,10 @@ def frontiers(plan: Plan) -> list[str]:
         if not lines:
             continue
         if by == "seconds":
-            budget = plan.recommendation if plan.budget.get("train") is None else None
-            at = plan.budget["train"] if budget is None else budget.seconds
+            at = plan.budget.get("train") or plan.recommendation.seconds
             lines.append(Line([(float(at), 0.0)], 0, "upright", f"the budget of the run: {clock(at)}"))
-        figures.append(figure(chart(lines, label, loss_name(plan), text, short, log=True), caption))
+        marks = TIMES if by in ("seconds", "decode") else ()
+        figures.append(figure(chart(lines, label, loss_name(plan), text, short, log=True, marks=marks), caption))
     return figures
 
 
@@ -76,7 +80,7 @@ def isoflops(plan: Plan) -> list[str]:
             lines.append(Line(_finite(curve, ("params", "loss")), i, "line", label))
             lines.append(Line(_measured(branch.rows, curves, i), i, "dots", f"{label}, measured"))
         picture = chart(lines, "parameters", loss_name(plan), short, short, log=True)
-        figures.append(figure(picture, f"{name}: equal operations, {', '.join(short(c['flops']) for c in curves)}"))
+        figures.append(figure(picture, f"{name}: loss against size for equal operations", [short(c["flops"]) for c in curves]))
     return [f for f in figures if f]
 
 
@@ -124,6 +128,7 @@ def signed(value: float) -> str:
 
 def _finite(columns: Json, names: Sequence[str]) -> list[Any]:
     """Rows of the columns in which every number is there."""
-    if not all(columns.get(n) for n in names):
+    if not all(n in columns for n in names):
         return []
-    return [row for row in zip(*(columns[n] for n in names)) if None not in row]
+    rows = zip(*(plain(columns[n]) for n in names))
+    return [row for row in rows if None not in row]

@@ -43,12 +43,14 @@ def chart(
     y_text: Callable[[float], str],
     zero: bool = False,
     log: bool = False,
+    marks: Sequence[float] = (),
 ) -> str:
     """An SVG element, empty when no line has a point.
 
     Args:
         x_text, y_text: how a number on an axis is written. zero: the y axis begins at 0, as the x axis always does.
-        log: the x axis is logarithmic, from the least to the largest x; points with x <= 0 are left out.
+        log: the x axis is logarithmic, from the least to the largest x, without points at 0 or below. marks: places that may be
+        named on it; () = round numbers.
     """
     lines = [_positive(line) for line in lines] if log else list(lines)
     lines = [line for line in lines if line.points]
@@ -69,7 +71,7 @@ def chart(
         y = HEIGHT - BOTTOM - (tick - low_y) * sy
         out.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
         out.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(y_text(tick))}</text>')
-    for tick in log_ticks(10**low_x, 10**high_x, 6) if log else ticks(low_x, high_x, 5):
+    for tick in log_ticks(10**low_x, 10**high_x, 6, marks) if log else ticks(low_x, high_x, 5):
         x, _ = place(tick, low_y)
         out.append(f'<path class="grid" d="M{x:.1f} {HEIGHT - BOTTOM}v4"/>')
         out.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{escape(x_text(tick))}</text>')
@@ -165,8 +167,11 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def log_ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers between two positive ones, evenly spread on a logarithmic axis, about so many."""
+def log_ticks(low: float, high: float, about: int, marks: Sequence[float] = ()) -> list[float]:
+    """Round numbers between two positive ones, evenly spread on a logarithmic axis, about so many; of `marks` if any."""
+    if marks:
+        inside = [t for t in marks if low <= t <= high]
+        return inside[:: math.ceil(len(inside) / about)] if len(inside) > 1 else [low, high]
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     steps = [(1, (1.0, 2.0, 5.0)), (1, (1.0, 3.0)), *((n, (1.0,)) for n in (1, 2, 3, 4, 6, 8, 12, 24))]
     for every, digits in steps:
@@ -179,7 +184,7 @@ def log_ticks(low: float, high: float, about: int) -> list[float]:
 
 def short(value: float) -> str:
     """12,345 as `12.3k`; 0.00012 as `0.00012`."""
-    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+    for limit, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.3g}{unit}"
     return f"{value:.3g}"
@@ -195,3 +200,8 @@ def clock(seconds: float) -> str:
 
 def percent(value: float) -> str:
     return f"{100 * value:.3g} %"
+
+
+def chance(probability: float) -> str:
+    """`71 %`; never certain."""
+    return "< 1 %" if probability < 0.01 else "> 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"

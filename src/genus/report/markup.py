@@ -47,9 +47,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str
     return f'<div class="scroll"><table><thead>{line(head, "th")}</thead><tbody>{body}</tbody>{end}</table></div>'
 
 
-def figure(picture: str, caption: str) -> str:
-    """A chart with its caption; nothing without a chart."""
-    return f"<figure><figcaption>{escape(caption)}</figcaption>{picture}</figure>" if picture else ""
+def figure(picture: str, caption: str, names: Sequence[str] = ()) -> str:
+    """A chart with its caption and the names of its colours; nothing without a chart."""
+    key = f'<div class="legend">{"".join(swatch(i, name) for i, name in enumerate(names))}</div>' if names else ""
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{key}{picture}</figure>" if picture else ""
 
 
 def swatch(index: int, name: str) -> str:

@@ -17,7 +17,7 @@ p { margin: .4rem 0; } .dim, figcaption, dt { color: var(--dim); }
 .facts div { min-width: 0; } .facts dt { font-size: .8rem; } .facts dd { margin: 0; overflow-wrap: anywhere; }
 .big { grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); }
 .big dd { font-size: 1.3rem; font-variant-numeric: tabular-nums; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; }
 figure { margin: 0; min-width: 0; } figcaption { font-size: .85rem; margin-bottom: .2rem; }
 svg { display: block; width: 100%; height: auto; font-size: 12px; } svg text { fill: var(--dim); }
 svg path { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
@@ -35,5 +35,6 @@ td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; 
 pre { background: var(--box); padding: .7rem .9rem; border-radius: 6px; overflow-x: auto;
   font: 13px/1.5 ui-monospace, monospace; }
 pre.text { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; font-size: .95rem; }
+.note { display: inline-block; min-width: 9rem; max-width: 20rem; white-space: normal; text-align: left; }
 summary { cursor: pointer; color: var(--dim); margin: .8rem 0 .4rem; }
 """ + "\n".join(f".c{i} {{ color: var(--c{i}); }}" for i in range(8))
