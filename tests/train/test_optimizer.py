@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from genus.prepare.dataset import Dataset
 from genus.recipes import make
+from genus.recipes.parametrisation import MuP, roles
 from genus.recipes.training import SGD, AdamW, Muon, Optimizer
+from genus.run import Run, load
+from genus.spec import from_json
 from genus.train import optimizer
+from genus.train.options import TrainOptions
+from genus.train.start import resume, start
 
 
 def _model() -> torch.nn.Module:
@@ -58,3 +68,59 @@ def test_divisor_is_clipping(spec: Optimizer) -> None:
     allowed = 0.05 if isinstance(spec, Muon) else 1e-3
     for a, b, before in zip(ours.parameters(), plain.parameters(), start.parameters(), strict=True):
         assert (a - b).norm() <= allowed * (b - before).norm() + 1e-7
+
+
+@pytest.mark.parametrize("spec", [AdamW(), Muon()], ids=lambda s: type(s).__name__)
+def test_each_group_has_its_share_of_the_rate(spec: Optimizer) -> None:
+    """Width 32 is four times the base: the schedule's rate is divided by 4 (Adam) or 2 (Muon) for hidden matrices."""
+    model = _model()
+    optimizers = optimizer.build(spec, model, 1e-3, MuP(8))
+    optimizer.set_rate(optimizers, 2e-3)
+    groups = {id(p): g for o in optimizers for g in o.param_groups for p in g["params"]}
+    assert len(groups) == len(list(model.parameters()))
+    hidden = 2 if isinstance(spec, Muon) else 4
+    for name, role in roles(model).items():
+        group = groups[id(model.get_parameter(name))]
+        assert group["lr"] == 2e-3 / {"hidden": hidden, "readout": 4}.get(role, 1)
+        assert group["lr"] * group["weight_decay"] == pytest.approx(0.0 if role == "vector" else 2e-3 * 0.1), "all fade alike"
+        if "eps" in group and "ns_steps" not in group:
+            assert group["eps"] == pytest.approx(1e-8 if role == "readout" else 1e-8 / 4)
+
+
+def test_at_the_base_width_the_groups_are_those_of_standard() -> None:
+    def plain(spec: Optimizer, *policy: MuP) -> list[dict[str, object]]:
+        groups = [g for o in optimizer.build(spec, _model(), 1e-3, *policy) for g in o.param_groups]
+        return [{**g, "params": [p.shape for p in g["params"]]} for g in groups]
+
+    for spec in (AdamW(), Muon()):
+        assert plain(spec, MuP(32)) == plain(spec)
+        assert len(plain(spec)) == (2 if isinstance(spec, AdamW) else 3)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gpt2", "gpt2"), ("lstm", "genus")])
+def test_a_run_with_mup(name: str, kind: str, corpus: Dataset, tmp_path: Path) -> None:
+    """The policy is in run.json, a resumed run is the straight one, and the exported folder is an ordinary one."""
+    sizes = ("dim=32", "depth=1", *(["heads=2"] if name == "gpt2" else []))
+    policy = ("training.parametrisation=MuP", "training.parametrisation.base=16")
+    options = TrainOptions(
+        batch=4, context=16, tokens=4 * 16 * 8, save_steps=3, eval_tokens=256, dtype="fp32", overrides=(*sizes, *policy)
+    )
+    said: list[str] = []
+    for run in ("straight", "cut"):
+        start(name, corpus.root, tmp_path / run, options, said.append)
+    cut = Run.open(tmp_path / "cut")
+    recipe = from_json(cut.config["recipe"])
+    assert recipe.training.parametrisation == MuP(16)
+    assert any("base width" in line for line in said) == (name == "gpt2")  # the LSTM's recipe has a rate of its own
+    shutil.rmtree(tmp_path / "cut/model")
+    shutil.rmtree(tmp_path / "cut/checkpoints/step-8")
+    del cut.config["finished"]
+    cut.save()
+    resume(tmp_path / "cut", said.append)
+    a, b = (load_file(tmp_path / run / "model/model.safetensors") for run in ("straight", "cut"))
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    assert json.loads((tmp_path / "cut/model/config.json").read_text())["model_type"] == kind
+    again = load(tmp_path / "cut")
+    assert again.spec == recipe.model and again.spec.head.scale == (1.0 if name == "gpt2" else 0.5)
+    further = start(str(tmp_path / "cut"), corpus.root, tmp_path / "further", TrainOptions(tokens=128, batch=4), said.append)
+    assert from_json(further.config["recipe"]).model == recipe.model, "a trained model is not scaled again"

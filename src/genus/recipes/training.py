@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from genus.recipes.parametrisation import Parametrisation, Standard
 from genus.spec import Spec
 
 
@@ -93,6 +94,7 @@ class Training(Spec):
         restart: chance that a row of a stream begins afresh at the border of two batches, as a document would.
         sum_over_time: the loss is a mean over rows but a sum over positions, so that `lr` and `clip` mean what they mean in
             Zaremba's code.
+        parametrisation: how start and learning rates follow the width; MuP makes one learning rate serve every width.
     """
 
     optimizer: Optimizer = AdamW()
@@ -103,6 +105,7 @@ class Training(Spec):
     stream: bool = False
     restart: float = 0.0
     sum_over_time: bool = False
+    parametrisation: Parametrisation = Standard()
 
 
 @dataclass(frozen=True)

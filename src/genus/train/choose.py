@@ -56,6 +56,7 @@ def choose(name: str, options: TrainOptions, vocab: int, tokens: int, ceiling: f
     """
     recipe = _shaped(name, options, vocab, tokens, ceiling, say)
     recipe = adjust(recipe, options)
+    recipe = recipe.training.parametrisation.rewrite(recipe)  # type: ignore[attr-defined]
     say(f"model: {name}, {shape(recipe)}")
     recipe = _batched(recipe, options, tokens, ceiling, say)
     lr = rate(recipe, options, say)
@@ -156,9 +157,10 @@ def rate(recipe: Recipe, options: TrainOptions, say: Say) -> float:
     assert isinstance(optimizer, Optimizer)
     if options.lr is not None or optimizer.lr is not None:
         return options.lr or optimizer.lr or 0.0
-    n = recipe.parameters_total
+    n = recipe.training.parametrisation.rate_parameters(recipe)  # type: ignore[attr-defined]
     lr = adamw_rate(n)
-    say(f"learning rate: {lr:.2e} = 0.003239 - 0.0001395 ln {n:,} (Kaplan et al. 2020)")
+    where = "" if n == recipe.parameters_total else ", for the size at the base width"
+    say(f"learning rate: {lr:.2e} = 0.003239 - 0.0001395 ln {n:,}{where} (Kaplan et al. 2020)")
     return lr
 
 

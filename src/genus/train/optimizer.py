@@ -3,52 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from genus.recipes.parametrisation import Parametrisation, Standard
 from genus.recipes.training import SGD, AdamW, Muon, Optimizer
 
 Optimizers = list[torch.optim.Optimizer]
+STANDARD = Standard()
 
 
-def build(spec: Optimizer, model: nn.Module, lr: float) -> Optimizers:
+def build(spec: Optimizer, model: nn.Module, lr: float, parametrisation: Parametrisation = STANDARD) -> Optimizers:
     """One or two optimisers that together own every trainable parameter.
 
     Weight decay falls on matrices, not on vectors or token tables' norms. Muon takes the hidden matrices; tables, the read-out
-    and vectors go to AdamW. Fused kernels are used where torch has them (4 times faster on the CPU than the default).
+    and vectors go to AdamW. Fused kernels are used where torch has them (4 times faster on the CPU than the default). The
+    parametrisation's factors on the learning rate are kept in the groups.
     """
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    scales = parametrisation.scales(model)
+    named = [(n, p, scales[n]) for n, p in model.named_parameters() if p.requires_grad]
     if isinstance(spec, SGD):
-        groups = _decayed([p for _, p in named], spec.weight_decay)
+        groups = _groups([(p, s.rate, 1.0) for _, p, s in named], lr, spec.weight_decay, None)
         return [torch.optim.SGD(groups, lr=lr, momentum=spec.momentum, fused=True)]
     if isinstance(spec, Muon):
-        hidden = [p for n, p in named if p.dim() == 2 and n.startswith(("stack.", "encoder."))]
-        taken = {id(p) for p in hidden}
-        rest = _decayed([p for _, p in named if id(p) not in taken], spec.weight_decay)
-        muon = torch.optim.Muon(
-            hidden, lr=lr, weight_decay=spec.weight_decay, momentum=spec.momentum, adjust_lr_fn="match_rms_adamw"
-        )
+        hidden = [(n, p, s) for n, p, s in named if p.dim() == 2 and n.startswith(("stack.", "encoder."))]
+        taken = {n for n, _, _ in hidden}
+        rest = _groups([(p, s.rate, s.eps) for n, p, s in named if n not in taken], lr, spec.weight_decay, 1e-8)
+        groups = _groups([(p, s.orthogonal, 1.0) for _, p, s in hidden], lr, spec.weight_decay, None)
+        muon = torch.optim.Muon(groups, lr=lr, momentum=spec.momentum, adjust_lr_fn="match_rms_adamw")
         return [muon, torch.optim.AdamW(rest, lr=lr, betas=(spec.beta1, spec.beta2), fused=True)]
     if isinstance(spec, AdamW):
-        groups = _decayed([p for _, p in named], spec.weight_decay)
-        return [torch.optim.AdamW(groups, lr=lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=True)]
+        groups = _groups([(p, s.rate, s.eps) for _, p, s in named], lr, spec.weight_decay, spec.eps)
+        return [torch.optim.AdamW(groups, lr=lr, betas=(spec.beta1, spec.beta2), fused=True)]
     raise ValueError(f"no optimiser is known for {type(spec).__name__}")
 
 
-def _decayed(parameters: list[nn.Parameter], decay: float) -> list[dict[str, object]]:
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return [g for g in groups if g["params"]]
+def _groups(
+    parameters: list[tuple[nn.Parameter, float, float]], lr: float, decay: float, eps: float | None
+) -> list[dict[str, Any]]:
+    """Groups of parameters (each with its factors on the learning rate and on `eps`) that are treated alike, matrices first.
+
+    A factor on the rate does not reach the decay, so that weights fade at the same pace whatever their factor.
+    """
+    groups: dict[tuple[bool, float, float], dict[str, Any]] = {}
+    for matrices in (True, False):
+        for p, factor, small in parameters:
+            if (p.dim() > 1) == matrices:
+                group = {"params": [], "lr": lr * factor, "factor": factor, "weight_decay": decay / factor if matrices else 0.0}
+                if eps is not None:
+                    group["eps"] = eps * small
+                groups.setdefault((matrices, factor, small), group)["params"].append(p)
+    return list(groups.values())
 
 
 def set_rate(optimizers: Optimizers, lr: float) -> None:
-    """Set the learning rate of every group."""
+    """Set the learning rate of every group to `lr` times the group's factor."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["factor"]
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:

@@ -141,6 +141,7 @@ def assemble(
     if model is None:
         torch.manual_seed(options.seed)
         model = recipe.model.build(0)
+        training.parametrisation.start(model)
     model.to(device)
     train, validation = loaders(recipe, data, options)
     micro = min(training.batch, options.micro or max(1, ACTIVATIONS // (16 * training.context * recipe.model.dim)))  # type: ignore[attr-defined]

@@ -105,7 +105,7 @@ class Trainer:
         self.model, self.data, self.validation = model, data, validation
         self.run_dir, self.plan, self.telemetry, self.bits = run, plan, telemetry, bits
         self.device = next(model.parameters()).device
-        self.optimizers = optimizer.build(self.training.optimizer, model, plan.lr)  # type: ignore[arg-type]
+        self.optimizers = optimizer.build(self.training.optimizer, model, plan.lr, self.training.parametrisation)  # type: ignore[arg-type]
         self.loss: Callable[..., tuple[Tensor, Tensor]] = recipe.objective.loss  # type: ignore[attr-defined]
         if plan.compile:
             self.loss = compiled(self.loss, telemetry.say)
