@@ -87,6 +87,13 @@ def test_the_lowest_prediction_is_recommended_with_the_rest_in_order() -> None:
     assert "the lowest prediction" in best.why[0] and "lstm" in best.why[0]
 
 
+def test_a_dropped_branch_stands_beside_and_is_not_recommended() -> None:
+    found = decide([replace(network("llama"), alive=False), network("lstm", floor=1.3)], SITUATION)
+    assert found.recommendation.branch == "lstm" and found.best["llama"].loss < found.recommendation.loss
+    with pytest.raises(ValueError, match="no branch can be trained"):
+        decide([replace(network(), alive=False)], SITUATION)
+
+
 def test_half_and_double_stand_beside_it() -> None:
     found = decide([network()], SITUATION)
     half, double = found.alternatives

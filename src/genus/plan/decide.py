@@ -47,7 +47,8 @@ class Candidate:
         name: of the branch. recipe: of the run that would be trained (or the model that is trained further).
         forecast, cost: of its loss and of what it takes; sizes counted as both count them.
         counted: estimated by counting: its loss falls with the data, not with the budget.
-        base: goes on from a trained model. passes: most passes over the corpus; None = any number.
+        base: goes on from a trained model. alive: it may be recommended; a dropped branch only stands beside the others.
+        passes: most passes over the corpus; None = any number.
         total: from a size to all parameters. train: from (size, tokens) to `TrainOptions` as JSON.
     """
 
@@ -57,6 +58,7 @@ class Candidate:
     cost: Cost
     counted: bool = False
     base: bool = False
+    alive: bool = True
     passes: float | None = None
     total: Callable[[float], float] = float
     train: Callable[[float, float], Json] = field(default=lambda params, tokens: {})
@@ -130,21 +132,22 @@ def decide(candidates: Sequence[Candidate], situation: Situation) -> Decision:
         limited = [(c, replace(limit, decode=None)) for c, limit in limited]
         optima, refused = _optima(limited, situation)
         notes = [advice.too_slow(situation, [c.cost for c, _ in limited])] if optima else []
-    if not optima:
+    if not any(c.name in optima for c, _ in limited if c.alive):
         raise ValueError("no branch can be trained: " + "; ".join(f"{name}: {reason}" for name, reason in refused.items()))
-    alive = [(c, limit) for c, limit in limited if c.name in optima]
+    fitting = [(c, limit) for c, limit in limited if c.name in optima]
     budgets = _budgets(situation.seconds)
-    over = {c.name: frontier(c.forecast, c.cost, budgets, **vars(limit)) for c, limit in alive}
+    over = {c.name: frontier(c.forecast, c.cost, budgets, **vars(limit)) for c, limit in fitting}
     chances = win_probability(list(over.values()), situation.seconds)
-    lowest = min(float(optimum.band.loss) for optimum in optima.values())
+    lowest = min(float(optima[c.name].band.loss) for c, _ in fitting if c.alive)
     standings = []
-    for (c, limit), chance in zip(alive, chances):
+    for (c, limit), chance in zip(fitting, chances):
         optimum = optima[c.name]
         if situation.serve is not None:
             optimum = _cheaper_to_serve(c, limit, situation, optimum, lowest)
         standings.append(Standing(c, optimum, _choice(c, optimum.params, optimum.tokens, situation, float(chance)), over[c.name]))
     standings.sort(key=lambda s: s.choice.loss)
-    winner = standings[0] if situation.serve is None else _cheapest(standings, situation, lowest)
+    able = [s for s in standings if s.candidate.alive]
+    winner = able[0] if situation.serve is None else _cheapest(able, situation, lowest)
     crossings = _crossings(over, situation.seconds)
     chosen = replace(
         winner.choice,
@@ -155,8 +158,8 @@ def decide(candidates: Sequence[Candidate], situation: Situation) -> Decision:
         recommendation=chosen,
         best={s.candidate.name: chosen if s is winner else s.choice for s in standings},
         alternatives=_neighbours(winner, situation),
-        frontiers={c.name: _frontiers(c, limit, over[c.name], situation) for c, limit in alive},
-        isoflops={c.name: _isoflops(c, over[c.name], situation) for c, _ in alive},
+        frontiers={c.name: _frontiers(c, limit, over[c.name], situation) for c, limit in fitting},
+        isoflops={c.name: _isoflops(c, over[c.name], situation) for c, _ in fitting},
         crossings=crossings,
         refused=refused,
         advice=[*notes, *advice.advice(winner, standings, situation)],
