@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,15 +19,19 @@ class Options:
     RECIPE is a name from `genus recipes`, a run, or a folder in Hugging Face layout (continued pre-training).
     DATA is a folder made by `genus prepare`. Sizes are arguments of the recipe, and every field of its tree can be set, as in
     `genus train gpt2 DATA -o RUN dim=128 depth=4 heads=4 model.head.tied=false`; `genus recipes show RECIPE` lists both.
+    `training.parametrisation=MuP training.parametrisation.base=128` keeps the best learning rate of width 128 at every width.
+
+    `genus train PLAN` trains what `genus plan` recommends, and `genus train PLAN NAME` another branch of the same plan; the
+    prediction is written into the run before it begins.
 
     A run that was killed goes on with `genus train --resume RUN`; its weights end up the same, bit for bit (for budgets in
     tokens or epochs; a budget in time cannot promise that).
     """
 
     recipe: Annotated[Positional[str], tyro.conf.arg(metavar="RECIPE")] = ""
-    """recipe name, run or model folder"""
+    """recipe name, run, model folder, or plan"""
     data: Annotated[Positional[str], tyro.conf.arg(metavar="DATA")] = ""
-    """folder made by genus prepare"""
+    """folder made by genus prepare (after a plan: the name of a branch)"""
     overrides: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SIZE=N|PATH=VALUE ...]")] = ()
     """dim=128, depth=4 ... or path=value, any number of times"""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
@@ -79,6 +83,8 @@ class Options:
 
 
 def main(options: Options) -> int:
+    from genus.plan.execute import execute, is_plan
+    from genus.run import PREDICTION
     from genus.train.options import TrainOptions
     from genus.train.start import resume, start
 
@@ -86,6 +92,9 @@ def main(options: Options) -> int:
         if options.recipe or options.data:
             raise ValueError("--resume RUN takes everything from the run; leave out RECIPE and DATA")
         run = resume(options.resume, say)
+    elif options.recipe and is_plan(options.recipe):
+        _only_out(options)
+        run = execute(options.recipe, options.out or Path("runs") / Path(options.recipe).resolve().name, options.data or None, say)
     else:
         if not options.recipe or not options.data:
             raise ValueError("name a recipe and the data: genus train RECIPE DATA -o RUN (genus recipes lists the recipes)")
@@ -117,8 +126,19 @@ def main(options: Options) -> int:
     if options.sample:
         _sample(run.path)
     say(f"model: {run.model_dir}")
+    if (run.path / PREDICTION).is_file():
+        say(f"next: genus plan verify {run.path}")
     say(f"next: genus evaluate {run.path} {run.config['data']['path']}   or: genus generate {run.path} 'Once upon a time'")
     return 0
+
+
+def _only_out(options: Options) -> None:
+    """A plan says how its runs are trained: with anything else its prediction would not be of this run."""
+    kept = {"recipe", "data", "out", "sample"}
+    changed = [f.name for f in fields(options) if f.name not in kept and getattr(options, f.name) != f.default]
+    if changed:
+        names = ", ".join(f"--{n.replace('_', '-')}" if n != "overrides" else "overrides" for n in changed)
+        raise ValueError(f"{options.recipe} is a plan and says how its run is trained; leave out {names}, or train the recipe itself")
 
 
 def _sample(path: Path) -> None:
