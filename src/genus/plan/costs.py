@@ -142,6 +142,11 @@ def activations(model: Model, context: int) -> float:
     return sum(_kept(part, width, context) for part, width in _layers(model)) + model.stack.width(model.dim)
 
 
+def sublayers(model: Model) -> int:
+    """How many sublayers a token passes."""
+    return sum(1 for _ in _layers(model))
+
+
 def training_memory(recipe: Recipe, rows: int | None = None, itemsize: int = 2) -> Memory:
     """What training takes beside the process itself.
 

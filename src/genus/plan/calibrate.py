@@ -1,0 +1,273 @@
+"""Calibrate: what each branch does on this machine, measured with the real training step, in processes of their own.
+
+A branch is measured at three sizes and two batches (a counted branch at shares of the corpus growing fourfold), with as many
+processes at once as will work at once later: a core whose neighbours are busy is slower. Results are kept in the user's cache
+folder under everything they depend on, so that the next plan does not measure again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from genus.plan import costs
+from genus.plan.branches import branch, branches
+from genus.plan.calibration_cache import cache_file, cached, keep, machine, precision
+from genus.plan.costs import Rung
+from genus.plan.machine_cost import Cell, CountCell
+from genus.plan.measured import Calibration, Setting, warnings
+from genus.prepare.dataset import Dataset
+from genus.recipes import make
+from genus.recipes.recipe import Recipe
+
+LOW, HIGH = 100_000, 10_000_000  # parameters between which a branch is measured, where nobody says
+SMALL = 4  # the smaller batch is this part of the larger
+UPDATES = 6  # of the larger batch that the time of a size should be enough for
+SHORTEST = 0.5  # seconds of measurement at least
+START = 3.0  # seconds that a process takes to begin, before one was measured
+ALONE = Setting()
+Say = Callable[[str], None]
+
+
+def calibrate(
+    wanted: Iterable[str],
+    data: str | Path | Dataset,
+    seconds: float,
+    setting: Setting = ALONE,
+    low: int = LOW,
+    high: int = HIGH,
+    cache: bool = True,
+    say: Say = lambda _: None,
+) -> dict[str, Calibration]:
+    """Measure several branches in `seconds` together; what the cache knows leaves its time to the others.
+
+    Arguments as of `measure`.
+    """
+    data = data if isinstance(data, Dataset) else Dataset.open(data)
+    end = time.monotonic() + seconds
+    found = branches(wanted)
+    share = seconds / len(found)
+    known = {b.name: c for b in found if cache and (c := cached(b, data, share, setting))}
+    result = dict(known)
+    for i, one in enumerate(b for b in found if b.name not in known):
+        share = (end - time.monotonic()) / (len(found) - len(known) - i)
+        result[one.name] = measure(one.name, data, max(share, 1.0), setting, low, high, cache, say)
+    return {b.name: result[b.name] for b in found}
+
+
+def measure(
+    name: str,
+    data: str | Path | Dataset,
+    seconds: float = 30.0,
+    setting: Setting = ALONE,
+    low: int = LOW,
+    high: int = HIGH,
+    cache: bool = True,
+    say: Say = lambda _: None,
+) -> Calibration:
+    """Measure a branch, or read what was measured.
+
+    Args:
+        name: of the branch. data: a prepared folder. seconds: that it may take; a little more where one update takes long.
+        setting: threads, processes at once, context, batch (a quarter of it is measured as well), precision.
+        low, high: parameters of the smallest and the largest size; the largest gives way to the time.
+        cache: False measures anew and keeps nothing. say: told what was found before, and warnings.
+
+    Raises:
+        ValueError: no such branch, no shape in that range, or the training step failed; with the reason.
+    """
+    data = data if isinstance(data, Dataset) else Dataset.open(data)
+    one = branch(name)
+    if cache and (found := cached(one, data, seconds, setting)) is not None:
+        say(f"{name}: measured before ({cache_file(one, data, setting)})")
+        return found
+    begin = time.monotonic()
+    empty = Calibration(
+        name=one.name,
+        recipe=one.recipe,
+        kind=one.kind,
+        machine=machine(),
+        threads=setting.threads,
+        processes=setting.processes,
+        vocab=data.vocab_size,
+        context=setting.context,
+        dtype=precision(setting.dtype),
+        tokens=data.split("train").tokens,
+    )
+    task = {
+        "data": str(data.root),
+        "recipe": one.recipe,
+        "counted": one.kind == "counted",
+        "context": setting.context,
+        "dtype": setting.dtype,
+        "threads": setting.threads,
+    }
+    if one.kind == "counted":
+        result = _count(empty, task, seconds)
+    else:
+        rows = setting.batch or make(one.recipe).training.batch  # type: ignore[attr-defined]
+        result = _descend(empty, {**task, "batches": sorted({max(1, rows // SMALL), rows})}, seconds, low, high)
+    result = replace(result, seconds=time.monotonic() - begin, warnings=warnings(result))
+    for warning in result.warnings:
+        say(f"warning: {warning}")
+    if cache:
+        keep(cache_file(one, data, setting), result, say)
+    return result
+
+
+def _descend(empty: Calibration, task: dict[str, Any], seconds: float, low: int, high: int) -> Calibration:
+    """The smallest size, the largest that the time allows, then one between them."""
+    end = time.monotonic() + seconds
+    vocab, context, rows = empty.vocab, empty.context, task["batches"][-1]
+    smallest = costs.ladder(empty.recipe, vocab, context, low, max(low, high), 1, rows)[0]
+    sizes = [smallest.wish]
+    cells: list[Cell] = []
+    ceilings: list[float] = []
+    startups: list[float] = []
+    for number in range(3):
+        if number == 1:
+            startup = max(startups)
+            spare = 0.6 * (end - time.monotonic()) - 2 * startup
+            top = _largest(empty, smallest, cells[-1].update, max(spare, SHORTEST), high, rows)
+            sizes += [top, round(math.sqrt(top * sizes[0]))] if top > 1.5 * sizes[0] else []
+        if number >= len(sizes):
+            break
+        share = (end - time.monotonic()) / (len(sizes) - number) if number else seconds / 4
+        working = max(SHORTEST, share - (max(startups) if startups else START))
+        recipe = costs.sized(empty.recipe, sizes[number], vocab, context, rows)
+        try:
+            answers = _work({**task, "parameters": sizes[number], "seconds": working}, empty.processes)
+        except ValueError:
+            if not cells:
+                raise
+            continue  # the largest did not fit into memory, say: what was measured must do
+        ceilings += [a["ceiling"] for a in answers]
+        startups += [a["startup"] for a in answers]
+        cells += [_cell(recipe, empty, i, answers) for i in range(len(task["batches"]))]
+    cells.sort(key=lambda c: (c.total, c.rows))
+    return replace(empty, cells=tuple(cells), ceiling=max(ceilings), startup=statistics.median(startups))
+
+
+def _largest(empty: Calibration, smallest: Rung, update: float, seconds: float, high: int, rows: int) -> int:
+    """The largest wish, at most `high`, of which `seconds` allow some updates at the operations per second of the smallest."""
+    wish = float(high)
+    while wish > 1.5 * smallest.wish:
+        try:
+            recipe = costs.sized(empty.recipe, int(wish), empty.vocab, empty.context, rows)
+            if UPDATES * update * recipe.model.flops(0, empty.context) / smallest.forward <= seconds:
+                return int(wish)
+        except ValueError:
+            pass
+        wish /= 1.25
+    return smallest.wish
+
+
+def _cell(recipe: Recipe, empty: Calibration, number: int, answers: list[dict[str, Any]]) -> Cell:
+    """Batch number `number` of every process as one cell: the mean speed, the most memory, the widest spread."""
+    of = [a["cells"][number] for a in answers]
+    rows, micro = of[0]["rows"], of[0]["micro"]
+    itemsize = 4 if empty.dtype == "fp32" else 2
+    memory = costs.training_memory(recipe, micro, itemsize)
+    evaluations = [c["evaluation"] for c in of if c["evaluation"] is not None]
+    return Cell(
+        **asdict(costs.parameters(recipe.model)),
+        forward=float(recipe.model.flops(0, empty.context)),
+        layers=costs.sublayers(recipe.model),
+        numbers=costs.activations(recipe.model, empty.context),
+        rows=rows,
+        context=empty.context,
+        micro=micro,
+        fixed=memory.fixed,
+        moving=memory.moving,
+        tokens_per_s=statistics.fmean(c["tokens_per_s"] for c in of),
+        spread=max(c["spread"] for c in of),
+        busy=min(c["busy"] for c in of) / empty.threads,
+        base=max(a["base"] for a in answers),
+        peak=max(c["peak"] for c in of),
+        evaluation=min(evaluations) if evaluations else None,
+        decode=statistics.fmean(a["decode"] for a in answers),
+        read=costs.decoding(recipe, empty.context, 4).read,
+    )
+
+
+def _count(empty: Calibration, task: dict[str, Any], seconds: float) -> Calibration:
+    answers = _work({**task, "seconds": max(SHORTEST, seconds - START)}, empty.processes)
+    cells = []
+    for of in zip(*(a["cells"] for a in answers)):
+        cells.append(
+            CountCell(
+                of[0]["tokens"],
+                statistics.fmean(c["seconds"] for c in of),
+                max(c["spread"] for c in of),
+                of[0]["parameters"],
+                max(a["base"] for a in answers),
+                max(c["peak"] for c in of),
+            )
+        )
+    return replace(
+        empty,
+        counts=tuple(cells),
+        startup=statistics.median(a["startup"] for a in answers),
+        decode=statistics.fmean(a["decode"] for a in answers),
+    )
+
+
+def _work(task: dict[str, Any], processes: int) -> list[dict[str, Any]]:
+    """The same measurement in several processes that begin together.
+
+    Raises:
+        ValueError: a process ended before it had an answer; with its last words.
+    """
+    threads = str(task["threads"])
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    command = [sys.executable, "-m", "genus.plan.measurement"]
+    patience = 20 * task["seconds"] + 300
+    with tempfile.TemporaryFile("w+") as errors:
+        started = []
+        try:
+            for _ in range(processes):
+                pipe = subprocess.PIPE
+                started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=environment))
+                _tell(started[-1], json.dumps({**task, "spawned": time.time()}))
+            ready = [bool(_hear(p)) for p in started]
+            for p in started:
+                _tell(p, "go")
+            answers = [p.communicate(timeout=patience)[0] for p in started]
+            if all(ready) and all(p.returncode == 0 for p in started):
+                return [json.loads(a.splitlines()[-1]) for a in answers]
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"measuring {task['recipe']} did not end after {patience:.0f} s; choose a smaller size") from None
+        finally:
+            for p in started:
+                if p.poll() is None:
+                    p.kill()
+                    p.wait()
+        errors.seek(0)
+        words = errors.read().strip().splitlines()
+    size = f" with {task['parameters']:,} parameters" if "parameters" in task else ""
+    reason = words[-1] if words else f"the process was killed (exit status {started[0].returncode}); is there enough memory?"
+    raise ValueError(f"measuring {task['recipe']}{size} failed: {reason}")
+
+
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+    except BrokenPipeError:  # it has ended; its exit status says so
+        pass
+
+
+def _hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()

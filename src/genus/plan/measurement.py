@@ -1,0 +1,213 @@
+"""One measurement of this machine, in a process of its own: `python -m genus.plan.measurement` (JSON in, JSON out).
+
+A fresh process makes the memory honest, and as many of them as the machine has cores show what each one gets while the others
+work too. The process reads its task from the first line, says that it is ready, waits for a second line so that all begin
+together, and prints what it found as its last line. What is timed is `Trainer.update`, the step that `genus train` takes.
+
+One thread on the processor is timed by the processor's clock, which stands still while something else has the core: what is
+wanted is the speed of a machine that is left alone. How much of the time others took is reported beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+WINDOWS = 3  # per batch size; the fastest counts
+DECODED = 24  # tokens of a group whose generation is timed, at most
+TOKENS = 10**12  # of the run that is pretended, so that its schedule stays in its constant part
+GROWTH = 4  # between two shares of the corpus that are counted
+LEAST = 20_000  # tokens of the first of them
+REPEATS = 3  # of each, the fastest counts
+Clock = Callable[[], float]
+
+
+def main() -> int:
+    task = json.loads(sys.stdin.readline())
+    import torch
+
+    from genus.ops.memory import keep_freed_memory
+
+    keep_freed_memory()
+    torch.set_num_threads(task["threads"])
+    measure = _counted if task["counted"] else _descended
+    print(json.dumps(measure(task)), flush=True)
+    return 0
+
+
+def _begin(task: dict[str, Any]) -> dict[str, Any]:
+    """Say that everything is set up and wait for the others. Returns what is known by now."""
+    from genus.plan.trial import peak_memory
+
+    found = {"startup": time.time() - task["spawned"], "base": peak_memory()}
+    print(json.dumps({"ready": True}), flush=True)
+    sys.stdin.readline()
+    return found
+
+
+def _descended(task: dict[str, Any]) -> dict[str, Any]:
+    """Tokens per second, memory and the speed of validation for each batch; then the time of a generated token."""
+    import torch
+
+    from genus.plan.trial import peak_memory
+    from genus.prepare.dataset import Dataset
+    from genus.recipes.training import Training
+    from genus.run import Run
+    from genus.train import choose
+    from genus.train.machine import compute_dtype, default_device
+    from genus.train.options import TrainOptions
+    from genus.train.start import assemble
+    from genus.train.telemetry import Telemetry
+
+    data = Dataset.open(task["data"])
+    device = default_device()
+    dtype = compute_dtype(task["dtype"], device)
+    clock = time.process_time if task["threads"] == 1 and device.type == "cpu" else time.perf_counter
+    model: Any = None
+    found: dict[str, Any] = {}
+    cells = []
+    with tempfile.TemporaryDirectory() as place:
+        for rows in task["batches"]:
+            options = TrainOptions(
+                parameters=task["parameters"],
+                tokens=TOKENS,
+                batch=rows,
+                context=task["context"],
+                dtype=task["dtype"],
+                eval_tokens=rows * task["context"],
+            )
+            tokens = data.split("train").tokens
+            recipe = choose.choose(task["recipe"], options, data.vocab_size, tokens, 1.0, lambda _: None).recipe
+            assert isinstance(recipe.training, Training)
+            run = Run(Path(place), {"lr": 1e-4, "steps": TOKENS, "seconds": None})
+            if model is None:
+                before = peak_memory()
+            trainer = assemble(run, data, recipe, options, Telemetry(run, 1.0, 1.0, 1.0, quiet=True), model)
+            if model is None:
+                model, found = trainer.model, _begin(task)
+                found["base"], found["ceiling"] = before, _ceiling(dtype, device, clock)
+                end = time.perf_counter() + task["seconds"]
+            left = task["batches"][task["batches"].index(rows) :]
+            share = (end - time.perf_counter()) * rows / sum(left)
+            speed, spread, busy = _windows(trainer.update, rows * task["context"], share, clock)
+            evaluation = _time(trainer.validate, clock) if trainer.validation is not None else None
+            cell = {"rows": rows, "micro": trainer.plan.micro, "tokens_per_s": speed, "spread": spread, "busy": busy}
+            cells.append({**cell, "peak": peak_memory(), "evaluation": evaluation})
+            model.zero_grad(set_to_none=True)
+            del trainer
+        with torch.inference_mode():
+            found["decode"] = _decode(model, task["context"], device, clock)
+    return {**found, "cells": cells}
+
+
+def _windows(update: Callable[[], Any], tokens: int, seconds: float, clock: Clock) -> tuple[float, float, float]:
+    """Tokens per second of the fastest window, how far the slowest lies below it, and the processor's share of the time.
+
+    The first update is not counted: it allocates. A window has at least one update, whatever it takes.
+    """
+    begin = time.perf_counter()
+    update()
+    first = time.perf_counter() - begin
+    per_window = max(1, int((seconds - first) / WINDOWS / first))
+    speeds: list[float] = []
+    wall = processor = 0.0
+    for _ in range(WINDOWS):
+        if speeds and time.perf_counter() - begin > 1.5 * seconds:
+            break
+        start, now, spent = clock(), time.perf_counter(), time.process_time()
+        for _ in range(per_window):
+            update()
+        speeds.append(per_window * tokens / (clock() - start))
+        wall, processor = wall + time.perf_counter() - now, processor + time.process_time() - spent
+    return max(speeds), 1 - min(speeds) / max(speeds), processor / wall
+
+
+def _ceiling(dtype: Any, device: Any, clock: Clock, size: int = 1536) -> float:
+    """Operations per second of a large matrix product, the best of a few (see `genus.train.machine.matmul_ceiling`)."""
+    import torch
+
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    times = []
+    for _ in range(8):
+        start = clock()
+        float((a @ b)[0, 0])
+        times.append(clock() - start)
+    return 2 * size**3 / min(times)
+
+
+def _time(validate: Callable[[], list[tuple[float, int]]], clock: Clock) -> float:
+    """Seconds per token of a validation."""
+    import torch
+
+    start = clock()
+    with torch.no_grad():
+        targets = sum(count for _, count in validate())
+    return (clock() - start) / max(1, targets)
+
+
+def _decode(model: Any, context: int, device: Any, clock: Clock = time.perf_counter) -> float:
+    """Seconds per token at batch 1 in float32, as `genus generate` does; the best of three groups."""
+    import torch
+
+    model.eval()
+    steps = max(1, min(context // 4, DECODED))
+    state = model.init_state(1, 4 * steps, device=device)
+    ids = torch.zeros(1, 1, dtype=torch.long, device=device)
+    times = []
+    for _ in range(4):
+        start = clock()
+        for _ in range(steps):
+            hidden = model.hidden(ids, state=state) if hasattr(model, "hidden") else None
+            (model(ids, state=state) if hidden is None else model.head(hidden)).argmax(-1).tolist()
+        times.append((clock() - start) / steps)
+    return min(times[1:])
+
+
+def _counted(task: dict[str, Any]) -> dict[str, Any]:
+    """Seconds, memory and parameters at growing shares of the corpus, as far as the time goes."""
+    from genus.plan.trial import peak_memory
+    from genus.prepare.dataset import Dataset
+    from genus.recipes import make
+    from genus.train.kneser_ney import estimate
+    from genus.train.loader import First
+    from genus.train.machine import default_device
+
+    data = Dataset.open(task["data"])
+    split = data.split("train")
+    bos, eos = data.tokenizer.bos_id, data.tokenizer.eos_id
+    recipe = make(task["recipe"], vocab=data.vocab_size, bos=bos, eos=eos)
+    spec, memory = recipe.model, recipe.training.memory * 2**20  # type: ignore[attr-defined]
+    found = _begin(task)
+    end = time.perf_counter() + task["seconds"]
+    shares = [split.tokens]
+    while shares[0] >= GROWTH * LEAST:
+        shares.insert(0, shares[0] // GROWTH)
+    cells: list[dict[str, Any]] = []
+    for tokens in shares:
+        left = end - time.perf_counter()
+        if len(cells) > 1 and 1.3 * GROWTH * cells[-1]["seconds"] > left:
+            break
+        times: list[float] = []
+        for _ in range(REPEATS):
+            with tempfile.TemporaryDirectory() as place:
+                start = time.perf_counter()
+                part = First(split, tokens)
+                model = estimate(part, spec.order, spec.vocab, bos, eos, Path(place) / "model", memory, workers=task["threads"])
+                times.append(time.perf_counter() - start)
+                found["decode"] = _decode(model, 4 * DECODED, default_device())
+            if time.perf_counter() + times[0] > end:
+                break
+        cell = {"tokens": tokens, "seconds": min(times), "spread": 1 - min(times) / max(times), "peak": peak_memory()}
+        cells.append({**cell, "parameters": model.spec.parameters()})
+    return {**found, "cells": cells}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(main())
