@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Fake:
         self.ran: list[Trial] = []
         self.closed = False
 
-    def run(self, trials: Iterable[Trial], folder: str | Path) -> Iterator[Result]:
+    def run(self, trials: Iterable[Trial], folder: str | Path) -> Generator[Result]:
         try:
             for one in trials:
                 if len(self.ran) == self.interrupted_after:

@@ -80,7 +80,7 @@ def sweep(
             begun[fits[0].key] = now
             yield fits[0]
 
-    with closing(runner.run(draw(), folder)) as arriving:  # type: ignore[type-var]
+    with closing(runner.run(draw(), folder)) as arriving:
         for result in arriving:
             done.wall[result.key] = time.monotonic() - begun[result.key]
             pace.learn(result, done.wall[result.key])

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from genus.plan.runners.protocol import Lost, cores, work
@@ -25,7 +25,7 @@ class Local:
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or cores()
 
-    def run(self, trials: Iterable[Trial], folder: str | Path) -> Iterator[Result]:
+    def run(self, trials: Iterable[Trial], folder: str | Path) -> Generator[Result]:
         return work(trials, folder, Process, self.workers)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -25,9 +25,9 @@ class Runner(Protocol):
     def name(self) -> str: ...
     @property
     def workers(self) -> int: ...
-    def run(self, trials: Iterable[Trial], folder: str | Path) -> Iterator[Result]:
+    def run(self, trials: Iterable[Trial], folder: str | Path) -> Generator[Result]:
         """Results in the order in which trials end. A trial is drawn from `trials` when there is room for it, not before, so
-        that a generator may still decide which comes next. Closing the iterator stops what runs."""
+        that a generator may still decide which comes next. Closing the generator stops what runs."""
         ...
 
 
@@ -58,7 +58,7 @@ def cores() -> int:
 
 def work(
     trials: Iterable[Trial], folder: str | Path, submit: Callable[[Trial, Path], Job], workers: int, pause: float = 0.05
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Keep `workers` cores busy with trials. A worker that is lost is replaced once, then its trial is "failed".
 
     Args:

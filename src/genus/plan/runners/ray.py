@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Ray:
         self.address = address
         self.workers = workers or cores()
 
-    def run(self, trials: Iterable[Trial], folder: str | Path) -> Iterator[Result]:
+    def run(self, trials: Iterable[Trial], folder: str | Path) -> Generator[Result]:
         ours = not self.ray.is_initialized()
         if ours:
             self._start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Slurm:
         self.name = "slurm" if cluster == "slurm" else "submitit-local"
         self.workers = workers or (QUEUED if cluster == "slurm" else cores())
 
-    def run(self, trials: Iterable[Trial], folder: str | Path) -> Iterator[Result]:
+    def run(self, trials: Iterable[Trial], folder: str | Path) -> Generator[Result]:
         try:
             executor = self.submitit.AutoExecutor(Path(folder).resolve() / LOGS, cluster=self.cluster)
         except RuntimeError as error:
