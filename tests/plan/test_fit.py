@@ -143,7 +143,7 @@ def test_plain_least_squares_is_that_of_scipy() -> None:
 
 def test_poor_tables_are_refused_with_advice() -> None:
     runs = table(rows=40)
-    with pytest.raises(ValueError, match="5 rows are too few for the 5 free parameters .* give at least 6"):
+    with pytest.raises(ValueError, match=r"5 rows are too few for the 5 free parameters .* give at least 6"):
         fit(runs[:5])
     one = Runs(np.full(40, 1e8), runs.tokens, runs.loss)
     with pytest.raises(ValueError, match=r"every row has params = 1e\+08, so A and alpha .* cannot be told from E"):

@@ -50,7 +50,7 @@ def test_a_missing_column_is_named_with_what_would_do_and_what_is_there() -> Non
     with pytest.raises(ValueError, match=r"missing column tokens \(or .*training_tokens.*Found: N, loss") as raised:
         Runs.from_rows([{"N": 1, "loss": 2}], name="mine.csv")
     assert "mine.csv" in str(raised.value) and "tokens=COLUMN" in str(raised.value)
-    with pytest.raises(ValueError, match="missing columns params .*; tokens .*; loss"):
+    with pytest.raises(ValueError, match=r"missing columns params .*; tokens .*; loss"):
         Runs.from_rows([{"x": 1}])
     with pytest.raises(ValueError, match="no rows"):
         Runs.from_rows([])
