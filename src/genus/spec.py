@@ -245,4 +245,5 @@ def _unknown_field(owner: Any, key: str, path: str = "") -> ValueError:
     cls = owner if isinstance(owner, type) else type(owner)
     names = [f.name for f in dataclasses.fields(cls)]
     where = f"{path}: " if path else ""
-    return ValueError(f"{where}{cls.__name__} has no field {key!r}{nearest(key, names)}")
+    hint = nearest(key, names) if names else "; it has no fields: first set the part that has"
+    return ValueError(f"{where}{cls.__name__} has no field {key!r}{hint}")

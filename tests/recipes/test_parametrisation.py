@@ -183,8 +183,10 @@ def test_it_is_a_field_of_the_tree() -> None:
     old = to_json(recipe)
     del old["training"]["parametrisation"]  # a run of an earlier version
     assert from_json(old).training.parametrisation == Standard()
-    with pytest.raises(ValueError, match="MuP"):
+    with pytest.raises(ValueError, match="did you mean 'MuP'"):
         apply_overrides(recipe, ["training.parametrisation=Mup"])
+    with pytest.raises(ValueError, match="Standard has no field 'base'; it has no fields: first set the part"):
+        apply_overrides(at_width("llama", 64), ["training.parametrisation.base=48"])
 
 
 def test_the_rule_for_the_rate_counts_the_base_model() -> None:
