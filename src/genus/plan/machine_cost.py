@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 
 TRAINING = 3  # operations of an update for each of a forward pass
 FORWARD = 1 / TRAINING  # share of an update's time that its forward pass takes, where it was not measured
+NEGLIGIBLE = 0.001  # a relative error that is no reason for another term
 TERMS = ("operations", "layers", "numbers", "parameters")  # what an update's time may be made of
 
 
@@ -86,7 +87,7 @@ class TimeModel:
             for others in combinations(TERMS[1:], count - 1):
                 terms = (TERMS[0], *others)
                 found = cls(ceiling, terms, _solve(cells, terms, ceiling), *_left_out(cells, terms, ceiling))
-                if best is None or found.error < 0.9 * best.error:
+                if best is None or found.error < 0.9 * best.error - NEGLIGIBLE:
                     best = found
         assert best is not None
         return best
