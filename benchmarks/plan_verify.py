@@ -8,8 +8,8 @@ with --enwik8). Chinese: Tang poems from $GENUS_DATA or ../shared/data, a docume
 `genus prepare`, `genus plan`, `genus train PLAN NAME`, `genus plan verify`. What is finished is not done again when the benchmark
 is given the same folder.
 
-Trained are the recommended run, the best descended branches that were not recommended, and half and twice the recommended size for
-the same seconds, which must not be better by more than the regret that the plan states.
+Trained are the recommended run, the best descended branches that were not recommended, and half and twice the recommended size
+for the same seconds, which must not be better by more than the regret that the plan states.
 """
 
 from __future__ import annotations
