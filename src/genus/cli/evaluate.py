@@ -26,8 +26,9 @@ class Options:
 
     Bits per byte can be compared across tokenizers. Every target counts once, and documents never see each other.
 
-    With --probes the model is probed instead: what it does with what stands in its context (induction, context, position, shots;
-    nothing is trained).
+    With --probes the model is probed instead. Some probes read the trained model (induction, context, position, shots). Others
+    train a small model of the same architecture from nothing, to see what it can learn (recall, grokking, addition,
+    addition-reversed, regression).
     """
 
     model: Annotated[Positional[Path], arg(metavar="RUN|FOLDER")]
@@ -55,8 +56,10 @@ class Options:
     quiet: FlagCreatePairsOff[bool] = False
     """No progress."""
     probes: Annotated[tuple[str, ...] | None, arg(metavar="[NAME ...]")] = None
-    """Probe the model instead: induction, context, position, shots; no name = all that read the model. A run keeps the results
-    in RUN/probes.json."""
+    """Probe the model instead, such as --probes induction,recall; no name = all that read the trained model. A run keeps the
+    results in RUN/probes.json."""
+    probe_time: str = "60s"
+    """For each probe that trains: 90s, 5m ..."""
     labels: Path | None = None
     """Of the probe shots: .tsv, .csv or .jsonl with the columns text and label."""
     seed: int = 0
@@ -98,6 +101,7 @@ def main(options: Options) -> int:
 
 def probe(options: Options) -> int:
     """Run the probes, print and write what they found."""
+    from genus.cli.train import duration
     from genus.evaluate import probes
     from genus.evaluate.probes.runner import FILE, write
     from genus.prepare.progress import Progress
@@ -110,6 +114,7 @@ def probe(options: Options) -> int:
         split=options.split,
         labels=options.labels or (),
         window=options.window,
+        seconds=duration(options.probe_time),
         seed=options.seed,
         progress=Progress("none" if options.quiet else "auto"),
     )
@@ -132,7 +137,8 @@ def show_probes(results: list[ProbeResult]) -> None:
         found = [r for r in results if r.kind == kind]
         if not found:
             continue
-        console.print(f"{heading}: {found[0].subject}", soft_wrap=True, highlight=False)
+        subjects = dict.fromkeys(r.subject for r in found)
+        console.print(f"{heading}: {'; '.join(subjects)}", soft_wrap=True, highlight=False)
         table = Table(box=SIMPLE)
         for name in ("probe", "figure", "value", "95 %"):
             table.add_column(name, justify="right" if name in ("value", "95 %") else "left", no_wrap=True)

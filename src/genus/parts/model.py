@@ -156,7 +156,7 @@ class Model(Spec):
 
         def _context(self, ids: Tensor, doc: Tensor | None, state: State | None) -> Ctx:
             start = 0 if state is None else state["start"]
-            batch, time = ids.shape
+            batch, time = ids.shape[:2]  # vectors in the place of ids, (B, T, F), are the token table's affair
             last = None if state is None else state["last_doc"]
             if doc is None and last is not None:
                 doc = last[:, None].expand(batch, time)

@@ -53,6 +53,16 @@ def characters(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 
 @pytest.fixture
+def copier():
+    """Makes a model that copies after `order` equal tokens."""
+
+    def make(vocab: int, order: int) -> Copier:
+        return Copier(recipes.make("llama", dim=16, depth=1, heads=2, vocab=vocab, context=64).model, order)
+
+    return make
+
+
+@pytest.fixture
 def subject(characters: Tokenizer):
     """Makes a subject whose model copies after `order` equal tokens."""
 

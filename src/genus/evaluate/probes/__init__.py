@@ -6,7 +6,7 @@ architecture can learn: a small model of the same recipe is trained from nothing
 
 from genus.evaluate.probes.registry import PROBES, Probe, find_probe
 from genus.evaluate.probes.result import Curve, ProbeResult
-from genus.evaluate.probes.runner import run
+from genus.evaluate.probes.runner import probe_score, run
 from genus.evaluate.probes.sharpness import Sharpness, sharpness
 
-__all__ = ["PROBES", "Curve", "Probe", "ProbeResult", "Sharpness", "find_probe", "run", "sharpness"]
+__all__ = ["PROBES", "Curve", "Probe", "ProbeResult", "Sharpness", "find_probe", "probe_score", "run", "sharpness"]

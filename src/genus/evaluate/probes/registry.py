@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from genus.evaluate.probes.addition import addition, addition_reversed
+from genus.evaluate.probes.grokking import grokking
 from genus.evaluate.probes.induction import induction
 from genus.evaluate.probes.position import context, position
 from genus.evaluate.probes.reading import Subject
+from genus.evaluate.probes.recall import recall
+from genus.evaluate.probes.regression import regression
 from genus.evaluate.probes.result import Kind, ProbeResult
 from genus.evaluate.probes.shots import shots
 from genus.spec import nearest
@@ -19,7 +23,8 @@ class Probe:
 
     Attributes:
         kind: "read" reads a trained model; "train" trains a small model of the same architecture on a synthetic task.
-        needs: of those that read: "vocabulary", "text" or "labels".
+        needs: of those that read: "vocabulary", "text" or "labels". read, train: the probe itself; `train` takes
+            (recipe, seconds, seed, updates).
     """
 
     name: str
@@ -28,6 +33,7 @@ class Probe:
     citation: str
     needs: str = ""
     read: Callable[[Subject], ProbeResult] | None = None
+    train: Callable[..., ProbeResult] | None = None
 
 
 _PROBES = (
@@ -35,6 +41,11 @@ _PROBES = (
     Probe("context", "read", "in-context-learning score: late loss less early loss", "Olsson et al. 2022", "text", context),
     Probe("position", "read", "loss by position in the context", "Kaplan et al. 2020, figure 7", "text", position),
     Probe("shots", "read", "few-shot slope on your labels", "Brown et al. 2020, figure 1.2", "labels", shots),
+    Probe("recall", "train", "multi-query associative recall, beside the bytes of state", "Arora et al. 2023", train=recall),
+    Probe("grokking", "train", "modular addition: the rule, after the examples", "Power et al. 2022", train=grokking),
+    Probe("addition", "train", "addition of 1 to 4 digits", "Lee et al. 2024", train=addition),
+    Probe("addition-reversed", "train", "addition, the last digit first", "Lee et al. 2024", train=addition_reversed),
+    Probe("regression", "train", "in-context linear regression", "Garg et al. 2022", train=regression),
 )
 PROBES = {probe.name: probe for probe in _PROBES}
 

@@ -19,39 +19,49 @@ from genus.modalities.text import Tokenizer
 from genus.parts.ngram import NGram
 from genus.prepare.dataset import Dataset, Split
 from genus.prepare.progress import Progress
+from genus.recipes import names
+from genus.recipes.recipe import Recipe
 from genus.run import Loaded, load, write_atomic
 from genus.train.machine import default_device
 from genus.train.record import same_data
 
 FILE = "probes.json"  # in a run directory: the newest result of each probe
+SECONDS = 60.0  # for each probe that trains
 CARRIED = 1024  # positions that a model is read over whose state goes on without end
 
 
 def run(
-    model: str | Path | Loaded,
+    model: str | Path | Loaded | Recipe,
     probes: Sequence[str] = (),
     *,
     data: str | Path | Dataset | None = None,
     split: str = "validation",
     labels: str | Path | Sequence[Example] = (),
     window: int | None = None,
+    seconds: float = SECONDS,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[ProbeResult]:
-    """Run probes on a trained left-to-right model.
+    """Run probes on a left-to-right model, or on an architecture.
 
     Args:
-        model: a run, a folder in Hugging Face layout, or one already loaded. probes: names; () = all that read the model and
-            have what they need. data: prepared data in the model's tokens; None = the run's own. labels: a file, or examples.
+        model: a run, a folder in Hugging Face layout, or one already loaded. For probes that train also a recipe or its name.
+        probes: names; () = all that read the model and have what they need.
+        data: prepared data in the model's tokens; None = the run's own. labels: a file, or examples.
         window: positions that the model is read over; None = its context, at most 2,048, and 1,024 of what carries a state.
+        seconds: for each probe that trains.
 
     Raises:
         ValueError: no such probe, a model that sees both sides, or something that a probe needs is not there.
     """
     chosen = parse(probes)
+    progress = progress or Progress("none")
+    if isinstance(model, Recipe) or (isinstance(model, str) and not Path(model).exists() and model in names()):
+        return [_trained(p, model, seconds, seed, progress) for p in _only_training(chosen)]
     loaded = load(model) if not isinstance(model, Loaded) else model
     how(loaded.spec)
-    progress = progress or Progress("none")
+    if chosen and all(p.kind == "train" for p in chosen):
+        return [_trained(p, architecture(loaded), seconds, seed, progress) for p in chosen]
     opened, why = _text(loaded, data, split)
     examples = tuple(read_labels(labels) if isinstance(labels, str | Path) else labels)
     if not chosen:
@@ -73,9 +83,52 @@ def run(
     )
     results = []
     for probe in chosen:
-        progress.note(f"{probe.name}: {probe.title}")
-        results.append(_read(probe, subject))
+        if probe.kind == "train":
+            results.append(_trained(probe, architecture(loaded), seconds, seed, progress))
+        else:
+            progress.note(f"{probe.name}: {probe.title}")
+            results.append(_read(probe, subject))
     return results
+
+
+def probe_score(
+    recipe: str | Recipe, probe: str, seconds: float = SECONDS, seed: int = 0, updates: int | None = None
+) -> ProbeResult:
+    """Train a small model of a recipe on a probe's task. Rank recipes by the result's `loss` (positive, lower is better).
+
+    Args:
+        recipe: a name = the small size that all are compared at; a recipe = its own size, with the task's vocabulary.
+        updates: instead of the seconds, so that the result depends on the seed alone.
+
+    Raises:
+        ValueError: no such probe, one that only reads trained models, or a recipe that sees both sides of a token.
+    """
+    (found,) = _only_training(parse([probe]))
+    assert found.train is not None
+    return found.train(recipe, seconds, seed, updates)
+
+
+def architecture(loaded: Loaded) -> str | Recipe:
+    """What is trained in a model's place: its recipe's name, or its own shape where it has none."""
+    name = (loaded.config.get("recipe") or {}).get("name") or ""
+    return name if name in names() else Recipe(name=loaded.path.resolve().name, model=loaded.spec)
+
+
+def _trained(probe: Probe, recipe: str | Recipe, seconds: float, seed: int, progress: Progress) -> ProbeResult:
+    progress.note(f"{probe.name}: {probe.title}; training for {seconds:g} s")
+    return probe_score(recipe, probe.name, seconds, seed)
+
+
+def _only_training(chosen: Sequence[Probe]) -> Sequence[Probe]:
+    trainable = ", ".join(p.name for p in PROBES.values() if p.kind == "train")
+    if not chosen:
+        raise ValueError(f"name the probes to train for: {trainable}")
+    for probe in chosen:
+        if probe.kind == "read":
+            raise ValueError(
+                f"the probe {probe.name!r} reads a trained model, and an architecture is none; it can be: {trainable}"
+            )
+    return chosen
 
 
 def _read(probe: Probe, subject: Subject) -> ProbeResult:
