@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from genus.parts.norm import RMSNorm
 from genus.parts.positions import RelativeBias
 from genus.parts.wiring import PostNorm, ResiDual
 from genus.spec import Spec
+
+if TYPE_CHECKING:
+    from genus.recipes.recipe import Recipe
 
 Role = Literal["table", "input", "hidden", "readout", "vector"]
 """What of a parameter grows with the model's width.
@@ -51,7 +54,7 @@ class Scale:
 class Parametrisation(Spec):
     """How start and learning rate follow the width; use one of its children."""
 
-    def rewrite(self, recipe: Any) -> Any:
+    def rewrite(self, recipe: Recipe) -> Recipe:
         """A new recipe, with what the policy changes in the specification. Not for a model that is already trained."""
         return recipe
 
@@ -62,9 +65,9 @@ class Parametrisation(Spec):
         """The factors of every parameter, by name."""
         return {name: Scale() for name, _ in model.named_parameters()}
 
-    def rate_parameters(self, recipe: Any) -> int:
+    def rate_parameters(self, recipe: Recipe) -> int:
         """Number of parameters of the model whose learning rate this is."""
-        return int(recipe.parameters_total)
+        return recipe.parameters_total
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,11 @@ class MuP(Parametrisation):
         if self.base < 1:
             raise ValueError(f"training.parametrisation.base must be a width of 1 or more, not {self.base}")
 
-    def rewrite(self, recipe: Any) -> Any:
-        model, optimizer = recipe.model, recipe.training.optimizer
-        if type(optimizer).__name__ == "SGD":
+    def rewrite(self, recipe: Recipe) -> Recipe:
+        from genus.recipes.training import SGD  # which has a field of this class
+
+        model = recipe.model
+        if isinstance(recipe.training.optimizer, SGD):
             raise ValueError(
                 "MuP has rules for Adam and Muon; with SGD the norm of the gradient, which is clipped, grows with the width. "
                 "Choose --optimizer adamw, or training.parametrisation=Standard"
@@ -133,11 +138,11 @@ class MuP(Parametrisation):
             multipliers["head.weight"] = self._growth(spec.head.scale, spec.dim)
         norm = _closes(spec.stack, spec.head) if _tied(spec) else None
         if norm is not None:
-            c = self._closing(spec)
+            c = self._closing(spec)  # on the gain: what follows it is divided by as much
             multipliers |= {name: 1 / c for name, _ in model.named_parameters() if name.rpartition(".")[0] == norm}
         return {name: _multiplied(scale, multipliers.get(name, 1.0)) for name, scale in scales.items()}
 
-    def rate_parameters(self, recipe: Any) -> int:
+    def rate_parameters(self, recipe: Recipe) -> int:
         model = recipe.model
         m = self.base / model.dim
         inner = sum(stack.parameters(model.dim) for stack in (model.stack, model.encoder) if stack)

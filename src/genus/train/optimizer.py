@@ -25,7 +25,9 @@ def build(spec: Optimizer, model: nn.Module, lr: float, parametrisation: Paramet
     scales = parametrisation.scales(model)
     named = [(n, p, scales[n]) for n, p in model.named_parameters() if p.requires_grad]
     if isinstance(spec, SGD):
-        groups = _groups([(p, s.rate, 1.0) for _, p, s in named], lr, spec.weight_decay, None)
+        if parametrisation != STANDARD:
+            raise ValueError(f"{type(parametrisation).__name__} has no rules for SGD; choose --optimizer adamw")
+        groups = _groups([(p, 1.0, 1.0) for _, p, _ in named], lr, spec.weight_decay, None)
         return [torch.optim.SGD(groups, lr=lr, momentum=spec.momentum, fused=True)]
     if isinstance(spec, Muon):
         hidden = [(n, p, s) for n, p, s in named if p.dim() == 2 and n.startswith(("stack.", "encoder."))]
