@@ -18,6 +18,7 @@ from genus.plan.branches import branch
 from genus.plan.calibrate import calibrate, measure
 from genus.plan.calibration_cache import cache_file, cache_folder, cached, keep
 from genus.plan.cost import Cost, affordable
+from genus.plan.crew import Crew
 from genus.plan.machine_cost import Cell, CountCell, CountCost, MachineCost, TimeModel, cost_from_json
 from genus.plan.measured import Calibration, Setting
 from genus.prepare import prepare
@@ -281,5 +282,5 @@ def test_a_measurement_that_fails_says_why(data: Dataset, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="no branch 'gtp'; did you mean 'gpt'"):
         measure("gtp", data)
     task = {"data": str(tmp_path / "none"), "recipe": "rnn", "counted": False, "context": 64, "dtype": "auto", "threads": 1}
-    with pytest.raises(ValueError, match=r"measuring rnn with 20,000 parameters failed: .*none"):
-        calibrating._work({**task, "parameters": 20_000, "seconds": 1.0, "batches": [8]}, 1)
+    with pytest.raises(ValueError, match="measuring rnn, the start, failed: .*none"):
+        Crew({**task, "batches": [8]}, 1)

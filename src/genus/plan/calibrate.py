@@ -1,19 +1,14 @@
 """Calibrate: what each branch does on this machine, measured with the real training step, in processes of their own.
 
-A branch is measured at three sizes and two batches (a counted branch at shares of the corpus growing fourfold), with as many
+A branch is measured at three sizes and two batches (a counted branch at shares of the corpus growing fourfold), by as many
 processes at once as will work at once later: a core whose neighbours are busy is slower. Results are kept in the user's cache
 folder under everything they depend on, so that the next plan does not measure again.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
@@ -24,6 +19,7 @@ from genus.plan import costs
 from genus.plan.branches import branch, branches
 from genus.plan.calibration_cache import cache_file, cached, keep, machine, precision
 from genus.plan.costs import Rung
+from genus.plan.crew import Crew
 from genus.plan.machine_cost import Cell, CountCell
 from genus.plan.measured import Calibration, Setting, warnings
 from genus.prepare.dataset import Dataset
@@ -34,7 +30,6 @@ LOW, HIGH = 100_000, 10_000_000  # parameters between which a branch is measured
 SMALL = 4  # the smaller batch is this part of the larger
 UPDATES = 6  # of the larger batch that the time of a size should be enough for
 SHORTEST = 0.5  # seconds of measurement at least
-START = 3.0  # seconds that a process takes to begin, before one was measured
 ALONE = Setting()
 Say = Callable[[str], None]
 
@@ -126,36 +121,34 @@ def measure(
 
 
 def _descend(empty: Calibration, task: dict[str, Any], seconds: float, low: int, high: int) -> Calibration:
-    """The smallest size, the largest that the time allows, then one between them."""
+    """The smallest size, then one between it and the largest that the time allows, then that."""
     end = time.monotonic() + seconds
     vocab, context, rows = empty.vocab, empty.context, task["batches"][-1]
     smallest = costs.ladder(empty.recipe, vocab, context, low, max(low, high), 1, rows)[0]
-    sizes = [smallest.wish]
+    sizes, shares = [smallest.wish], [0.2]
     cells: list[Cell] = []
-    ceilings: list[float] = []
-    startups: list[float] = []
-    for number in range(3):
-        if number == 1:
-            startup = max(startups)
-            spare = 0.6 * (end - time.monotonic()) - 2 * startup
-            top = _largest(empty, smallest, cells[-1].update, max(spare, SHORTEST), high, rows)
-            sizes += [top, round(math.sqrt(top * sizes[0]))] if top > 1.5 * sizes[0] else []
-        if number >= len(sizes):
-            break
-        share = (end - time.monotonic()) / (len(sizes) - number) if number else seconds / 4
-        working = max(SHORTEST, share - (max(startups) if startups else START))
-        recipe = costs.sized(empty.recipe, sizes[number], vocab, context, rows)
-        try:
-            answers = _work({**task, "parameters": sizes[number], "seconds": working}, empty.processes)
-        except ValueError:
-            if not cells:
-                raise
-            continue  # the largest did not fit into memory, say: what was measured must do
-        ceilings += [a["ceiling"] for a in answers]
-        startups += [a["startup"] for a in answers]
-        cells += [_cell(recipe, empty, i, answers) for i in range(len(task["batches"]))]
-    cells.sort(key=lambda c: (c.total, c.rows))
-    return replace(empty, cells=tuple(cells), ceiling=max(ceilings), startup=statistics.median(startups))
+    ceiling = 0.0
+    with Crew(task, empty.processes) as crew:
+        for number in range(3):
+            if number == 1:
+                top = _largest(empty, smallest, cells[-1].update, 0.5 * (end - time.monotonic()), high, rows)
+                sizes += [round(math.sqrt(top * sizes[0])), top] if top > 1.5 * sizes[0] else []
+                shares += [0.35, 1.0]
+            if number >= len(sizes):
+                break
+            working = max(SHORTEST, shares[number] * (end - time.monotonic()))
+            recipe = costs.sized(empty.recipe, sizes[number], vocab, context, rows)
+            try:
+                answers = crew.ask(
+                    {"parameters": sizes[number], "seconds": working}, working, f"{recipe.parameters_total:,} parameters"
+                )
+            except ValueError:
+                if not cells:
+                    raise
+                break  # it did not fit into memory, say: what was measured must do
+            ceiling = max([ceiling, *(a["ceiling"] for a in answers)])
+            cells += [_cell(recipe, empty, crew.base, i, answers) for i in range(len(task["batches"]))]
+        return replace(empty, cells=tuple(cells), ceiling=ceiling, startup=crew.startup)
 
 
 def _largest(empty: Calibration, smallest: Rung, update: float, seconds: float, high: int, rows: int) -> int:
@@ -172,7 +165,7 @@ def _largest(empty: Calibration, smallest: Rung, update: float, seconds: float, 
     return smallest.wish
 
 
-def _cell(recipe: Recipe, empty: Calibration, number: int, answers: list[dict[str, Any]]) -> Cell:
+def _cell(recipe: Recipe, empty: Calibration, base: int, number: int, answers: list[dict[str, Any]]) -> Cell:
     """Batch number `number` of every process as one cell: the mean speed, the most memory, the widest spread."""
     of = [a["cells"][number] for a in answers]
     rows, micro = of[0]["rows"], of[0]["micro"]
@@ -192,7 +185,7 @@ def _cell(recipe: Recipe, empty: Calibration, number: int, answers: list[dict[st
         tokens_per_s=statistics.fmean(c["tokens_per_s"] for c in of),
         spread=max(c["spread"] for c in of),
         busy=min(c["busy"] for c in of) / empty.threads,
-        base=max(a["base"] for a in answers),
+        base=base,
         peak=max(c["peak"] for c in of),
         evaluation=min(evaluations) if evaluations else None,
         decode=statistics.fmean(a["decode"] for a in answers),
@@ -201,73 +194,21 @@ def _cell(recipe: Recipe, empty: Calibration, number: int, answers: list[dict[st
 
 
 def _count(empty: Calibration, task: dict[str, Any], seconds: float) -> Calibration:
-    answers = _work({**task, "seconds": max(SHORTEST, seconds - START)}, empty.processes)
+    end = time.monotonic() + seconds
+    with Crew(task, empty.processes) as crew:
+        working = max(SHORTEST, end - time.monotonic())
+        answers = crew.ask({"seconds": working}, working, "counting")
+        base, startup = crew.base, crew.startup
     cells = []
-    for of in zip(*(a["cells"] for a in answers)):
+    for of in zip(*(a["cells"] for a in answers)):  # as many shares as every process had time for
         cells.append(
             CountCell(
-                of[0]["tokens"],
-                statistics.fmean(c["seconds"] for c in of),
-                max(c["spread"] for c in of),
-                of[0]["parameters"],
-                max(a["base"] for a in answers),
-                max(c["peak"] for c in of),
+                tokens=of[0]["tokens"],
+                seconds=statistics.fmean(c["seconds"] for c in of),
+                spread=max(c["spread"] for c in of),
+                parameters=of[0]["parameters"],
+                base=base,
+                peak=max(c["peak"] for c in of),
             )
         )
-    return replace(
-        empty,
-        counts=tuple(cells),
-        startup=statistics.median(a["startup"] for a in answers),
-        decode=statistics.fmean(a["decode"] for a in answers),
-    )
-
-
-def _work(task: dict[str, Any], processes: int) -> list[dict[str, Any]]:
-    """The same measurement in several processes that begin together.
-
-    Raises:
-        ValueError: a process ended before it had an answer; with its last words.
-    """
-    threads = str(task["threads"])
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    command = [sys.executable, "-m", "genus.plan.measurement"]
-    patience = 20 * task["seconds"] + 300
-    with tempfile.TemporaryFile("w+") as errors:
-        started = []
-        try:
-            for _ in range(processes):
-                pipe = subprocess.PIPE
-                started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=environment))
-                _tell(started[-1], json.dumps({**task, "spawned": time.time()}))
-            ready = [bool(_hear(p)) for p in started]
-            for p in started:
-                _tell(p, "go")
-            answers = [p.communicate(timeout=patience)[0] for p in started]
-            if all(ready) and all(p.returncode == 0 for p in started):
-                return [json.loads(a.splitlines()[-1]) for a in answers]
-        except subprocess.TimeoutExpired:
-            raise ValueError(f"measuring {task['recipe']} did not end after {patience:.0f} s; choose a smaller size") from None
-        finally:
-            for p in started:
-                if p.poll() is None:
-                    p.kill()
-                    p.wait()
-        errors.seek(0)
-        words = errors.read().strip().splitlines()
-    size = f" with {task['parameters']:,} parameters" if "parameters" in task else ""
-    reason = words[-1] if words else f"the process was killed (exit status {started[0].returncode}); is there enough memory?"
-    raise ValueError(f"measuring {task['recipe']}{size} failed: {reason}")
-
-
-def _tell(process: subprocess.Popen[str], line: str) -> None:
-    assert process.stdin is not None
-    try:
-        process.stdin.write(line + "\n")
-        process.stdin.flush()
-    except BrokenPipeError:  # it has ended; its exit status says so
-        pass
-
-
-def _hear(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
+    return replace(empty, counts=tuple(cells), startup=startup, decode=statistics.fmean(a["decode"] for a in answers))

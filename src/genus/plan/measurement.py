@@ -1,8 +1,9 @@
-"""One measurement of this machine, in a process of its own: `python -m genus.plan.measurement` (JSON in, JSON out).
+"""Measure this machine in a process of its own: `python -m genus.plan.measurement` (a line of JSON in, a line of JSON out).
 
 A fresh process makes the memory honest, and as many of them as the machine has cores show what each one gets while the others
-work too. The process reads its task from the first line, says that it is ready, waits for a second line so that all begin
-together, and prints what it found as its last line. What is timed is `Trainer.update`, the step that `genus train` takes.
+work too (`genus.plan.crew`). The first line says what to measure; when everything is set up, so says the first answer. Each line
+after it asks for one size, rising, so that what a size holds at most is not what a larger one held before. What is timed is
+`Trainer.update`, the step that `genus train` takes.
 
 One thread on the processor is timed by the processor's clock, which stands still while something else has the core: what is
 wanted is the speed of a machine that is left alone. How much of the time others took is reported beside it.
@@ -17,7 +18,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genus.prepare.dataset import Dataset
 
 WINDOWS = 3  # per batch size; the fastest counts
 DECODED = 24  # tokens of a group whose generation is timed, at most
@@ -26,6 +30,7 @@ GROWTH = 4  # between two shares of the corpus that are counted
 LEAST = 20_000  # tokens of the first of them
 REPEATS = 3  # of each, the fastest counts
 Clock = Callable[[], float]
+Measure = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def main() -> int:
@@ -33,31 +38,35 @@ def main() -> int:
     import torch
 
     from genus.ops.memory import keep_freed_memory
+    from genus.prepare.dataset import Dataset
 
     keep_freed_memory()
     torch.set_num_threads(task["threads"])
-    measure = _counted if task["counted"] else _descended
-    print(json.dumps(measure(task)), flush=True)
+    data = Dataset.open(task["data"])
+    measure = _counting(task, data) if task["counted"] else _descending(task, data)
+    _answer({"startup": time.time() - task["spawned"], "base": _peak()})
+    for line in sys.stdin:
+        _answer(measure(json.loads(line)))
     return 0
 
 
-def _begin(task: dict[str, Any]) -> dict[str, Any]:
-    """Say that everything is set up and wait for the others. Returns what is known by now."""
-    from genus.plan.trial import peak_memory
-
-    found = {"startup": time.time() - task["spawned"], "base": peak_memory()}
-    print(json.dumps({"ready": True}), flush=True)
-    sys.stdin.readline()
-    return found
+def _answer(found: dict[str, Any]) -> None:
+    print(json.dumps(found), flush=True)
 
 
-def _descended(task: dict[str, Any]) -> dict[str, Any]:
-    """Tokens per second, memory and the speed of validation for each batch; then the time of a generated token."""
+def _peak() -> int:
+    """Most bytes that this process held so far; of the accelerator's memory where there is one."""
     import torch
 
     from genus.plan.trial import peak_memory
-    from genus.prepare.dataset import Dataset
-    from genus.recipes.training import Training
+
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
+
+
+def _descending(task: dict[str, Any], data: Dataset) -> Measure:
+    """For a size: tokens per second, memory and the speed of validation for each batch, and the time of a generated token."""
+    import torch
+
     from genus.run import Run
     from genus.train import choose
     from genus.train.machine import compute_dtype, default_device
@@ -65,45 +74,41 @@ def _descended(task: dict[str, Any]) -> dict[str, Any]:
     from genus.train.start import assemble
     from genus.train.telemetry import Telemetry
 
-    data = Dataset.open(task["data"])
     device = default_device()
     dtype = compute_dtype(task["dtype"], device)
     clock = time.process_time if task["threads"] == 1 and device.type == "cpu" else time.perf_counter
-    model: Any = None
-    found: dict[str, Any] = {}
-    cells = []
-    with tempfile.TemporaryDirectory() as place:
-        for rows in task["batches"]:
-            options = TrainOptions(
-                parameters=task["parameters"],
-                tokens=TOKENS,
-                batch=rows,
-                context=task["context"],
-                dtype=task["dtype"],
-                eval_tokens=rows * task["context"],
-            )
-            tokens = data.split("train").tokens
-            recipe = choose.choose(task["recipe"], options, data.vocab_size, tokens, 1.0, lambda _: None).recipe
-            assert isinstance(recipe.training, Training)
-            run = Run(Path(place), {"lr": 1e-4, "steps": TOKENS, "seconds": None})
-            if model is None:
-                before = peak_memory()
-            trainer = assemble(run, data, recipe, options, Telemetry(run, 1.0, 1.0, 1.0, quiet=True), model)
-            if model is None:
-                model, found = trainer.model, _begin(task)
-                found["base"], found["ceiling"] = before, _ceiling(dtype, device, clock)
-                end = time.perf_counter() + task["seconds"]
-            left = task["batches"][task["batches"].index(rows) :]
-            share = (end - time.perf_counter()) * rows / sum(left)
-            speed, spread, busy = _windows(trainer.update, rows * task["context"], share, clock)
-            evaluation = _time(trainer.validate, clock) if trainer.validation is not None else None
-            cell = {"rows": rows, "micro": trainer.plan.micro, "tokens_per_s": speed, "spread": spread, "busy": busy}
-            cells.append({**cell, "peak": peak_memory(), "evaluation": evaluation})
-            model.zero_grad(set_to_none=True)
-            del trainer
-        with torch.inference_mode():
-            found["decode"] = _decode(model, task["context"], device, clock)
-    return {**found, "cells": cells}
+    tokens, batches = data.split("train").tokens, task["batches"]
+
+    def measure(size: dict[str, Any]) -> dict[str, Any]:
+        ceiling = _ceiling(dtype, device, clock)
+        end = time.perf_counter() + size["seconds"]
+        model: Any = None
+        cells = []
+        with tempfile.TemporaryDirectory() as place:
+            for number, rows in enumerate(batches):
+                options = TrainOptions(
+                    parameters=size["parameters"],
+                    tokens=TOKENS,
+                    batch=rows,
+                    context=task["context"],
+                    dtype=task["dtype"],
+                    eval_tokens=rows * task["context"],
+                )
+                recipe = choose.choose(task["recipe"], options, data.vocab_size, tokens, 1.0, lambda _: None).recipe
+                run = Run(Path(place), {"lr": 1e-4, "steps": TOKENS, "seconds": None})
+                trainer = assemble(run, data, recipe, options, Telemetry(run, 1.0, 1.0, 1.0, quiet=True), model)
+                model = trainer.model
+                share = (end - time.perf_counter()) * rows / sum(batches[number:])
+                speed, spread, busy = _windows(trainer.update, rows * task["context"], share, clock)
+                evaluation = _time(trainer.validate, clock) if trainer.validation is not None else None
+                cell = {"rows": rows, "micro": trainer.plan.micro, "tokens_per_s": speed, "spread": spread, "busy": busy}
+                cells.append({**cell, "peak": _peak(), "evaluation": evaluation})
+                del trainer
+            with torch.inference_mode():
+                decode = _decode(model, task["context"], device, clock)
+        return {"ceiling": ceiling, "decode": decode, "cells": cells}
+
+    return measure
 
 
 def _windows(update: Callable[[], Any], tokens: int, seconds: float, clock: Clock) -> tuple[float, float, float]:
@@ -169,43 +174,46 @@ def _decode(model: Any, context: int, device: Any, clock: Clock = time.perf_coun
     return min(times[1:])
 
 
-def _counted(task: dict[str, Any]) -> dict[str, Any]:
+def _counting(task: dict[str, Any], data: Dataset) -> Measure:
     """Seconds, memory and parameters at growing shares of the corpus, as far as the time goes."""
-    from genus.plan.trial import peak_memory
-    from genus.prepare.dataset import Dataset
+    import torch
+
     from genus.recipes import make
     from genus.train.kneser_ney import estimate
     from genus.train.loader import First
-    from genus.train.machine import default_device
 
-    data = Dataset.open(task["data"])
     split = data.split("train")
     bos, eos = data.tokenizer.bos_id, data.tokenizer.eos_id
     recipe = make(task["recipe"], vocab=data.vocab_size, bos=bos, eos=eos)
     spec, memory = recipe.model, recipe.training.memory * 2**20  # type: ignore[attr-defined]
-    found = _begin(task)
-    end = time.perf_counter() + task["seconds"]
     shares = [split.tokens]
     while shares[0] >= GROWTH * LEAST:
         shares.insert(0, shares[0] // GROWTH)
-    cells: list[dict[str, Any]] = []
-    for tokens in shares:
-        left = end - time.perf_counter()
-        if len(cells) > 1 and 1.3 * GROWTH * cells[-1]["seconds"] > left:
-            break
-        times: list[float] = []
-        for _ in range(REPEATS):
-            with tempfile.TemporaryDirectory() as place:
-                start = time.perf_counter()
-                part = First(split, tokens)
-                model = estimate(part, spec.order, spec.vocab, bos, eos, Path(place) / "model", memory, workers=task["threads"])
-                times.append(time.perf_counter() - start)
-                found["decode"] = _decode(model, 4 * DECODED, default_device())
-            if time.perf_counter() + times[0] > end:
+
+    def measure(question: dict[str, Any]) -> dict[str, Any]:
+        end = time.perf_counter() + question["seconds"]
+        cells: list[dict[str, Any]] = []
+        decode = 0.0
+        for tokens in shares:
+            if len(cells) > 1 and time.perf_counter() + 1.3 * GROWTH * cells[-1]["seconds"] > end:
                 break
-        cell = {"tokens": tokens, "seconds": min(times), "spread": 1 - min(times) / max(times), "peak": peak_memory()}
-        cells.append({**cell, "parameters": model.spec.parameters()})
-    return {**found, "cells": cells}
+            times: list[float] = []
+            for _ in range(REPEATS):
+                with tempfile.TemporaryDirectory() as place:
+                    start = time.perf_counter()
+                    part = First(split, tokens)
+                    model = estimate(
+                        part, spec.order, spec.vocab, bos, eos, Path(place) / "model", memory, workers=task["threads"]
+                    )
+                    times.append(time.perf_counter() - start)
+                    decode = _decode(model, 4 * DECODED, torch.device("cpu"))
+                if time.perf_counter() + times[0] > end:
+                    break
+            cell = {"tokens": tokens, "seconds": min(times), "spread": 1 - min(times) / max(times), "peak": _peak()}
+            cells.append({**cell, "parameters": model.spec.parameters()})
+        return {"decode": decode, "cells": cells}
+
+    return measure
 
 
 if __name__ == "__main__":
