@@ -34,10 +34,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list:
 
 def test_words_become_options(calls: list, capsys) -> None:
     words = "plan ./fit --budget 1h30m -o p --branches ngram,llama --memory 8G --serve 1M/day --price 2.5/h --base hf --share 0.1"
-    assert cli.main([*words.split(), "--engine", "local:2", "--seed", "3", "--context", "128", "--target", "recall"]) == 0
+    assert cli.main([*words.split(), "--engine", "local:2", "--seed", "3", "--context", "128", "--target", "bpb"]) == 0
     expected = PlanOptions(
         branches=("ngram", "llama"),
-        target="recall",
+        target="bpb",
         memory=8 * 2**30,
         serve=1e6,
         share=0.1,
@@ -80,6 +80,7 @@ def test_a_plan_that_is_stopped_says_how_to_go_on(calls: list, capsys) -> None:
         ("--budget 2h --serve 1M/fortnight", "such as 1M/day"),
         ("--budget 2h --price cheap", "not a number"),
         ("--budget 2h --share 2", "between 0 and 1"),
+        ("--budget 2h --target recall", "'recall' is no target yet"),
     ],
 )
 def test_mistakes(calls: list, capsys, words: str, message: str) -> None:

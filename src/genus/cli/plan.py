@@ -40,7 +40,7 @@ class Options:
     branches: str = ",".join(BRANCHES)
     """what may be recommended: branches or recipes, with commas between them"""
     target: str = "bpb"
-    """what counts: bpb (bits per byte on held-out text), a file of labels, or a probe"""
+    """what counts: bpb, bits per byte on held-out text (labels and probes are no targets yet)"""
     memory: str | None = None
     """most memory that training may take, such as 8G; default: what the machine has"""
     serve: str | None = None

@@ -16,7 +16,7 @@ class PlanOptions:
 
     Attributes:
         branches: names that `genus.plan.branches` knows, or recipes.
-        target: "bpb" (validation bits per byte), a file of labels, or the name of a probe.
+        target: "bpb", validation bits per byte. Labels and probes are no targets yet.
         memory: most bytes that the training may take; None = what the machine has.
         serve: tokens that will be generated per day; None = the cost of decoding is shown but decides nothing.
         share: of the budget that the small runs may take.
@@ -47,6 +47,8 @@ class PlanOptions:
             raise ValueError(f"a branch is named twice: {','.join(self.branches)}")
         if not 0 < self.share < 1:
             raise ValueError(f"the share of the budget for the small runs must lie between 0 and 1, not {self.share:g}")
+        if self.target != "bpb":
+            raise ValueError(f"a plan aims at bpb (bits per byte on held-out text); {self.target!r} is no target yet")
         for name in ("memory", "serve", "price", "context", "batch", "cores"):
             value = getattr(self, name)
             if value is not None and not value > 0:

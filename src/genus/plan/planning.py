@@ -19,6 +19,7 @@ from genus.plan.decide import Decision, Situation, decide, limits
 from genus.plan.design import ShareTooSmall, design
 from genus.plan.frame import CALIBRATION, PILOT, Frame, settle
 from genus.plan.frontier import best
+from genus.plan.further import further
 from genus.plan.identify import identifiability
 from genus.plan.options import PlanOptions
 from genus.plan.pilot import Pilot, pilot
@@ -68,9 +69,13 @@ def plan(data: str | Path, seconds: float, out: str | Path, options: PlanOptions
     _assign(contenders, begun)
     folder = out / TRIALS
     left -= _spent(contenders, frame, folder) / runner.workers
+    apart = frame.small / (len(contestants) + 1) if options.base is not None else 0.0
+    left -= apart
     now = time.monotonic()
     checked = _piloted(contenders, frame, runner, folder, now + PILOT * left, say)
     _swept(contenders, frame, runner, folder, now + left, say)
+    if options.base is not None:
+        contenders.append(further(options.base, frame, runner, folder, apart, say))
     decision = _decided(contenders, frame)
     made = recorded(contenders, frame, decision, checked, time.monotonic() - begin).write(out)
     page.write(made, out)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.nn import Module
 
 from genus.plan.costs import BACKWARD, parameters
 from genus.plan.trial import Point, Result, Trial, peak_memory
@@ -29,7 +30,7 @@ from genus.recipes.training import WarmupStableDecay
 from genus.run import Run, write_atomic
 from genus.train import choose
 from genus.train.options import TrainOptions
-from genus.train.start import assemble, warmup_updates
+from genus.train.start import assemble, take_up, warmup_updates
 from genus.train.telemetry import Telemetry
 from genus.train.trainer import Budget, Trainer
 
@@ -76,6 +77,28 @@ def train_options(trial: Trial, horizon: int, data: Dataset) -> TrainOptions:
     return replace(options, tokens=horizon)
 
 
+def continued(trial: Trial, data: Dataset) -> tuple[Recipe, TrainOptions, Module]:
+    """As `settle`, of a model that is trained further, and that model.
+
+    Raises:
+        ValueError: it was made for another tokenizer, or is not a language model that descends.
+    """
+    options = TrainOptions(
+        tokens=trial.horizons[-1],
+        batch=trial.batch,
+        context=trial.context,
+        schedule="wsd",
+        seed=trial.seed,
+        dtype=trial.dtype,  # type: ignore[arg-type]
+        eval_tokens=trial.eval_tokens,
+        overrides=trial.overrides,
+    )
+    recipe, model = take_up(Path(trial.base), data, options, lambda _: None)
+    warmup = warmup_updates(recipe.training, updates(recipe, trial.horizons[0]))  # type: ignore[arg-type]
+    lr = choose.rate(recipe, options, lambda _: None) * trial.lr_factor
+    return recipe, replace(options, lr=lr, warmup=warmup or None), model
+
+
 def updates(recipe: Recipe, tokens: int) -> int:
     """Updates that make about `tokens`, as `genus train` counts them."""
     steps = choose.budget(recipe, TrainOptions(tokens=tokens), tokens, lambda _: None).steps
@@ -93,7 +116,11 @@ class _Trajectory:
         self.trial, self.place = trial, place
         self.begin = time.perf_counter()
         self.corpus = data.split("train").tokens
-        self.recipe, self.options = settle(trial, data.vocab_size, self.corpus)
+        model: Module | None = None
+        if trial.base:
+            self.recipe, self.options, model = continued(trial, data)
+        else:
+            self.recipe, self.options = settle(trial, data.vocab_size, self.corpus)
         self.flops = (1 + BACKWARD) * self.recipe.model.flops(0, trial.context)
         self.steps = [updates(self.recipe, h) for h in trial.horizons]
         if len(set(self.steps)) < len(self.steps):
@@ -101,7 +128,7 @@ class _Trajectory:
             raise ValueError(f"horizons lie closer than one update of {least:,} tokens; choose fewer, or a smaller batch")
         run = Run(place, {"lr": self.options.lr, "steps": self.steps[-1], "seconds": None})
         telemetry = Telemetry(run, 1.0, 1.0, self.flops, quiet=True)
-        self.trainer: Trainer = assemble(run, data, self.recipe, self.options, telemetry)
+        self.trainer: Trainer = assemble(run, data, self.recipe, self.options, telemetry, model)
         if self.trainer.validation is None:
             raise ValueError(f"{trial.data} has no validation split to measure on; prepare it again with --validation 0.05")
         self.recent: deque[float] = deque(maxlen=RECENT)

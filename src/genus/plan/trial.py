@@ -41,7 +41,8 @@ class Trial:
         horizons: training tokens at which it is measured, rising. data: the prepared folder; fingerprint: of its content.
         context, batch: positions per row, rows per update. lr_factor: times the recipe's learning rate.
         threads: of the processor. eval_tokens: validation tokens of one measurement, the first of the split.
-        overrides: as of `genus train` (`dim=64`, `training.clip=0.5`).
+        overrides: as of `genus train` (`dim=64`, `training.clip=0.5`). base: a run, or a folder in Hugging Face layout, that is
+            trained further; "" = a fresh model of the recipe.
     """
 
     recipe: str
@@ -57,6 +58,7 @@ class Trial:
     threads: int = 1
     eval_tokens: int = 32768
     overrides: tuple[str, ...] = ()
+    base: str = ""
 
     def __post_init__(self) -> None:
         if not self.horizons or any(a >= b for a, b in pairwise((0, *self.horizons))):
@@ -80,7 +82,10 @@ class Trial:
         return f"{self.recipe}{size}{factor}{f' seed {self.seed}' if self.seed else ''}"
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "horizons": list(self.horizons), "overrides": list(self.overrides)}
+        content = {**asdict(self), "horizons": list(self.horizons), "overrides": list(self.overrides)}
+        if not self.base:
+            del content["base"]
+        return content
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Trial:
@@ -236,7 +241,7 @@ def _measure(trial: Trial, place: Path) -> Result:
     from genus.plan.branches import branch
     from genus.prepare.dataset import Dataset
 
-    kind = branch(trial.recipe).kind
+    kind = "descended" if trial.base else branch(trial.recipe).kind
     data = Dataset.open(trial.data)
     if data.fingerprint != trial.fingerprint:
         raise ValueError(

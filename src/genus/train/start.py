@@ -64,7 +64,7 @@ def start(
     ceiling = matmul_ceiling(dtype, device)
     say(f"machine: {ceiling / 1e12:.2f} TFLOP/s {_name(dtype)} matrix products on {device.type}")
     if Path(source).exists():
-        recipe, model = _continued(Path(source), data, options, say)
+        recipe, model = take_up(Path(source), data, options, say)
         lr = choose.rate(recipe, options, say)
         budget = choose.budget(recipe, options, data.split("train").tokens, say)
         base: str | None = str(source)
@@ -106,7 +106,7 @@ def resume(path: str | Path, say: Say = print) -> Run:
     ceiling = matmul_ceiling(compute_dtype(options.dtype, device), device)
     model = None
     if run.config["base"]:
-        model = _continued(Path(run.config["base"]), data, options, lambda _: None)[1]
+        model = take_up(Path(run.config["base"]), data, options, lambda _: None)[1]
     return _go(run, data, recipe, options, model, ceiling, say, again=True)
 
 
@@ -201,7 +201,12 @@ def _eval_steps(options: TrainOptions, validation: Windows | Streams | None) -> 
     return max(1, tokens // (validation.batch * validation.context))
 
 
-def _continued(path: Path, data: Dataset, options: TrainOptions, say: Say) -> tuple[Recipe, torch.nn.Module]:
+def take_up(path: Path, data: Dataset, options: TrainOptions, say: Say) -> tuple[Recipe, torch.nn.Module]:
+    """A trained model that goes on learning: its recipe with the options applied, and itself.
+
+    Raises:
+        ValueError: it is counted, was made for another tokenizer, or the options change its shape.
+    """
     loaded = load(path)
     if not isinstance(loaded.spec, Model):
         raise ValueError(f"{path} holds a model that is counted, not descended; train an n-gram on the new data instead")
