@@ -142,10 +142,12 @@ def small(data: list[Table], ratio: float, repeats: int = 4) -> list[Result]:
         if not table.primary or table.runs.unique is not None:
             continue
         fitted, judged = split(table.runs, ratio)
+        seen: set[bytes] = set()
         for repeat in range(repeats):
             rows = _few(fitted, rng)
-            if rows is None:
+            if rows is None or rows.compute.tobytes() in seen:
                 continue
+            seen.add(rows.compute.tobytes())
             started = time.perf_counter()
             made = forecast(rows, calibration=WIDE)
             seconds = time.perf_counter() - started
@@ -182,7 +184,7 @@ def report(results: list[Result], against: list[Case], title: str) -> dict[str, 
     inside = []
     for r in results:
         scale = calibration.calibrate([c for c in against if c.source != r.case.source])
-        half = r.doubt * float(scale.half_width(np.array(r.case.deviation), np.array(r.case.ratio)))
+        half = float(scale.half_width(np.array(r.case.deviation), np.array(r.case.ratio)))
         inside.append(abs(r.case.error) <= half)
         lost = "" if r.regret is None else f"{100 * r.regret:.2f}"
         print(

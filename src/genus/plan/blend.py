@@ -20,7 +20,7 @@ from genus.plan.discrepancy import Field, Setting, excess, waves
 from genus.plan.fit import Law
 from genus.plan.table import Array, Runs
 
-AMPLITUDES, LENGTHS, MEMORIES = (0.01, 0.03), (1.5, 3.0), (1.0, 3.0)
+AMPLITUDES, LENGTHS, MEMORIES = (0.01, 0.03), (2.0, 3.0), (1.0, 3.0)
 NOISES = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 FLOORLESS = "without a floor"  # a form whose E is 0: the pessimist about saturation, as the five-parameter law is its optimist
 

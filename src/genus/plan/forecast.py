@@ -1,8 +1,8 @@
 """Forecast: the loss of a run that was not made, with an interval that says how far it may be off.
 
 Several laws, each with a prior on its exponents and a discrepancy that is alike at neighbouring sizes, are fitted to the table
-and weighed by what they predicted beyond rolling origins. The interval holds the uncertainty of each, the differences between them
-and the seed's noise, multiplied by what published extrapolations, and your own, have shown to be needed.
+and weighed by what they predicted beyond rolling origins. The interval holds the uncertainty of each, the differences between
+them and the noise of the seed, multiplied by what published extrapolations, and your own, have shown to be needed.
 
 Legend: n fitted rows, m asked rows, k draws.
 """
@@ -10,6 +10,7 @@ Legend: n fitted rows, m asked rows, k draws.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,13 +21,12 @@ from numpy.typing import ArrayLike
 from genus.plan import blend, calibration, doubts
 from genus.plan.calibration import Calibration
 from genus.plan.fit import Law
-from genus.plan.rolling import Held, roll
+from genus.plan.rolling import NORMAL, Held, roll
 from genus.plan.table import Array, Runs
 
 FORMS = ("chinchilla", "bracket")
 ONE_VARIABLE = ("power",)
 DRAWS = 200
-NORMAL = 1.645  # standard deviations to either side that hold 90 % of a normal distribution
 LEAST_ROWS, LEAST_BUDGETS = 4, 3
 
 
@@ -90,9 +90,9 @@ class Forecast:
         return Band(*(np.exp(v).reshape(shape) for v in (mean, mean - half, mean + half)))
 
     def deviation(self, params: ArrayLike, tokens: ArrayLike, unique: ArrayLike | None = None) -> Array:
-        """Standard deviation of the log loss of one run, before calibration (what a `calibration.Case` records)."""
+        """Standard deviation of the log loss of one run, doubts included, before calibration (what a `Case` records)."""
         columns, shape, _ = self._columns(params, tokens, unique)
-        return np.sqrt(self._blend(self._views(columns))[1] ** 2 + self.noise**2).reshape(shape)
+        return self._total(self._blend(self._views(columns))[1]).reshape(shape)
 
     def draws(
         self, params: ArrayLike, tokens: ArrayLike, unique: ArrayLike | None = None, batch: ArrayLike | None = None
@@ -178,7 +178,10 @@ class Forecast:
         return mean, np.sqrt(self.weights @ (deviations**2 + (means - mean) ** 2))
 
     def _half(self, deviation: Array, ratio: Array) -> Array:
-        return self.doubt * self.calibration.half_width(np.sqrt(deviation**2 + self.noise**2), ratio)
+        return self.calibration.half_width(self._total(deviation), ratio)
+
+    def _total(self, deviation: Array) -> Array:
+        return self.doubt * np.sqrt(deviation**2 + self.noise**2)
 
 
 def forecast(
@@ -206,7 +209,7 @@ def forecast(
     fitted = blend.fit_members(table, members, noise)
     rolled = roll(runs, members, noise)
     weights = rolled.weights(members)
-    found = doubts.find(runs, fitted, weights, rolled)
+    found = doubts.find(table, fitted, weights, rolled, forms == ONE_VARIABLE)
     return Forecast(
         runs,
         forms,
@@ -217,7 +220,7 @@ def forecast(
         rolled.rows,
         calibration if calibration is not None else _load(),
         [d.text for d in found],
-        max((d.factor for d in found), default=1.0),
+        math.prod(d.factor for d in found),
         seed,
     )
 

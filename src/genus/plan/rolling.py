@@ -15,10 +15,12 @@ from genus.plan.discrepancy import NEAR
 from genus.plan.table import Array, Runs
 
 RATIOS = (2.0, 4.0, 8.0, 16.0, 32.0)
+NORMAL = 1.645  # standard deviations to either side that hold 90 % of a normal distribution
 LEAST = 6  # rows below an origin, of at least two sizes or amounts of data
 BEYOND = 1.2  # rows this far above an origin are judged
 DENSITY_FLOOR = 0.006  # added to a member's standard deviation where its hold-out density is scored, once per e-fold of compute
-TRUST = 0.1  # share of the hold-out log density that counts: the budgets left out are few and near each other
+TRUST = 0.25  # share of the hold-out log density that counts: the rows beyond one origin are also beyond the next
+TAILS = 4  # degrees of freedom of the density: one budget that went wrong must not decide
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,16 @@ class Held:
 
 @dataclass(frozen=True)
 class Rolling:
-    """rows: the table. score: (members,) hold-out log density, summed over origins; origins: how many there were."""
+    """What every member predicted beyond the origins.
+
+    rows: the table. score: (members,) hold-out log density, summed over origins; origins: how many there were. missed: error of
+    the blend beyond the nearest origin, in half-widths of its 90 % interval before calibration.
+    """
 
     rows: list[Held]
     score: Array
     origins: int
+    missed: float = 0.0
 
     def weights(self, members: Sequence[str]) -> Array:
         """(members,) shares: equal before the hold-out, then in favour of what predicted it."""
@@ -65,7 +72,7 @@ def roll(runs: Runs, members: Sequence[str], noise: float) -> Rolling:
     near = blend.excess(runs) < NEAR
     count = len(members) * len(blend.settings(noise))
     rows: list[Held] = []
-    total, origins = np.zeros(count), 0
+    total, origins, missed = np.zeros(count), 0, 0.0
     seen: set[int] = set()
     for ratio in RATIOS:
         below = compute <= top / ratio * 1.0001
@@ -79,14 +86,17 @@ def roll(runs: Runs, members: Sequence[str], noise: float) -> Rolling:
         error, deviation = _judge(runs[below], judged, members, noise)
         horizon = np.log(judged.compute / origin)
         variance = deviation**2 + DENSITY_FLOOR**2 * (1 + horizon)
-        total += (-0.5 * np.log(variance) - 0.5 * error**2 / variance).mean(1)
+        total += (-0.5 * np.log(variance) - 0.5 * (TAILS + 1) * np.log1p(error**2 / (TAILS * variance))).mean(1)
         origins += 1
+        if origins == 1:
+            within = np.sqrt((variance + (error - error.mean(0)) ** 2).mean(0) + noise**2)
+            missed = float(np.median(np.abs(error.mean(0)) / (NORMAL * within)))
         by_form = error.reshape(-1, len(members), error.shape[1])
         lines = {name: by_form[:, i].mean(0) for i, name in enumerate(members)} | {"blend": error.mean(0)}
         for name, e in lines.items():
             worst = float(e[np.abs(e).argmax()])
             rows.append(Held(name, origin, float(top / origin), int(below.sum()), len(judged), float(np.median(e)), worst))
-    return Rolling(rows, total, origins)
+    return Rolling(rows, total, origins, missed)
 
 
 def _enough(runs: Runs) -> bool:
