@@ -1,8 +1,8 @@
 """Which small runs tell most about the large one: cells in (size, tokens) for a share of the budget.
 
-One warm-up–stable–decay trajectory per size, with a decayed point at each of its horizons. Trajectories are chosen so that the regret
-expected at the target is lowest, by the delta method under several prior laws: an average V-optimal design (Atkinson and others
-2007, chapter 10; Pronzato and Walter 1985 for the average over priors).
+One warm-up–stable–decay trajectory per size, with a decayed point at each of its horizons. Trajectories are chosen for the lowest
+regret expected at the target, by the delta method under several priors: an average V-optimal design (Atkinson and others 2007,
+chapter 10; Pronzato and Walter 1985 for the average over priors).
 """
 
 from __future__ import annotations

@@ -149,20 +149,20 @@ def fit_many(params: Array, tokens: Array, losses: Array, weights: Array) -> Arr
     target = losses * weights
     gram = columns @ columns.transpose(0, 2, 1)  # (g, 3, 3)
     moment = columns @ target.T  # (g, 3, K)
-    lowest = np.full((len(alpha), len(losses)), np.inf)
-    solution = np.zeros((len(alpha), 3, len(losses)))
+    draws, lowest = np.arange(len(losses)), np.full(len(losses), np.inf)
+    fits = np.zeros((len(losses), 5))
     for subset in (list(c) for size in (1, 2, 3) for c in combinations(range(3), size)):
         sub = gram[:, subset][:, :, subset]
         ridge = 1e-11 * np.trace(sub, axis1=1, axis2=2)[:, None, None] * np.eye(len(subset))
-        found = np.linalg.solve(sub + ridge, moment[:, subset])
-        gain = -np.sum(found * moment[:, subset], 1)
-        take = (found.min(1) >= 0) & (gain < lowest)
-        lowest = np.where(take, gain, lowest)
-        full = np.zeros_like(solution)
-        full[:, subset] = found
-        solution = np.where(take[:, None], full, solution)
-    row = lowest.argmin(0)
-    return np.column_stack([solution[row, :, np.arange(len(losses))], alpha[row], beta[row]])
+        found = np.linalg.solve(sub + ridge, moment[:, subset])  # (g, subset, K)
+        left = np.where(found.min(1) >= 0, -np.sum(found * moment[:, subset], 1), np.inf)  # sum of squares, up to a constant
+        row = left.argmin(0)
+        better = left[row, draws] < lowest
+        lowest = np.where(better, left[row, draws], lowest)
+        new = np.zeros_like(fits)
+        new[:, subset], new[:, 3], new[:, 4] = found[row, :, draws], alpha[row], beta[row]
+        fits[better] = new[better]
+    return fits
 
 
 def _bootstrap(

@@ -53,7 +53,8 @@ class Rules:
     @property
     def shortest(self) -> Array:
         """Horizons of the smallest trajectory that says anything about its length."""
-        return self.batch_tokens * self.updates * 2.0 ** np.arange(FEWEST_HORIZONS)
+        horizons: Array = self.batch_tokens * self.updates * 2.0 ** np.arange(FEWEST_HORIZONS, dtype=np.float64)
+        return horizons
 
 
 @dataclass(frozen=True)
