@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -226,6 +228,8 @@ def test_a_calibration_is_found_again(data: Dataset) -> None:
     keep(file, calibration(seconds=5.0), said.append)
     assert cached(gpt, data, 1000, Setting()) is None and cached(gpt, data, 8, Setting()) is not None  # hurried
     keep(file, calibration(seconds=25.0, warnings=("busy",)), said.append)
+    assert cached(gpt, data, 8, Setting()) is not None
+    os.utime(file, (time.time() - 7200,) * 2)  # disturbed two hours ago
     assert cached(gpt, data, 8, Setting()) is None
     file.write_text("{")
     assert cached(gpt, data, 8, Setting()) is None
@@ -258,10 +262,9 @@ def test_a_real_measurement(data: Dataset) -> None:
     for cell in found.cells:
         assert cell.total == recipe.parameters_total and cell.forward == recipe.model.flops(0, 64)
         assert cell.tokens_per_s > 100 and 0 <= cell.spread < 1 and 0 < cell.busy < 1.2
-        assert 10**8 < cell.base < cell.peak < 4 * 10**9
+        assert cell.peak is not None and 10**8 < cell.base < cell.peak < 4 * 10**9
         assert cell.evaluation is not None and cell.evaluation > 0 and cell.decode > 0
         assert 3 * cell.forward * cell.tokens_per_s < found.ceiling
-    assert found.cells[0].peak <= found.cells[1].peak
     assert found.startup > 0.5 and "one size only" in found.warnings[-1]
     assert Calibration.from_json(json.loads(json.dumps(found.to_json()))) == found
 
@@ -282,5 +285,5 @@ def test_a_measurement_that_fails_says_why(data: Dataset, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="no branch 'gtp'; did you mean 'gpt'"):
         measure("gtp", data)
     task = {"data": str(tmp_path / "none"), "recipe": "rnn", "counted": False, "context": 64, "dtype": "auto", "threads": 1}
-    with pytest.raises(ValueError, match="measuring rnn, the start, failed: .*none"):
+    with pytest.raises(ValueError, match=r"measuring rnn, the start, failed: .*none"):
         Crew({**task, "batches": [8]}, 1)

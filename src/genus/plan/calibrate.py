@@ -186,7 +186,7 @@ def _cell(recipe: Recipe, empty: Calibration, base: int, number: int, answers: l
         spread=max(c["spread"] for c in of),
         busy=min(c["busy"] for c in of) / empty.threads,
         base=base,
-        peak=max(c["peak"] for c in of),
+        peak=None if any(c["peak"] is None for c in of) else max(c["peak"] for c in of),
         evaluation=min(evaluations) if evaluations else None,
         decode=statistics.fmean(a["decode"] for a in answers),
         read=costs.decoding(recipe, empty.context, 4).read,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from genus.run import write_atomic
 from genus.spec import to_json
 
 ENOUGH = 20.0  # seconds of measurement that serve any plan
+STALE = 3600.0  # seconds after which a measurement on a busy machine is made again
 
 
 def cache_folder() -> Path:
@@ -34,13 +36,15 @@ def cache_folder() -> Path:
 
 
 def cached(one: Branch, data: Dataset, seconds: float, setting: Setting) -> Calibration | None:
-    """An earlier calibration under the same conditions that was not hurried (half of `seconds`) or disturbed; else None."""
+    """An earlier calibration under the same conditions that was not hurried (half of `seconds`), nor disturbed and old."""
+    file = cache_file(one, data, setting)
     try:
-        value = json.loads(cache_file(one, data, setting).read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
         found = Calibration.from_json(value)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if found.warnings or 2 * found.seconds < min(seconds, ENOUGH) else replace(found, name=one.name)
+    disturbed = found.warnings and time.time() - file.stat().st_mtime > STALE
+    return None if disturbed or 2 * found.seconds < min(seconds, ENOUGH) else replace(found, name=one.name)
 
 
 def cache_file(one: Branch, data: Dataset, setting: Setting) -> Path:

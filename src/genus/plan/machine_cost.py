@@ -33,7 +33,7 @@ class Cell:
         fixed, moving: bytes of training by arithmetic (`genus.plan.costs.Memory`).
         tokens_per_s: of one process, in its fastest window. spread: how far the slowest window lay below it. busy: share of
             the time that the processor worked for this process, times its threads; low when others took it.
-        base: bytes of the process before it had a model; peak: the most it held.
+        base: bytes of the process before it had a model; peak: the most it held, None where it cannot be told.
         evaluation: seconds per validation token, None where there is no validation split.
         decode: seconds of one generated token. read: bytes it reads.
     """
@@ -53,7 +53,7 @@ class Cell:
     spread: float
     busy: float
     base: int
-    peak: int
+    peak: int | None
     evaluation: float | None
     decode: float
     read: float

@@ -117,9 +117,8 @@ class Calibration:
     @property
     def moving(self) -> float:
         """Factor between the estimated and the measured bytes of activations and logits."""
-        estimated = np.array([c.moving for c in self.cells], np.float64)
-        measured = np.array([max(0, c.peak - c.base - c.fixed) for c in self.cells], np.float64)
-        return float(estimated @ measured / (estimated @ estimated))
+        known = [(c.moving, max(0, c.peak - c.base - c.fixed)) for c in self.cells if c.peak is not None]
+        return sum(e * m for e, m in known) / sum(e * e for e, _ in known) if known else 1.0
 
     def memory(self, cell: Cell) -> float:
         """Bytes that the model of memory gives a measured cell."""
@@ -142,9 +141,10 @@ class Calibration:
         rows = []
         for c in self.cells:
             said = c.rows * c.context / model.of(c)
+            held = "     ?" if c.peak is None else f"{c.peak / 2**20:6.0f}"
             rows.append(
                 f"  {c.total:>12,} parameters x {c.rows:>3} rows {c.tokens_per_s:9,.0f} tokens/s  model {said:9,.0f} "
-                f"({said / c.tokens_per_s - 1:+.1%})  spread {c.spread:4.0%}  {c.peak / 2**20:6.0f} MB, model "
+                f"({said / c.tokens_per_s - 1:+.1%})  spread {c.spread:4.0%}  {held} MB, model "
                 f"{self.memory(c) / 2**20:6.0f}  {3 * c.forward * c.tokens_per_s / self.ceiling:4.0%} of the ceiling"
             )
         terms = ", ".join(model.terms)
@@ -172,7 +172,10 @@ def warnings(result: Calibration) -> tuple[str, ...]:
         )
     share = min([c.busy for c in result.cells], default=1.0)
     if result.threads == 1 and share < STARVED:
-        found.append(f"{result.name}: the processor gave a measured process only {share:.0%} of its time")
+        found.append(
+            f"{result.name}: the processor gave a measured process only {share:.0%} of its time; "
+            "what is said of seconds is true of a machine that is left alone"
+        )
     if result.kind == "descended" and len(result.cells) < 4:
         found.append(f"{result.name}: there was time for one size only; costs of other sizes are guessed from it")
     return tuple(found)
