@@ -57,9 +57,9 @@ def test_what_is_printed(calls: list, capsys) -> None:
     captured = capsys.readouterr()
     assert captured.err == ""
     lines = [line.strip() for line in captured.out.splitlines()]
-    row = next(line for line in lines if line.startswith("llama"))
-    assert row.split() == ["llama", "1.2M", "25M", "1.500", "1.450–1.560", "60", "min", "1.0", "GiB", "10,000/s", "93", "%"]
-    assert next(line for line in lines if line.startswith("gpt")).split() == ["gpt", "diverged"]
+    row = next(line for line in lines if line.startswith("llama "))
+    assert row.split() == ["llama", "1.2M", "25M", "1.500", "1.450–1.560", "60", "min", "93", "%", "1.0", "GiB", "10,000/s"]
+    assert "gpt: diverged" in lines
     assert lines.index("- counting is worse") > next(i for i, line in enumerate(lines) if line.startswith("recommended: llama"))
     assert "- more data would help" in lines
     assert lines[-1].startswith("next: genus train p")
@@ -80,7 +80,6 @@ def test_a_plan_that_is_stopped_says_how_to_go_on(calls: list, capsys) -> None:
         ("--budget 2h --serve 1M/fortnight", "such as 1M/day"),
         ("--budget 2h --price cheap", "not a number"),
         ("--budget 2h --share 2", "between 0 and 1"),
-        ("--budget 2h --target recall", "'recall' is no target yet"),
     ],
 )
 def test_mistakes(calls: list, capsys, words: str, message: str) -> None:

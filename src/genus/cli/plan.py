@@ -16,7 +16,8 @@ from genus.plan.options import BRANCHES, PlanOptions
 if TYPE_CHECKING:
     from genus.plan.store import Branch, Choice, Plan
 
-WIDTH = 120  # of the table where there is no terminal to ask
+WIDTH = 110  # of the text where there is no terminal to ask
+WIDE = 96  # columns of a terminal below which memory and decoding are left to the report
 PER_DAY = {"s": 86400.0, "min": 1440.0, "h": 24.0, "hour": 24.0, "d": 1.0, "day": 1.0, "w": 1 / 7, "week": 1 / 7, "month": 1 / 30}
 
 
@@ -40,7 +41,7 @@ class Options:
     branches: str = ",".join(BRANCHES)
     """what may be recommended: branches or recipes, with commas between them"""
     target: str = "bpb"
-    """what counts: bpb, bits per byte on held-out text (labels and probes are no targets yet)"""
+    """bpb, or a probe (recall, addition, grokking, regression): then only branches that can learn its task"""
     memory: str | None = None
     """most memory that training may take, such as 8G; default: what the machine has"""
     serve: str | None = None
@@ -99,19 +100,24 @@ def show(plan: Plan, folder: Path) -> None:
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(width=WIDTH, highlight=False, markup=False)
-    unit = "bits/byte" if plan.options.target == "bpb" else plan.options.target
-    table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("branch")
-    for heading in ("best size", "tokens", unit, "90 %", "time", "memory", "decoding", "best with"):
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1))
+    table.add_column("branch", no_wrap=True)
+    headings = ["size", "tokens", "bits/byte", "90 %", "time", "best with", "memory", "decoding"]
+    headings = headings if console.width >= WIDE else headings[:-2]
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
     ranked = sorted(plan.branches.items(), key=lambda item: item[1].best.loss if item[1].best else float("inf"))
     for name, branch in ranked:
         style = "bold" if name == plan.recommendation.branch else None
-        table.add_row(name, *cells(branch), style=style)
+        table.add_row(name, *cells(branch)[: len(headings)], style=style)
     console.print(table)
+    reasons = [(name, branch.reason or branch.status) for name, branch in ranked if branch.reason or branch.status != "alive"]
+    for name, reason in reasons:
+        console.print(f"{name}: {reason}")
+    if reasons:
+        console.print()
     best = plan.recommendation
-    bullets(console, f"recommended: {sentence(best, unit)}", best.why)
+    bullets(console, f"recommended: {sentence(best)}", best.why)
     bullets(console, "what would change this advice:", best.would_change)
     bullets(console, "advice:", plan.advice)
     bullets(console, "warnings:", plan.warnings)
@@ -124,29 +130,28 @@ def cells(branch: Branch) -> list[str]:
     from genus.report.chart import chance, clock, short
 
     best = branch.best
-    status = branch.reason or ("" if branch.status == "alive" else branch.status)
     if best is None:
-        return ["", "", "", "", "", "", "", "", status]
+        return [""] * 8
     return [
         short(best.params),
         short(best.tokens),
         f"{best.loss:.3f}",
         f"{best.low:.3f}–{best.high:.3f}",
         clock(best.seconds),
-        "" if best.memory is None else memory_text(best.memory),
-        "" if best.decode is None else f"{1 / best.decode:,.0f}/s" if best.decode > 0 else "",
         "" if best.probability is None else chance(best.probability),
-        status,
+        "" if best.memory is None else memory_text(best.memory),
+        f"{1 / best.decode:,.0f}/s" if best.decode else "",
     ]
 
 
-def sentence(choice: Choice, unit: str = "bits/byte") -> str:
+def sentence(choice: Choice) -> str:
     """A run in one line."""
     from genus.report.chart import clock, short
 
+    recipe = "" if choice.recipe == choice.branch else f" ({choice.recipe})"
     return (
-        f"{choice.branch} ({choice.recipe}) with {short(choice.params)} parameters on {short(choice.tokens)} tokens, "
-        f"{clock(choice.seconds)}: {choice.loss:.3f} {unit} ({choice.low:.3f} to {choice.high:.3f})"
+        f"{choice.branch}{recipe} with {short(choice.params)} parameters on {short(choice.tokens)} tokens, "
+        f"{clock(choice.seconds)}: {choice.loss:.3f} bits/byte ({choice.low:.3f} to {choice.high:.3f})"
     )
 
 
