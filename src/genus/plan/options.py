@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+BPB = "bpb"
 BRANCHES = ("ngram", "lstm", "gpt", "llama", "deltanet", "hybrid")
 
 
@@ -16,7 +17,7 @@ class PlanOptions:
 
     Attributes:
         branches: names that `genus.plan.branches` knows, or recipes.
-        target: "bpb", validation bits per byte. Labels and probes are no targets yet.
+        target: BPB, validation bits per byte; or a probe that trains, whose task the recommended branch must be able to learn.
         memory: most bytes that the training may take; None = what the machine has.
         serve: tokens that will be generated per day; None = the cost of decoding is shown but decides nothing.
         share: of the budget that the small runs may take.
@@ -28,7 +29,7 @@ class PlanOptions:
     """
 
     branches: tuple[str, ...] = BRANCHES
-    target: str = "bpb"
+    target: str = BPB
     memory: int | None = None
     serve: float | None = None
     share: float = 0.15
@@ -47,8 +48,6 @@ class PlanOptions:
             raise ValueError(f"a branch is named twice: {','.join(self.branches)}")
         if not 0 < self.share < 1:
             raise ValueError(f"the share of the budget for the small runs must lie between 0 and 1, not {self.share:g}")
-        if self.target != "bpb":
-            raise ValueError(f"a plan aims at bpb (bits per byte on held-out text); {self.target!r} is no target yet")
         for name in ("memory", "serve", "price", "context", "batch", "cores"):
             value = getattr(self, name)
             if value is not None and not value > 0:

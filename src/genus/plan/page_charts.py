@@ -37,7 +37,7 @@ def colours(plan: Plan) -> dict[str, int]:
 
 
 def loss_name(plan: Plan) -> str:
-    return "bits per byte" if plan.options.target == "bpb" else plan.options.target
+    return "bits per byte"
 
 
 def frontiers(plan: Plan) -> list[str]:

@@ -24,6 +24,7 @@ from genus.plan.identify import identifiability
 from genus.plan.options import PlanOptions
 from genus.plan.pilot import Pilot, pilot
 from genus.plan.prices import priced
+from genus.plan.qualify import PART, check, qualify
 from genus.plan.record import recorded
 from genus.plan.runners import Runner
 from genus.plan.store import FILE, Plan
@@ -52,6 +53,7 @@ def plan(data: str | Path, seconds: float, out: str | Path, options: PlanOptions
         raise FileExistsError(f"{out} holds a finished plan; train it with genus train {out}, or choose another -o")
     contestants = branches(options.branches)
     runner = runners.open(options.engine, options.cores)
+    check(options.target)
     dataset = Dataset.open(data)
     asked = wish(dataset.fingerprint, seconds, options, [b.recipe for b in contestants])
     begun = Begun.read(out, asked)
@@ -64,7 +66,9 @@ def plan(data: str | Path, seconds: float, out: str | Path, options: PlanOptions
     contenders = priced(contestants, frame, CALIBRATION * frame.small, runner.workers, say)
     left = frame.small - (time.monotonic() - begin)
     if begun is None:
-        begun = _designed(contenders, frame, left * (1 - PILOT), runner.workers, say)
+        unfit = qualify(contenders, options.target, PART * left, options.seed, say)
+        left = frame.small - (time.monotonic() - begin)
+        begun = _designed(contenders, frame, left * (1 - PILOT), runner.workers, unfit, say)
         begun.write(out, asked)
     _assign(contenders, begun)
     folder = out / TRIALS
@@ -86,13 +90,18 @@ def _alive(contenders: Iterable[Contender]) -> list[Contender]:
     return [c for c in contenders if c.alive]
 
 
-def _designed(contenders: Sequence[Contender], frame: Frame, seconds: float, workers: int, say: Say) -> Begun:
+def _designed(
+    contenders: Sequence[Contender], frame: Frame, seconds: float, workers: int, unfit: dict[str, str], say: Say
+) -> Begun:
     """Cells for every contender that the time is long enough for, and what they can tell.
+
+    Args:
+        unfit: contenders that get none, and why.
 
     Raises:
         ValueError: it is too short for all of them.
     """
-    reasons = {c.name: c.reason for c in contenders if not c.alive}
+    reasons = {**{c.name: c.reason for c in contenders if not c.alive}, **unfit}
     while alive := [c for c in contenders if c.name not in reasons]:
         costs, targets = {c.name: c.small for c in alive}, {c.name: c.large for c in alive}
         try:

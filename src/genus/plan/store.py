@@ -46,7 +46,7 @@ class Choice:
     Attributes:
         branch: its name in the plan. recipe: name of a recipe, or the path of the model that is trained further.
         params: parameters in all. tokens: to train on, repeats counted. seconds: predicted training time on this machine.
-        loss, low, high: predicted validation figure (bits per byte, unless the plan has another target) with its 90 % interval.
+        loss, low, high: predicted validation figure in bits per byte with its 90 % interval.
         memory: peak bytes of the training. decode: seconds per generated token. None where not known.
         probability: of being the best branch at this budget.
         options: `TrainOptions` as JSON. curve: {"tokens", "bpb", "low", "high"}: the same run, had it been cooled down earlier.
@@ -210,7 +210,6 @@ class Plan:
                 "branch": choice.branch,
                 "recommended": choice == self.recommendation,
                 "fingerprint": self.data.get("fingerprint"),
-                "metric": self.options.target,
                 "target": {"params": choice.params, "tokens": choice.tokens, "seconds": choice.seconds},
                 "level": LEVEL,
                 "bpb": choice.loss,
