@@ -1,18 +1,20 @@
-"""Down to the bottom of one valley: L-BFGS-B, then damped Newton steps until the gradient vanishes."""
+"""Down to the bottom of one valley: L-BFGS-B, then Newton steps until the gradient vanishes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from genus.plan.table import Array
 
 Objective = Callable[[Array], tuple[float, Array]]
+Curvature = Callable[[Array], Array]
 
-GOOD = 1e-9  # norm of the projected gradient at which polishing stops
-STEPS = 100  # of Newton at most
+GOOD = 1e-9  # largest slope at which polishing stops
+STEPS = 60  # of Newton at most
+SETTLING = 12  # more, across the valley only
+STIFF = 1e-9  # of the largest curvature: less is along the valley
 
 
 def descend(objective: Objective, start: Array, low: Array, high: Array) -> tuple[Array, float]:
@@ -36,53 +38,57 @@ def projected(point: Array, gradient: Array, low: Array, high: Array) -> Array:
     return np.where(held, 0.0, gradient)
 
 
-def polish(objective: Objective, start: Array, low: Array, high: Array) -> tuple[Array, float, float]:
-    """Newton steps with Levenberg-Marquardt damping, the Hessian from differences of the gradient.
+def polish(objective: Objective, curvature: Curvature, start: Array, low: Array, high: Array) -> tuple[Array, float, float]:
+    """Newton steps inside a trust region, the last ones only across the valley.
 
     The Huber objective is piecewise smooth: with a small delta it is nearly a sum of absolute values, on which L-BFGS-B gains
-    its last digits slowly and Newton ends in a few steps once it knows which rows are inside delta.
+    its last digits slowly and Newton ends in a few steps once it knows which rows are inside delta. Where the data leave a
+    direction open, the valley is flat and bent, and steps along it would leave its floor: they are left out at the end.
 
     Returns:
         Point, value, and the largest entry of the projected gradient.
     """
     point = np.clip(start, low, high)
     value, gradient = objective(point)
-    damping, slope = 1e-3, projected(point, gradient, low, high)
-    for _ in range(STEPS):
+    slope = projected(point, gradient, low, high)
+    radius = 1.0
+    for attempt in range(STEPS + SETTLING):
         norm = np.abs(slope).max(initial=0.0)
         if norm <= GOOD:
             break
         free = np.flatnonzero(slope)
-        curvature = _hessian(objective, point, free, low, high)
+        values, vectors = np.linalg.eigh(curvature(point)[np.ix_(free, free)])
+        settling = attempt >= STEPS or radius < 1e-9
+        if settling and attempt < STEPS:
+            radius = 1.0
         moved = False
-        while damping < 1e12 and not moved:
-            diagonal = np.maximum(np.abs(np.diag(curvature)), 1e-8)
-            values, vectors = np.linalg.eigh(curvature + damping * np.diag(diagonal))
-            along = vectors.T @ slope[free]
+        while radius > 1e-9 and not moved:
             step = np.zeros_like(point)
-            # a direction of negative curvature is followed downhill
-            step[free] = -vectors @ (along / np.maximum(np.abs(values), 1e-12))
-            trial = np.clip(point + np.clip(step, -1.0, 1.0), low, high)
+            step[free] = _step(values, vectors, slope[free], radius, STIFF if settling else 0.0)
+            trial = np.clip(point + step, low, high)
             trial_value, trial_gradient = objective(trial)
             trial_slope = projected(trial, trial_gradient, low, high)
-            flat = trial_value <= value + 1e-14 * abs(value) and np.abs(trial_slope).max(initial=0.0) < norm
-            if trial_value < value or flat:
+            flatter = np.abs(trial_slope).max(initial=0.0) < norm and trial_value <= value + 1e-13 * abs(value)
+            if flatter or (trial_value < value and not settling):
                 point, value, slope, moved = trial, trial_value, trial_slope, True
-                damping = max(damping / 10, 1e-15)
+                radius = min(3 * radius, 1.0)
             else:
-                damping *= 10
-        if not moved:
+                radius /= 4
+        if settling and not moved:
             break
-        damping = min(damping, 1e3)
     return point, float(value), float(np.abs(slope).max(initial=0.0))
 
 
-def _hessian(objective: Objective, point: Array, free: NDArray[np.intp], low: Array, high: Array) -> Array:
-    rows = []
-    for i in free:
-        step = np.zeros_like(point)
-        step[i] = 1e-6 * max(1.0, abs(point[i]))
-        ahead, behind = np.minimum(point + step, high), np.maximum(point - step, low)
-        rows.append((objective(ahead)[1][free] - objective(behind)[1][free]) / (ahead[i] - behind[i]))
-    matrix = np.array(rows)
-    return (matrix + matrix.T) / 2
+def _step(values: Array, vectors: Array, slope: Array, radius: float, stiff: float) -> Array:
+    """Newton's step, or the best within the radius; a direction of negative curvature is followed downhill."""
+    bend = np.abs(values)
+    along = np.where(bend >= stiff * bend.max(), vectors.T @ slope, 0.0)
+    bend = np.maximum(bend, 1e-14)
+    damping = 0.0
+    if np.linalg.norm(along / bend) > radius:
+        low, high = 0.0, float(np.linalg.norm(along) / radius)
+        for _ in range(50):
+            damping = (low + high) / 2
+            low, high = (damping, high) if np.linalg.norm(along / (bend + damping)) > radius else (low, damping)
+        damping = high
+    return -vectors @ (along / (bend + damping))

@@ -22,8 +22,9 @@ from genus.plan.table import Array, Runs
 
 VALLEYS = 8  # starts that are followed down
 POLISHED = 3  # of them whose last digits are worked out
+BEND = 1e-4  # step of a difference
 SAME = 1e-3  # bottoms nearer than this in every coordinate are one
-STEEP = 1e-6  # a larger gradient at the end is an error
+STEEP = 1e-5  # a larger gradient at the end is an error
 Residual = Literal["log", "plain"]
 Ties = str | Sequence[str] | Sequence[Sequence[str]]
 
@@ -265,6 +266,23 @@ class Problem:
         value, slopes = self.value_and_slopes(self.expand(z))
         return value / self.scale, self.spread.T @ slopes / self.scale
 
+    def curvature(self, z: Array) -> Array:
+        """Hessian of `objective`.
+
+        The part of the rows inside delta is exact. The bend of the law is from differences of the slopes with each row's pull
+        held, which, unlike differences of the gradient, do not see rows that cross delta.
+        """
+
+        def slopes(z: Array) -> tuple[Array, Array]:
+            r, s = self.residuals(self.expand(z))
+            return r, self.spread.T @ s
+
+        r, here = slopes(z)
+        inside, pull = self.weights * (np.abs(r) < self.delta), self.weights * np.clip(r, -self.delta, self.delta)
+        steps = BEND * np.eye(len(z))
+        bend = np.array([(slopes(z + step)[1] - slopes(z - step)[1]) @ pull for step in steps]) / (2 * BEND)
+        return ((here * inside) @ here.T + (bend + bend.T) / 2) / self.scale
+
     def bottoms(self, zs: Sequence[Array]) -> list[Law]:
         """The lowest different bottoms that are reached from these starts, best first."""
         if not self.groups:
@@ -272,7 +290,7 @@ class Problem:
         self.scale = self._unit(zs[0])
         ends = sorted((descend(self.objective, z, self.low, self.high) for z in zs), key=lambda end: end[1])
         # A barely worse end may only have stopped earlier on its way.
-        polished = [polish(self.objective, z, self.low, self.high) for z, _ in ends[:POLISHED]]
+        polished = [polish(self.objective, self.curvature, z, self.low, self.high) for z, _ in ends[:POLISHED]]
         polished.sort(key=lambda bottom: bottom[1])
         norm = polished[0][2]
         if not norm <= STEEP:
