@@ -132,7 +132,7 @@ def _neighbours(plan: Plan) -> str:
     if len(rows) < 2:
         return ""
     head = ["Run", "Parameters", "Tokens", charts.loss_name(plan).capitalize(), "90 % interval", "Time"]
-    return "<h3>Other sizes for the same time</h3>" + table([*map(escape, head)], rows)
+    return "<h3>Other sizes for at most the same time</h3>" + table([*map(escape, head)], rows)
 
 
 def _decoding(choice: Choice) -> str:
