@@ -3,13 +3,16 @@
 A trial is a value. What it measured lies in FOLDER/KEY/result.json, where KEY is a hash of the trial's content, so asking for the
 same trial again costs nothing, wherever it is asked from. A trial that was killed goes on from its last horizon.
 
-`python -m genus.plan.trial SPEC FOLDER` runs one (SPEC is its JSON) and prints the result as the last line.
+`python -m genus.plan.trial SPEC FOLDER` runs one (SPEC is its JSON) and prints the result as one line of JSON; without arguments
+it serves trials, one for each line that comes in.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -270,7 +273,13 @@ def _alone(place: Path) -> Iterator[None]:
 
 
 def peak_memory() -> int:
-    """Most bytes that this process held at once. Not `getrusage`, which also counts what the parent held when it started us."""
+    """Most bytes that this process held at once since `forget_peak` (of device memory where one is used).
+
+    Not by `getrusage`, which also counts what the parent held when it started us.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -280,6 +289,20 @@ def peak_memory() -> int:
     from genus.train.machine import peak_memory_mb
 
     return int(peak_memory_mb() * 2**20)
+
+
+def forget_peak() -> None:
+    """Give back what an earlier trial of this process left, and begin to look for the peak anew (on Linux)."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    if sys.platform == "linux":
+        gc.collect()
+        if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+            trim(0)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def _end_with_parent() -> None:
@@ -294,11 +317,19 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def answer(spec: str, folder: str) -> str:
+    """`run_trial` for a worker that may serve several trials: from JSON to JSON."""
+    forget_peak()
+    return json.dumps(run_trial(Trial.from_json(json.loads(spec)), folder).to_json())
+
+
 def main(arguments: list[str]) -> int:
-    """Run the trial whose JSON and folder are given."""
+    """Run the trial whose JSON and folder are given; without them, every [JSON, folder] of the lines that come in."""
     _end_with_parent()
-    result = run_trial(Trial.from_json(json.loads(arguments[0])), arguments[1])
-    print(json.dumps(result.to_json()), flush=True)
+    out, sys.stdout = sys.stdout, sys.stderr  # nothing but answers goes out
+    tasks = [arguments] if arguments else map(json.loads, sys.stdin)
+    for spec, folder in tasks:
+        print(answer(spec, folder), file=out, flush=True)
     return 0
 
 

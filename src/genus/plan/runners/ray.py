@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from genus.plan.runners.protocol import Lost, cores, work
-from genus.plan.trial import Result, Trial, run_trial
+from genus.plan.trial import Result, Trial, answer
 
 STORE = 100 * 2**20  # bytes of shared memory for a Ray of our own: results are a few kilobytes
 
 
 class Ray:
-    """Tasks of `trial.threads` cores each, every one in a fresh process.
+    """Tasks of `trial.threads` cores each.
 
     Args:
         address: "ray://HOST:PORT"; None = start Ray here. workers: cores to use; None = all of this machine, or of the cluster.
@@ -61,8 +61,7 @@ class Ray:
         )
 
     def _submit(self, trial: Trial, folder: Path) -> _Task:
-        # One call per process, so that its peak memory is the trial's. Lost workers are our affair: see `work`.
-        remote = self.ray.remote(num_cpus=trial.threads, max_calls=1, max_retries=0)(_measure)
+        remote = self.ray.remote(num_cpus=trial.threads, max_retries=0)(answer)  # lost workers are our affair: see `work`
         return _Task(self.ray, remote.remote(json.dumps(trial.to_json()), str(folder)), folder)
 
 
@@ -84,10 +83,6 @@ class _Task:
 
     def stop(self) -> None:
         self.ray.cancel(self.reference, force=True)
-
-
-def _measure(spec: str, folder: str) -> str:
-    return json.dumps(run_trial(Trial.from_json(json.loads(spec)), folder).to_json())
 
 
 def _library() -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genus.plan.runners.protocol import Lost, cores, work
-from genus.plan.trial import Result, Trial, run_trial
+from genus.plan.trial import Result, Trial, answer
 
 QUEUED = 64  # trials in Slurm's hands at a time
 MINUTES = 12 * 60  # that a job may take; one that is cut off goes on from its last horizon
@@ -37,7 +37,7 @@ class Slurm:
 
         def submit(trial: Trial, place: Path) -> _Job:
             executor.update_parameters(cpus_per_task=trial.threads)
-            return _Job(executor.submit(_measure, json.dumps(trial.to_json()), str(place)), trial, place)
+            return _Job(executor.submit(answer, json.dumps(trial.to_json()), str(place)), trial, place)
 
         return work(trials, folder, submit, self.workers, pause=2.0 if self.cluster == "slurm" else 0.1)
 
@@ -61,10 +61,6 @@ class _Job:
 
     def stop(self) -> None:
         self.job.cancel()
-
-
-def _measure(spec: str, folder: str) -> str:
-    return json.dumps(run_trial(Trial.from_json(json.loads(spec)), folder).to_json())
 
 
 def _library() -> Any:
