@@ -123,7 +123,9 @@ def prediction(plan: Plan) -> str:
 
 
 def signed(value: float) -> str:
-    return f"{100 * value:+.3g} %"
+    """`+1.1 %`, `-0.06 %`, `0 %`."""
+    rounded = round(100 * value, 2)
+    return f"{rounded:+.3g} %" if rounded else "0 %"
 
 
 def _finite(columns: Json, names: Sequence[str]) -> list[Any]:
