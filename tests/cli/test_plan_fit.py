@@ -50,6 +50,7 @@ def test_the_law_its_intervals_and_its_profiles(capsys: pytest.CaptureFixture[st
     assert f"residuals: typically {law.spread:.2%}" in shown and f"objective {law.objective:.8g}" in shown
     alpha, beta = law.values["alpha"], law.values["beta"]
     assert f"compute^{beta / (alpha + beta):.3f}" in shown
+    assert "careful" not in shown and found["refused"] is None
     assert "rows within 8 % of the best of their compute" in shown and found["near_optimal"]["rows"] < 40
 
 
@@ -62,6 +63,15 @@ def test_what_is_flat_is_not_printed_as_a_number(capsys: pytest.CaptureFixture[s
     assert "E                1.7   given" in shown
     grid = shown[shown.index("above the least") :].splitlines()[1:]
     assert len(grid) > 3 and all(x.endswith("*") for x in grid)
+
+
+def test_a_ladder_of_one_ratio_is_called_what_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sizes = 10 ** np.linspace(6.5, 9, 12)
+    noise = np.random.default_rng(0).normal(0, 0.003, 12)
+    losses = (1.7 + 400 / sizes**0.34 + 2000 / (20 * sizes) ** 0.37) * np.exp(noise)
+    (tmp_path / "ladder.csv").write_text("N,D,loss\n" + "".join(f"{n},{20 * n},{y}\n" for n, y in zip(sizes, losses)))
+    shown = output(capsys, str(tmp_path / "ladder.csv"), "--repeats", "0")
+    assert "careful: tokens follow size" in shown and "cannot be told apart" in shown
 
 
 def test_mistakes_are_explained(capsys: pytest.CaptureFixture[str], table: Path) -> None:

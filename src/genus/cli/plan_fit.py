@@ -84,7 +84,8 @@ def main(options: Options) -> int:
     print("\n".join(_table(runs)))
     print("\n".join(_law(law, profiles, intervals)))
     print("\n".join(_fit(law, runs, options.delta)))
-    print("\n".join(_near(near, runs)))
+    careful = _design(runs, law)
+    print("\n".join([*_near(near, runs), *([f"careful: {careful}"] if careful else [])]))
     if options.profile:
         print("\n".join(_profile(profiles[options.profile])))
     if options.json:
@@ -96,6 +97,7 @@ def main(options: Options) -> int:
             "intervals": {name: list(ends) for name, ends in intervals.items()},
             "profiles": {name: p.to_json() for name, p in profiles.items()},
             "near_optimal": near.to_json() if near else None,
+            "refused": careful,
         }
         write_atomic(options.json, json.dumps(found, indent=1) + "\n")
         print(f"written: {options.json}")
@@ -137,6 +139,16 @@ def _near_optimal(runs: Runs, options: Options, settings: dict[str, Any]) -> Law
         return fit(runs, options.form, weights, **settings)
     except ValueError:
         return None
+
+
+def _design(runs: Runs, law: Law) -> str | None:
+    """Why these sizes and tokens cannot determine the law, whatever the losses; None where they can."""
+    from genus.plan.forms import get
+    from genus.plan.identify import identifiability
+
+    if not {"params", "tokens"} <= set(get(law.form).columns):
+        return None
+    return identifiability(runs.params, runs.tokens).refused
 
 
 def _table(runs: Runs) -> list[str]:
