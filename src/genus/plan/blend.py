@@ -9,6 +9,7 @@ Legend: n fitted rows, m asked rows, c columns, p parameters, d draws.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,20 +36,34 @@ REPEATS = {"R_D": (15.4, 1.0), "R_N": (5.3, 1.0)}  # Muennighoff 2023
 
 @dataclass(frozen=True)
 class Worth:
-    """What repeated tokens, and parameters beyond what the unique ones feed, are worth: effective columns of `repeated`."""
+    """What repeated tokens, and parameters beyond what the unique ones feed, are worth: effective columns of `repeated`.
 
-    values: Mapping[str, float] | None = None
+    values: of that form, learnt from a table with repeats; otherwise R_D alone, as published, and no discount of parameters; none
+    at all: nothing is discounted.
+    spread: standard deviations of the logarithms of R_D and R_N.
+    """
+
+    values: Mapping[str, float] = field(default_factory=lambda: {"R_D": REPEATS["R_D"][0]})
+    spread: Mapping[str, float] = field(default_factory=lambda: {"R_D": REPEATS["R_D"][1]})
 
     def columns(self, params: Any, tokens: Any, unique: Any = None) -> dict[str, Array]:
-        """Effective parameters and tokens; the true ones where nothing is repeated."""
+        """Effective parameters and tokens, and passes over the data; the true ones and one pass where `unique` is not given."""
         n, d = np.broadcast_arrays(np.asarray(params, np.float64), np.asarray(tokens, np.float64))
-        if self.values is None or unique is None:
-            return {"params": n, "tokens": d}
+        if unique is None:
+            return {"params": n, "tokens": d, "passes": np.ones_like(d)}
         v = self.values
         u = np.minimum(np.asarray(unique, np.float64), d)
-        g = (v["alpha"] * v["A"] / (v["beta"] * v["B"])) ** (1 / (v["alpha"] + v["beta"]))
-        fed = np.minimum(g * (u * g) ** (v["beta"] / v["alpha"]), n)
-        return {"params": _worth(n, fed, v["R_N"]), "tokens": _worth(d, u, v["R_D"])}
+        if not v:
+            return {"params": n, "tokens": d, "passes": d / u}
+        if "R_N" in v:
+            g = (v["alpha"] * v["A"] / (v["beta"] * v["B"])) ** (1 / (v["alpha"] + v["beta"]))
+            n = _worth(n, np.minimum(g * (u * g) ** (v["beta"] / v["alpha"]), n), v["R_N"])
+        # A table without repeats has nothing to say of passes: what it misses elsewhere then holds here too.
+        return {"params": n, "tokens": _worth(d, u, v["R_D"]), "passes": d / u if "R_N" in v else np.ones_like(d)}
+
+    def moved(self, name: str) -> Worth:
+        """The same with one constant a standard deviation lower, to which side it matters more."""
+        return Worth({**self.values, name: self.values[name] * math.exp(-self.spread[name])}, self.spread)
 
 
 def _worth(seen: Array, base: Array, decay: float) -> Array:
@@ -60,7 +75,7 @@ class Table:
     """A run table as members see it: effective columns, depth below the top, excess over the best."""
 
     runs: Runs
-    worth: Worth = Worth()
+    worth: Worth = field(default_factory=Worth)
     columns: dict[str, Array] = field(init=False)
     depth: Array = field(init=False)
     excess: Array = field(init=False)
@@ -131,7 +146,7 @@ def fit_member(table: Table, name: str, setting: Setting, where: Field | None = 
         pivot["unique"] = pivot["tokens"]
     x = {c: v - pivot[c] for c, v in logs.items()}
     if where is None:
-        where = Field(np.stack([x[t.column] for t in form.terms], 1), table.depth, table.excess, setting)
+        where = Field(_places(form, x, table.columns), table.depth, table.excess, setting)
     prior, spread = _prior(form, float(table.runs.loss.min()))
     free = slice(1, None) if name.endswith(FLOORLESS) else slice(None)
     measured = np.log(table.runs.loss)
@@ -151,6 +166,11 @@ def fit_member(table: Table, name: str, setting: Setting, where: Field | None = 
     evidence = -value - 0.5 * (where.logdet + np.linalg.slogdet(curvature)[1]) - float(np.log(spread[free]).sum())
     residual = measured - log_loss(form, u_of(z), x, pivot)[0]
     return Member(name, form, where, pivot, u_of(z), -where.white_NN.T @ r, white, np.linalg.inv(curvature), evidence, residual)
+
+
+def _places(form: laws.Form, x: Mapping[str, Array], columns: Mapping[str, Array]) -> Array:
+    """(m, c) where rows lie for the discrepancy: the variables of the law, and passes where the table has repeats."""
+    return np.stack([*(x[t.column] for t in form.terms), np.log(columns["passes"]).reshape(-1)], 1)
 
 
 def log_loss(form: laws.Form, u: Array, x: Mapping[str, Array], pivot: Mapping[str, float]) -> tuple[Array, Array]:
@@ -207,11 +227,12 @@ def pick_noise(table: Table, name: str) -> float:
 
 
 def learn_worth(runs: Runs) -> Worth:
-    """R_D and R_N of a table with repeated tokens; nothing where no token is repeated."""
+    """R_D and R_N of a table with repeated tokens; the published R_D where no token is repeated."""
     if runs.unique is None or (runs.tokens <= runs.unique * 1.001).all():
         return Worth()
-    member = fit_member(Table(runs), "repeated", Setting(0.01, LENGTHS[0], MEMORIES[1], 0.004))
-    return Worth(member.form.to_values(member.u, member.pivot))
+    member = fit_member(Table(runs, Worth({}, {})), "repeated", Setting(0.01, LENGTHS[0], MEMORIES[1], 0.004))
+    deviation = np.sqrt(np.diag(member.covariance_PP))[[member.form.names.index(name) for name in REPEATS]]
+    return Worth(member.form.to_values(member.u, member.pivot), dict(zip(REPEATS, deviation.tolist())))
 
 
 @dataclass(frozen=True)
@@ -226,7 +247,7 @@ class View:
 def view(member: Member, columns: Mapping[str, Array]) -> View:
     logs = member.form.logs(dict(columns))
     x = {c: v.reshape(-1) - member.pivot[c] for c, v in logs.items()}
-    x_MC = np.stack([x[t.column] for t in member.form.terms], 1)
+    x_MC = _places(member.form, x, columns)
     return View(x, x_MC, member.field.cross(x_MC))
 
 

@@ -65,9 +65,9 @@ def _bent(table: Table) -> Doubt | None:
         return None
     return Doubt(
         "bent",
-        f"bent: the loss fell {before / after:.1f} times faster in the smaller half of the budgets (as compute^-{before:.3f}) than "
-        f"in the larger (^-{after:.3f}). No single law fits both: the small runs may have been held back by warm-up, batch or "
-        "learning rate. They count little in this forecast; a plain law may be off by much",
+        f"bent: the loss fell {before / after:.1f} times faster in the smaller half of the budgets (as compute^-{before:.3f}) "
+        f"than in the larger (^-{after:.3f}). No single law fits both: the small runs may have been held back by warm-up, batch "
+        "or learning rate. They count little in this forecast; a plain law may be off by much",
     )
 
 
@@ -100,8 +100,8 @@ def _missed(rolling: Rolling) -> Doubt | None:
     return Doubt(
         "missed",
         f"missed: without its largest budgets (the {line.held} best rows above 1/{line.ratio:.1f} of the compute) the same table "
-        f"gives a forecast of them that is {100 * line.error:+.1f} % off, {rolling.missed:.1f} times its own interval. Expect the "
-        "same beyond the table; intervals are widened by as much",
+        f"gives a forecast of them that is {100 * line.error:+.1f} % off, {rolling.missed:.1f} times its own interval. Expect "
+        "the same beyond the table; intervals are widened by as much",
         min(rolling.missed, 3.0),
     )
 

@@ -39,6 +39,18 @@ class Band:
     high: Array
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Rows that were asked for: (m,) log losses and standard deviations; shifts: what a lower R_D, R_N would change."""
+
+    shape: tuple[int, ...]
+    ratio: Array
+    views: list[blend.View]
+    mean: Array
+    deviation: Array
+    shifts: list[Array]
+
+
 @dataclass
 class Forecast:
     """What a table says about sizes and data beyond it. Made by `forecast`.
@@ -63,6 +75,7 @@ class Forecast:
         rng = np.random.default_rng(self.seed)
         edges = np.round(np.cumsum(self.weights) * DRAWS).astype(int)
         self._draws = [blend.draw(m, int(n), rng) for m, n in zip(self.members, np.diff(edges, prepend=0))]
+        self._luck = rng.normal(size=(len(blend.REPEATS), DRAWS))  # of each draw, with the worth of repeated tokens
 
     @property
     def coverage(self) -> dict[str, Any]:
@@ -84,27 +97,27 @@ class Forecast:
 
         `batch` is accepted and ignored: the discrepancy holds what it does.
         """
-        columns, shape, ratio = self._columns(params, tokens, unique)
-        mean, deviation = self._blend(self._views(columns))
-        half = self._half(deviation, ratio)
+        asked = self._ask(params, tokens, unique)
+        mean, deviation = asked.mean, asked.deviation
+        shape, half = asked.shape, self._half(deviation, asked.ratio)
         return Band(*(np.exp(v).reshape(shape) for v in (mean, mean - half, mean + half)))
 
     def deviation(self, params: ArrayLike, tokens: ArrayLike, unique: ArrayLike | None = None) -> Array:
         """Standard deviation of the log loss of one run, doubts included, before calibration (what a `Case` records)."""
-        columns, shape, _ = self._columns(params, tokens, unique)
-        return self._total(self._blend(self._views(columns))[1]).reshape(shape)
+        asked = self._ask(params, tokens, unique)
+        return self._total(asked.deviation).reshape(asked.shape)
 
     def draws(
         self, params: ArrayLike, tokens: ArrayLike, unique: ArrayLike | None = None, batch: ArrayLike | None = None
     ) -> Array:
         """(k, ...) joint samples of the loss surface, the same ones in every call: draw i is one surface."""
-        columns, shape, ratio = self._columns(params, tokens, unique)
-        views = self._views(columns)
-        mean, deviation = self._blend(views)
-        logs = np.concatenate([blend.sample(m, d, v) for m, d, (v, _) in zip(self.members, self._draws, views)])
+        asked = self._ask(params, tokens, unique)
+        logs = np.concatenate([blend.sample(m, d, v) for m, d, v in zip(self.members, self._draws, asked.views)])
+        for i, shift in enumerate(asked.shifts):
+            logs += self._luck[i][:, None] * shift
         # The seed's noise is of a run, not of the surface.
-        stretch = self._half(deviation, ratio) / (NORMAL * np.sqrt(deviation**2 + self.noise**2))
-        return np.exp(mean + (logs - mean) * stretch).reshape(len(logs), *shape)
+        stretch = self._half(asked.deviation, asked.ratio) / (NORMAL * np.sqrt(asked.deviation**2 + self.noise**2))
+        return np.exp(asked.mean + (logs - asked.mean) * stretch).reshape(len(logs), *asked.shape)
 
     def ratio(self, params: ArrayLike, tokens: ArrayLike) -> Array:
         """Compute of a run (tokens, in a forecast of one variable) as a multiple of the largest fitted one."""
@@ -153,20 +166,28 @@ class Forecast:
             obj["seed"],
         )
 
-    def _columns(
-        self, params: ArrayLike, tokens: ArrayLike, unique: ArrayLike | None
-    ) -> tuple[dict[str, Array], tuple[int, ...], Array]:
+    def _ask(self, params: ArrayLike, tokens: ArrayLike, unique: ArrayLike | None) -> _Asked:
+        """Everything known of these rows, before calibration."""
         columns = self.table.worth.columns(params, tokens, unique)
         shape = np.broadcast_shapes(*(c.shape for c in columns.values()))
         ratio = np.broadcast_to(self.ratio(params, tokens), shape).reshape(-1)
-        return {c: np.broadcast_to(v, shape).reshape(-1) for c, v in columns.items()}, shape, ratio
+        views = self._views(columns, shape)
+        mean, deviation = self._blend(views)
+        shifts = []
+        if unique is not None and self.forms != ONE_VARIABLE and np.any(np.asarray(tokens) > 1.001 * np.asarray(unique)):
+            for name in self.table.worth.spread:
+                moved = self.table.worth.moved(name).columns(params, tokens, unique)
+                shifts.append(self._blend(self._views(moved, shape))[0] - mean)
+        total = np.sqrt(deviation**2 + sum(shift**2 for shift in shifts))
+        return _Asked(shape, ratio, [v for v, _ in views], mean, total, shifts)
 
-    def _views(self, columns: Mapping[str, Array]) -> list[tuple[blend.View, Array]]:
+    def _views(self, columns: Mapping[str, Array], shape: tuple[int, ...]) -> list[tuple[blend.View, Array]]:
         """For each member what it shares with those of its setting."""
+        flat = {c: np.broadcast_to(v, shape).reshape(-1) for c, v in columns.items()}
         out: list[tuple[blend.View, Array]] = []
         for _, group in itertools.groupby(self.members, key=lambda m: id(m.field)):
             same = list(group)
-            at = blend.view(same[0], columns)
+            at = blend.view(same[0], flat)
             out += [(at, at.cross_MN @ same[0].field.white_NN.T)] * len(same)
         return out
 
@@ -208,7 +229,7 @@ def forecast(
     noise = blend.pick_noise(table, members[0])
     fitted = blend.fit_members(table, members, noise)
     rolled = roll(runs, members, noise)
-    weights = rolled.weights(members)
+    weights = rolled.weights()
     found = doubts.find(table, fitted, weights, rolled, forms == ONE_VARIABLE)
     return Forecast(
         runs,

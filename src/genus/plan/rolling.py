@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from genus.plan import blend
+from genus.plan import forms as laws
 from genus.plan.discrepancy import NEAR
 from genus.plan.table import Array, Runs
 
 RATIOS = (2.0, 4.0, 8.0, 16.0, 32.0)
 NORMAL = 1.645  # standard deviations to either side that hold 90 % of a normal distribution
-LEAST = 6  # rows below an origin, of at least two sizes or amounts of data
+LEAST = {1: 4, 2: 6}  # rows below an origin, by the variables of the form; of at least three sizes or amounts of data
 BEYOND = 1.2  # rows this far above an origin are judged
 DENSITY_FLOOR = 0.006  # added to a member's standard deviation where its hold-out density is scored, once per e-fold of compute
 TRUST = 0.25  # share of the hold-out log density that counts: the rows beyond one origin are also beyond the next
@@ -56,7 +57,7 @@ class Rolling:
     origins: int
     missed: float = 0.0
 
-    def weights(self, members: Sequence[str]) -> Array:
+    def weights(self) -> Array:
         """(members,) shares: equal before the hold-out, then in favour of what predicted it."""
         raw = np.exp(TRUST * (self.score - self.score.max()))
         return raw / raw.sum()
@@ -70,13 +71,13 @@ def roll(runs: Runs, members: Sequence[str], noise: float) -> Rolling:
     """Fit every member below each origin and judge it above."""
     compute, top = runs.compute, runs.compute.max()
     near = blend.excess(runs) < NEAR
-    count = len(members) * len(blend.settings(noise))
+    count, variables = len(members) * len(blend.settings(noise)), min(len(laws.get(members[0]).terms), 2)
     rows: list[Held] = []
     total, origins, missed = np.zeros(count), 0, 0.0
     seen: set[int] = set()
     for ratio in RATIOS:
         below = compute <= top / ratio * 1.0001
-        if below.sum() in seen or not _enough(runs[below]):
+        if below.sum() in seen or not _enough(runs[below], variables):
             continue
         seen.add(int(below.sum()))
         origin = float(compute[below].max())
@@ -99,8 +100,8 @@ def roll(runs: Runs, members: Sequence[str], noise: float) -> Rolling:
     return Rolling(rows, total, origins, missed)
 
 
-def _enough(runs: Runs) -> bool:
-    if len(runs) < LEAST:
+def _enough(runs: Runs, variables: int) -> bool:
+    if len(runs) < LEAST[variables]:
         return False
     spread = [len(np.unique(np.round(np.log(c), 2))) for c in (runs.params, runs.tokens)]
     return max(spread) >= 3 and runs.compute.max() / runs.compute.min() > 2
