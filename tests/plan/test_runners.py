@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from genus.plan import runners
 from genus.plan.runners.local import Local, Task
 from genus.plan.runners.protocol import Lost, Runner, work
 from genus.plan.sweep import sweep
-from genus.plan.trial import Result, Trial
+from genus.plan.trial import Result, Trial, run_trial
 from genus.prepare.dataset import Dataset
 
 STEP = 8 * 32
@@ -61,15 +61,29 @@ def test_local_processes(six: list[Trial], table: dict[str, Any]) -> None:
     assert all(len(table[t.key][3]) == 2 for t in six[:5])
 
 
-def test_ray_gives_the_same_table(six: list[Trial], table: dict[str, Any], tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray")
-    assert measured(runners.open("ray:2"), six, tmp_path) == table
-    assert not ray.is_initialized()
+@pytest.mark.slow  # six processes under Slurm's way of doing it, each of which imports torch
+@pytest.mark.parametrize(("engine", "package"), [("ray:2", "ray"), ("submitit-local:2", "submitit")])
+def test_other_engines_give_the_same_table(
+    engine: str, package: str, six: list[Trial], table: dict[str, Any], tmp_path: Path
+) -> None:
+    pytest.importorskip(package)
+    assert measured(runners.open(engine), six, tmp_path) == table
 
 
-def test_submitit_gives_the_same_table(six: list[Trial], table: dict[str, Any], tmp_path: Path) -> None:
-    pytest.importorskip("submitit")
-    assert measured(runners.open("submitit-local:2"), six, tmp_path) == table
+@pytest.mark.parametrize(("engine", "package"), [("ray:1", "ray"), ("submitit-local:1", "submitit")])
+def test_one_trial_on_other_engines(engine: str, package: str, corpus: Dataset, tmp_path: Path) -> None:
+    """As if it had been run in this process; nothing of the engine goes on afterwards."""
+    library = pytest.importorskip(package)
+    wanted = tiny(corpus)
+    assert measured(runners.open(engine), [wanted], tmp_path / "there") == measured(Here(), [wanted], tmp_path / "here")
+    assert package != "ray" or not library.is_initialized()
+
+
+class Here:
+    name, workers = "here", 1
+
+    def run(self, trials: Iterable[Trial], folder: str | Path) -> Generator[Result]:
+        yield from (run_trial(t, folder) for t in trials)
 
 
 def test_a_worker_serves_several_trials_and_ends_with_its_runner(corpus: Dataset, tmp_path: Path) -> None:
