@@ -68,6 +68,8 @@ def would_change(winner: Standing, standings: Sequence[Standing], crossings: Seq
         overlap = "the intervals overlap" if runner.choice.low <= winner.choice.high else "the intervals do not overlap"
         lines.append(f"luck: {other} is the better branch with {share} ({gap:+.1%} predicted, {overlap})")
     lines += _limits(winner, situation)
+    if len(standings) == 1:
+        return [*lines, "other branches: none could be compared with it"]
     return lines or [f"nothing within ten times this budget: {name} stays ahead"]
 
 
