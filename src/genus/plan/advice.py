@@ -55,8 +55,10 @@ def would_change(winner: Standing, standings: Sequence[Standing], crossings: Seq
     """What would make another run the better one."""
     name, lines = winner.candidate.name, []
     crossed = [row for row in crossings if row["middle"] is not None]
-    before = max((row for row in crossed if row["second"] == name), key=lambda row: row["middle"], default=None)
-    after = min((row for row in crossed if row["first"] == name), key=lambda row: row["middle"], default=None)
+    early = (row for row in crossed if row["second"] == name and row["middle"] < situation.seconds)
+    late = (row for row in crossed if row["first"] == name and row["middle"] > situation.seconds)
+    before = max(early, key=lambda row: row["middle"], default=None)
+    after = min(late, key=lambda row: row["middle"], default=None)
     if before is not None:
         lines.append(f"less time: below {_span(before)} {before['first']} is better{_likely(before)}")
     if after is not None:
