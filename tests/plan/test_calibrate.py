@@ -196,6 +196,9 @@ def test_what_a_busy_machine_is_told() -> None:
     assert "took up to 100% longer a moment later" in calibrating.warnings(shaken)[0]
     starved = calibration(cells=(*cells[:5], replace(cells[5], busy=0.4)))
     assert "only 40% of its time" in calibrating.warnings(starved)[0]
+    several = replace(starved, threads=2)  # whose processor rests where one thread waits for the other
+    assert "only 40% of its time" in calibrating.warnings(several)[0]
+    assert not calibrating.warnings(replace(several, cells=(*cells[:5], replace(cells[5], busy=0.7))))
     assert "one size only" in calibrating.warnings(calibration(cells=tuple(cells[:2])))[0]
 
 

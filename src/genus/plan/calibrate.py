@@ -30,6 +30,7 @@ LOW, HIGH = 100_000, 10_000_000  # parameters between which a branch is measured
 SMALL = 4  # the smaller batch is this part of the larger
 UPDATES = 6  # of the larger batch that the time of a size should be enough for
 SHORTEST = 0.5  # seconds of measurement at least
+SPARE = 2.0  # seconds that the largest size may take, however little time is left: one size alone says little of others
 ALONE = Setting()
 Say = Callable[[str], None]
 
@@ -131,7 +132,8 @@ def _descend(empty: Calibration, task: dict[str, Any], seconds: float, low: int,
     with Crew(task, empty.processes) as crew:
         for number in range(3):
             if number == 1:
-                top = _largest(empty, smallest, cells[-1].update, 0.5 * (end - time.monotonic()), high, rows)
+                spare = max(0.5 * (end - time.monotonic()), SPARE)
+                top = _largest(empty, smallest, cells[-1].update, spare, high, rows)
                 sizes += [round(math.sqrt(top * sizes[0])), top] if top > 1.5 * sizes[0] else []
                 shares += [0.35, 1.0]
             if number >= len(sizes):

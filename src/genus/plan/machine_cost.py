@@ -1,8 +1,9 @@
 """What training costs on a machine that was measured: a model of seconds and bytes, fitted to a handful of cells.
 
-The seconds of one update are a sum of what it must do: multiply (never faster than the measured speed of matrix products), launch
-its layers, read and write its activations, step the optimiser. Which of these terms a branch needs, and how far the model is
-off, is decided by leaving each cell out in turn. Only numpy and scipy are needed here.
+The seconds of one update are a sum of what it must do: multiply (never faster than the measured speed of matrix products), take a
+softmax over the vocabulary for every token, launch its layers, read and write its activations, step the optimiser. Which of these
+terms a branch needs, and how far the model is off, is decided by leaving each cell out in turn. Only numpy and scipy are needed
+here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Array = NDArray[np.float64]
 TRAINING = 3  # operations of an update for each of a forward pass
 FORWARD = 1 / TRAINING  # share of an update's time that its forward pass takes, where it was not measured
 NEGLIGIBLE = 0.001  # a relative error that is no reason for another term
-TERMS = ("operations", "layers", "numbers", "parameters")  # what an update's time may be made of
+TERMS = ("operations", "tokens", "layers", "numbers", "parameters")  # what an update's time may be made of
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _quantities(cell: Cell) -> dict[str, Any]:
 def _terms(tokens: Any, of: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "operations": TRAINING * of["forward"] * tokens,
+        "tokens": np.asarray(tokens, np.float64),
         "layers": np.asarray(of["layers"], np.float64),
         "numbers": of["numbers"] * tokens,
         "parameters": np.asarray(of["total"], np.float64),

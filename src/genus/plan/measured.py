@@ -17,7 +17,7 @@ from genus.recipes import make
 
 FORMAT = 1  # of a calibration on disk
 SPREAD = 0.2  # between windows of one measurement: more is a busy machine
-STARVED = 0.85  # share of the processor below which a process was not alone
+STARVED = 0.85, 0.5  # share of the processor below which a process, of one thread or of more, was not alone
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def warnings(result: Calibration) -> tuple[str, ...]:
             "something else works on this machine; the fastest moments were used, so longer runs may take more time"
         )
     share = min([c.busy for c in result.cells], default=1.0)
-    if result.threads == 1 and share < STARVED:
+    if share < STARVED[result.threads > 1]:
         found.append(
             f"{result.name}: the processor gave a measured process only {share:.0%} of its time; "
             "what is said of seconds is true of a machine that is left alone"

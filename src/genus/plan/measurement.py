@@ -38,7 +38,7 @@ from genus.train.options import TrainOptions
 from genus.train.start import assemble
 from genus.train.telemetry import Telemetry
 
-WINDOWS = 6  # per batch size; the fastest counts
+WINDOWS, TWICE = 6, 2  # most and fewest windows of a batch size; the fastest counts
 DECODED = 24  # tokens of each of three groups whose generation is timed, at most
 DECODING = 0.5  # seconds that they may take
 TOKENS = 10**12  # of the run that is pretended, so that its schedule stays in its constant part
@@ -120,6 +120,7 @@ def _descending(task: dict[str, Any], data: Dataset) -> Measure:
                 share = (end - time.perf_counter()) * rows / sum(batches[number:])
                 speed, spread, busy = _windows(trainer.update, rows * task["context"], share, clock)
                 evaluation = _time(trainer.validate, clock) if trainer.validation is not None else None
+                busy = busy if device.type == "cpu" else 1.0  # an accelerator lets the processor wait
                 cell = {"rows": rows, "micro": trainer.plan.micro, "tokens_per_s": speed, "spread": spread, "busy": busy}
                 cells.append({**cell, "peak": peak(), "evaluation": evaluation})
                 del trainer
@@ -133,14 +134,14 @@ def _descending(task: dict[str, Any], data: Dataset) -> Measure:
 def _windows(update: Callable[[], Any], tokens: int, seconds: float, clock: Clock) -> tuple[float, float, float]:
     """Tokens per second of the fastest window, how far the slowest lies below it, and the processor's share of the time.
 
-    The first update is not counted: it allocates. A window has at least one update, whatever it takes.
+    The first update is not counted: it allocates. There are two windows of one update at least, whatever they take.
     """
     begin = time.perf_counter()
     update()
     window = (seconds - (time.perf_counter() - begin)) / WINDOWS
     speeds: list[float] = []
     wall = processor = 0.0
-    while len(speeds) < WINDOWS and (not speeds or time.perf_counter() - begin < seconds):
+    while len(speeds) < WINDOWS and (len(speeds) < TWICE or time.perf_counter() - begin < seconds):
         start, now, spent, updates = clock(), time.perf_counter(), time.process_time(), 0
         while not updates or time.perf_counter() - now < window:
             update()
@@ -150,8 +151,9 @@ def _windows(update: Callable[[], Any], tokens: int, seconds: float, clock: Cloc
     return max(speeds), 1 - min(speeds) / max(speeds), processor / wall
 
 
-def _ceiling(dtype: Any, device: Any, clock: Clock, size: int = 1536) -> float:
+def _ceiling(dtype: Any, device: Any, clock: Clock) -> float:
     """Operations per second of a large matrix product, the best of a few (see `genus.train.machine.matmul_ceiling`)."""
+    size = 8192 if device.type == "cuda" else 1536
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     times = []
     for _ in range(8):
