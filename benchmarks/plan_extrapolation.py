@@ -6,6 +6,8 @@ Every table x setting of `shared/data/scaling` is one case: its rows below 1/10 
 1.5 times of the largest compute and 3 % of the best loss there are judged. Intervals are calibrated on the cases of all *other*
 sources. The peer, measured on the same rows, is the five-parameter law with Huber's loss (Hoffmann et al. 2022) without weights.
 
+Pythia's losses on LAMBADA are judged too, and neither stored nor looked at when the method was chosen.
+
 `--write` stores the cases in `src/genus/plan/calibration.json`, from which every forecast takes the width of its intervals.
 `--small` fits 9 to 16 rows only, chosen at random from the fitted ones, as a sweep of one's own would have.
 """
@@ -13,7 +15,10 @@ sources. The peer, measured on the same rows, is the five-parameter law with Hub
 from __future__ import annotations
 
 import argparse
+import csv
+import gzip
 import json
+import math
 import os
 import sys
 import time
@@ -34,6 +39,7 @@ from genus.plan.table import Runs
 REPOSITORY = Path(__file__).resolve().parent.parent
 GADRE = ("c4_val", "openlm", "paloma_c4_en", "paloma_falcon-refinedweb", "paloma_redpajama", "paloma_ptb")
 TOP, NEAR = 1.5, 0.03  # judged rows: within this factor of the largest compute, and this share of the best loss there
+FAR = 0.04  # an error that should have been warned of
 WIDE = Calibration((), 1.645, 0.0)  # before any case
 
 
@@ -65,6 +71,15 @@ def tables(folder: Path) -> Iterator[Table]:
     once = runs[fresh]
     yield Table("datablations", Runs(once.params, once.tokens, once.loss, name="datablations unique"))
     yield Table("datablations", _named(runs[~fresh | (runs.compute < runs.compute.max() / 10)], "datablations repeated"))
+
+
+def held(folder: Path) -> Iterator[Table]:
+    """A source on which no choice was made: loss on LAMBADA's last words of 7 Pythia models at 24 checkpoints each."""
+    with gzip.open(folder / "pythia-evals" / "pythia_v1_evals.csv.gz", "rt") as file:
+        rows = [r for r in csv.DictReader(file) if r["metric"] == "ppl" and float(r["tokens"]) > 3e9]
+    for shots in ("zero", "five"):
+        part = [{**r, "loss": math.log(float(r["value"])), "run": r["model"]} for r in rows if r["shots"] == shots]
+        yield Table("pythia", Runs.from_rows(part, name=f"pythia lambada {shots}-shot"))
 
 
 def _named(runs: Runs, name: str) -> Runs:
@@ -201,8 +216,14 @@ def report(results: list[Result], against: list[Case], title: str) -> dict[str, 
             f"{name} five-parameter median |error| %": 100 * float(np.nanmedian(np.abs([r.plain for r in chosen]))),
             f"{name} coverage, other sources %": 100 * float(np.mean([i for i, r in zip(inside, results) if r in chosen])),
         }
+    for who, off in (("forecast", [abs(r.case.error) for r in results]), ("five-parameter law", [abs(r.plain) for r in results])):
+        far = [r for r, e in zip(results, off) if e > FAR]
+        numbers[f"{who} over {100 * FAR:g} % off: cases"] = len(far)
+        numbers[f"{who} over {100 * FAR:g} % off: warned of"] = sum(bool(r.warnings) for r in far)
+    numbers["warned of, all"] = sum(bool(r.warnings) for r in results)
     lost = [r.regret for r in results if r.regret is not None and r.primary]
-    numbers["regret median %"] = 100 * float(np.median(lost)) if lost else float("nan")
+    if lost:
+        numbers["regret median %"] = 100 * float(np.median(lost))
     print("\n" + "\n".join(f"{k}: {v:.2f}" for k, v in numbers.items()))
     return numbers
 
@@ -223,6 +244,8 @@ def main() -> int:
         report(results, cases, f"{ratio:g} times the largest fitted compute")
     if few:
         report(few, cases, "10 times, from 9 to 16 rows")
+    for ratio in ratios:
+        report(measure(list(held(Path(options.data) / "scaling")), ratio), cases, f"a source never used before, {ratio:g} times")
     scale = calibration.calibrate(cases)
     print(f"\nmultiplier {scale.multiplier:.3f}, floor {100 * scale.floor:.2f} %; {json.dumps(scale.coverage())}")
     if options.write:
