@@ -6,7 +6,7 @@ Every table x setting of `shared/data/scaling` is one case: its rows below 1/10 
 1.5 times of the largest compute and 3 % of the best loss there are judged. Intervals are calibrated on the cases of all *other*
 sources. The peer, measured on the same rows, is the five-parameter law with Huber's loss (Hoffmann et al. 2022) without weights.
 
-Pythia's losses on LAMBADA are judged too, and neither stored nor looked at when the method was chosen.
+Pythia's losses on LAMBADA are judged too, and neither stored nor used in any choice of method.
 
 `--write` stores the cases in `src/genus/plan/calibration.json`, from which every forecast takes the width of its intervals.
 `--small` fits 9 to 16 rows only, chosen at random from the fitted ones, as a sweep of one's own would have.
