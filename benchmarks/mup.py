@@ -29,6 +29,7 @@ from genus.recipes.parametrisation import MuP, Parametrisation, Standard
 from genus.recipes.recipe import Recipe
 from genus.recipes.sizes import takes
 from genus.recipes.training import AdamW, Muon
+from genus.spec import apply_overrides
 from genus.train import optimizer
 from genus.train.machine import describe
 from genus.train.schedule import factor
@@ -43,6 +44,7 @@ class Options:
 
     Attributes:
         rates: exponents of two, lowest and highest. seeds: of the weights and the rows. threads: of torch.
+        overrides: fields of the recipe, such as `model.init.std=0.04`.
         json: also write the results there.
     """
 
@@ -55,6 +57,7 @@ class Options:
     batch: int = 16
     context: int = 32
     seeds: int = 1
+    overrides: tuple[str, ...] = ()
     threads: int = 1
     json: Path | None = None
 
@@ -82,7 +85,8 @@ def rows(ids: Tensor, count: int, context: int, generator: torch.Generator) -> t
 def shape(options: Options, width: int, vocab: int) -> Recipe:
     given = {"dim": width, "depth": options.depth, "heads": width // 32, "vocab": vocab, "context": options.context}
     accepted = takes(recipes.find(options.recipe))
-    return recipes.make(options.recipe, **{k: v for k, v in given.items() if k in accepted})
+    recipe = recipes.make(options.recipe, **{k: v for k, v in given.items() if k in accepted})
+    return apply_overrides(recipe, options.overrides)  # type: ignore[no-any-return]
 
 
 def final_loss(recipe: Recipe, policy: Parametrisation, lr: float, ids: Tensor, options: Options, seed: int) -> float:
@@ -122,7 +126,10 @@ def main(options: Options) -> None:
     name, ids = corpus()
     exponents = list(range(options.rates[0], options.rates[1] + 1))
     print(f"{describe()['device']}, {options.threads} threads, torch {torch.__version__}")
-    print(f"{options.recipe}, {options.depth} layers, {name}: {options.steps} updates of {options.batch} x {options.context}")
+    print(
+        f"{options.recipe}, {options.depth} layers, {name}: {options.steps} updates of {options.batch} x {options.context}",
+        *options.overrides,
+    )
     print(
         f"{'':<22}"
         + "".join(f"{f'2^{e}':>8}" for e in exponents)
