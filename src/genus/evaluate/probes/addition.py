@@ -16,7 +16,7 @@ from genus.recipes.recipe import Recipe
 
 DIGITS = (1, 2, 3, 4)
 PLUS, EQUALS = 11, 12  # digits are 1 to 10
-ROWS = 256  # of a batch
+ROWS = 128  # of a batch
 TESTED = 512  # sums that a level is measured on
 HELD_OUT = 8  # one pair of numbers in so many is never trained on
 

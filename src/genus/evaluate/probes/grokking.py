@@ -16,8 +16,8 @@ from genus.evaluate.probes.task import Sample, Task
 from genus.recipes.recipe import Recipe
 from genus.recipes.training import AdamW, Constant
 
-MODULUS = 37
-SHARE = 0.6  # of the pairs that are trained on
+MODULUS = 23
+SHARE = 0.8  # of the pairs that are trained on
 KNOWN = 0.95  # accuracy from which a set of pairs counts as known
 LATE = 2.0  # times as many updates to the rule as to the examples, from which it is called grokking
 

@@ -17,9 +17,9 @@ from genus.evaluate.probes.small import describe, small
 from genus.evaluate.probes.task import Sample, Task
 from genus.recipes.recipe import Recipe
 
-PAIRS = (4, 8, 16, 32, 64)
-SYMBOLS = 64  # different keys, and as many values
-POSITIONS = 4096  # of a batch
+PAIRS = (2, 4, 8, 16, 32)
+SYMBOLS = 32  # different keys, and as many values
+POSITIONS = 1024  # of a batch
 TESTED = 2048  # answers that a level is measured on
 
 
@@ -56,7 +56,7 @@ def rows(rng: np.random.Generator, count: int, pairs: int, symbols: int = SYMBOL
 
 
 def recall(recipe: str | Recipe, seconds: float, seed: int = 0, updates: int | None = None) -> ProbeResult:
-    """Train on 4 to 64 pairs, mixed, and measure each number of pairs."""
+    """Train on 2 to 32 pairs, mixed, and measure each number of pairs."""
     task = Recall()
     chosen = small(recipe, task.vocab, task.length)
     learned = learn(chosen, task, seconds, seed, updates)

@@ -8,12 +8,12 @@ from genus.recipes import find, make
 from genus.recipes.recipe import Recipe
 from genus.recipes.sizes import shape, takes
 
-DIM, DEPTH, HEADS = 64, 2, 2
+DIM, DEPTH, HEADS = 64, 2, 1  # one head, as Zoology has: two of half the width came to recall many times later
 ORDER = 5  # of an n-gram
 
 
 def small(recipe: str | Recipe, vocab: int, length: int) -> Recipe:
-    """A recipe's name: its model at 64 wide, 2 layers (more where the recipe has no fewer), 2 heads. A recipe: its own sizes.
+    """A recipe's name: its model at 64 wide, 2 layers (more where the recipe has no fewer), one head. A recipe: its own sizes.
 
     Either way with the task's vocabulary, and room for its longest row.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from genus.evaluate.probes.reading import read
 from genus.ops.cross_entropy import IGNORE
 from genus.recipes.recipe import Recipe
-from genus.recipes.training import AdamW, Schedule, WarmupStableDecay
+from genus.recipes.training import AdamW, Muon, Schedule, WarmupStableDecay
 
 BOS = 0  # begins every row; the symbols of a task begin at 1
 
@@ -51,7 +51,7 @@ class Task(ABC):
     length: int
     levels: tuple[str, ...]
     whole: bool = False
-    optimizer: AdamW = AdamW(lr=3e-3, weight_decay=0.01, beta2=0.98)
+    optimizer: AdamW | Muon = Muon(lr=1e-2, weight_decay=0.01, beta2=0.98)
     schedule: Schedule = WarmupStableDecay(warmup=0.05)
 
     @abstractmethod
