@@ -99,7 +99,7 @@ def test_the_time_model_finds_what_a_step_is_made_of() -> None:
     assert model.values == pytest.approx((1 / CEILING, 1e-4), rel=1e-6)  # beside what the ceiling takes
     assert model.worst < 1e-6
     noisy = TimeModel.fit(machine(noise=0.05), CEILING)
-    assert 0.01 < noisy.error < 0.12 and noisy.error <= noisy.worst
+    assert 0.01 < noisy.error < 0.15 and noisy.error <= noisy.worst
 
 
 def test_nothing_is_faster_than_the_ceiling() -> None:
@@ -205,7 +205,7 @@ def test_what_a_busy_machine_is_told() -> None:
 def test_a_table_for_people() -> None:
     text = calibration().table()
     assert "gpt (gpt2): 1 process of 1 thread, bf16, context 128" in text
-    assert text.count("tokens/s  model") == 6 and "terms: operations, layers; left out: mean error 0.0%" in text
+    assert text.count("tokens/s  model") == 6 and "terms: operations, layers; a size left out: mean error 0.0%" in text
 
 
 def test_the_cache_knows_everything_a_calibration_depends_on(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 The seconds of one update are a sum of what it must do: multiply (never faster than the measured speed of matrix products), take a
 softmax over the vocabulary for every token, launch its layers, read and write its activations, step the optimiser. Which of these
-terms a branch needs, and how far the model is off, is decided by leaving each cell out in turn. Only numpy and scipy are needed
+terms a branch needs, and how far the model is off, is decided by leaving each size out in turn. Only numpy and scipy are needed
 here.
 """
 
@@ -70,8 +70,8 @@ class TimeModel:
     """Seconds of an update: operations / ceiling + the sum of `values` times `terms`.
 
     Attributes:
-        ceiling: operations per second of a large matrix product. error: mean of the relative errors on cells that were left
-            out of the fit; worst: the largest of them. NaN with fewer than three cells.
+        ceiling: operations per second of a large matrix product. error: mean of the relative errors on sizes that were left
+            out of the fit (cells, where there are only two sizes); worst: the largest of them. NaN with a single size.
     """
 
     ceiling: float
@@ -82,7 +82,7 @@ class TimeModel:
 
     @classmethod
     def fit(cls, cells: Sequence[Cell], ceiling: float) -> TimeModel:
-        """The terms that predict left-out cells best; of terms that do so about equally well, the fewest."""
+        """The terms that predict left-out sizes best; of terms that do so about equally well, the fewest."""
         best: TimeModel | None = None
         for count in range(1, min(len(TERMS), max(1, len(cells) - 2)) + 1):
             for others in combinations(TERMS[1:], count - 1):
@@ -134,13 +134,15 @@ def _solve(cells: Sequence[Cell], terms: Sequence[str], ceiling: float) -> tuple
 
 
 def _left_out(cells: Sequence[Cell], terms: Sequence[str], ceiling: float) -> tuple[float, float]:
-    """Mean and largest relative error on each cell when the others are fitted."""
-    if len(cells) < 3:
+    """Mean and largest relative error on each size when the others are fitted."""
+    sizes = sorted({c.total for c in cells})
+    if len(sizes) < 2:
         return float("nan"), float("nan")
+    left_out = [[c for c in cells if c.total == size] for size in sizes] if len(sizes) > 2 else [[c] for c in cells]
     errors = []
-    for i, cell in enumerate(cells):
-        model = TimeModel(ceiling, tuple(terms), _solve([*cells[:i], *cells[i + 1 :]], terms, ceiling), 0.0, 0.0)
-        errors.append(abs(model.of(cell) / cell.update - 1))
+    for group in left_out:
+        model = TimeModel(ceiling, tuple(terms), _solve([c for c in cells if c not in group], terms, ceiling), 0.0, 0.0)
+        errors += [abs(model.of(c) / c.update - 1) for c in group]
     return float(np.mean(errors)), float(np.max(errors))
 
 

@@ -148,7 +148,9 @@ class Calibration:
                 f"{self.memory(c) / 2**20:6.0f}  {3 * c.forward * c.tokens_per_s / self.ceiling:4.0%} of the ceiling"
             )
         terms = ", ".join(model.terms)
-        return "\n".join([head, *rows, f"  terms: {terms}; left out: mean error {model.error:.1%}, largest {model.worst:.1%}"])
+        return "\n".join(
+            [head, *rows, f"  terms: {terms}; a size left out: mean error {model.error:.1%}, largest {model.worst:.1%}"]
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
