@@ -165,7 +165,18 @@ def fit_member(table: Table, name: str, setting: Setting, where: Field | None = 
     curvature = white.T @ white + np.diag(spread[free] ** -2.0)
     evidence = -value - 0.5 * (where.logdet + np.linalg.slogdet(curvature)[1]) - float(np.log(spread[free]).sum())
     residual = measured - log_loss(form, u_of(z), x, pivot)[0]
-    return Member(name, form, where, pivot, u_of(z), -where.white_NN.T @ r, white, np.linalg.inv(curvature), evidence, residual)
+    return Member(
+        name,
+        form,
+        where,
+        pivot,
+        u_of(z),
+        -where.white_NN.T @ r,
+        white,
+        np.asarray(np.linalg.inv(curvature), np.float64),
+        evidence,
+        residual,
+    )
 
 
 def _places(form: laws.Form, x: Mapping[str, Array], columns: Mapping[str, Array]) -> Array:

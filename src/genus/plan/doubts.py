@@ -1,7 +1,8 @@
 """Reasons to trust a forecast less than the fit of its table suggests, each with what to do about it.
 
-The thresholds separate the published tables on which a five-parameter law is 4 % and more off at ten times the compute from those
-on which it is not; `benchmarks/plan_extrapolation.py` prints which table got which warning.
+A warning is a sentence to act on; `benchmarks/plan_extrapolation.py` prints which published table got which, and how far off the
+forecast of it was. What widens the interval beyond what members say of themselves are `missed` and `edge`: of all signs that were
+tried, these still told something of the error once it was divided by the standard deviation that the forecast gives.
 """
 
 from __future__ import annotations
