@@ -99,13 +99,13 @@ def design(
     _check(menus, counts, share_seconds, target_seconds, cores)
     fixed, money = sum(c.seconds for c in counts), share_seconds * cores
     chosen = [list(m.least) for m in menus]
-    for _ in range(8):  # what is bought for all the money may not fit on the clock: the last cells leave cores idle
+    for _ in range(12):  # what is bought for all the money may not fit on the clock: the last cells leave cores idle
         found = _search(menus, money - fixed)
         wall = makespan([*(c.seconds for c in counts), *_prices(menus, found)], cores)
         if wall <= share_seconds:
             chosen = found
             break
-        money *= min(0.97, share_seconds / wall)
+        money *= min(0.95, share_seconds / wall)
     cells = [*counts, *(_cell(m, o) for m, options in zip(menus, chosen) for o in options)]
     cells.sort(key=lambda c: c.seconds)
     outlooks = {m.name: m.outlook(m.information(options)) for m, options in zip(menus, chosen)}
@@ -144,7 +144,8 @@ def _search(menus: Sequence[Menu], money: float) -> list[list[int]]:
         high = math.log(price)
         if (regret := _regret(menus, found)) < lowest:
             best, lowest = found, regret
-    return _fill(menus, best, money)
+    ends = [_fill(menus, start, money) for start in (best, [list(m.least) for m in menus])]
+    return min(ends, key=lambda chosen: _regret(menus, chosen))
 
 
 def _regret(menus: Sequence[Menu], chosen: Sequence[Sequence[int]]) -> float:
@@ -169,27 +170,31 @@ def _at_price(menu: Menu, price: float) -> list[int]:
 
 
 def _fill(menus: Sequence[Menu], chosen: list[list[int]], money: float) -> list[list[int]]:
-    """Spend what is left: the exchange of one size's horizons, or a new size, that lowers the regret most, while one fits."""
+    """Spend what is left: add the option, or exchange one for another, that lowers the regret most, while one fits."""
     left = money - sum(_prices(menus, chosen))
     offers = [_offer(m, options, left) for m, options in zip(menus, chosen)]
-    while offers and (i := int(np.argmax([gain for gain, _ in offers]))) is not None and offers[i][0] > 1e-9:
-        left += float(menus[i].price[chosen[i]].sum() - menus[i].price[offers[i][1]].sum())
-        chosen[i] = offers[i][1]
-        offers = [_offer(m, options, left) for m, options in zip(menus, chosen)]
+    while max((gain for gain, _, _ in offers), default=0.0) > 1e-9:
+        i = max(range(len(offers)), key=lambda k: offers[k][0])
+        _, price, chosen[i] = offers[i]
+        left -= price
+        for k, (m, options) in enumerate(zip(menus, chosen)):
+            if k == i or offers[k][1] > left:
+                offers[k] = _offer(m, options, left)
     return chosen
 
 
-def _offer(menu: Menu, chosen: list[int], left: float) -> tuple[float, list[int]]:
-    """The largest gain for at most `left` seconds more, and the options that have it."""
-    now, best = float(menu.regret(menu.information(chosen))), (0.0, chosen)
-    for size in range(len(menu.sizes)):
-        rest = [o for o in chosen if menu.group[o] != size]
-        freed = float(menu.price[chosen].sum() - menu.price[rest].sum())
-        options = np.flatnonzero((menu.group == size) & (menu.price <= left + freed))
+def _offer(menu: Menu, chosen: list[int], left: float) -> tuple[float, float, list[int]]:
+    """The largest gain for at most `left` seconds more, its price, and the options that have it."""
+    now, best = float(menu.regret(menu.information(chosen))), (0.0, 0.0, chosen)
+    for dropped in [None, *chosen]:
+        rest = [o for o in chosen if o != dropped]
+        price = menu.price - (0.0 if dropped is None else menu.price[dropped])
+        options = np.flatnonzero(~np.isin(menu.group, menu.group[rest]) & (price <= left))
         if len(options):
             gains = now - menu.regret(menu.information(rest) + menu.told[options])
-            if gains.max() > best[0]:
-                best = float(gains.max()), [*rest, int(options[gains.argmax()])]
+            at = int(gains.argmax())
+            if gains[at] > best[0]:
+                best = float(gains[at]), float(price[options[at]]), [*rest, int(options[at])]
     return best
 
 

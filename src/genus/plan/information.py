@@ -33,8 +33,8 @@ class Rules:
         largest: most operations of a cell, as a share of the target's.
         evaluation_tokens: that each point is evaluated on.
         noise, shared: relative standard deviation of a point, and of what all points of one trajectory have in common.
-        misfit, aside: relative error of the law itself, for each factor of ten between a point and the target in operations, and
-            in tokens per parameter. Without them a design goes to the corners, where no law of this kind holds.
+        misfit: relative error of the law itself for each factor of ten in operations between a point and the target. Without it a
+            design goes to the corners, where no law of this kind holds.
     """
 
     batch_tokens: float = 8192
@@ -47,8 +47,7 @@ class Rules:
     evaluation_tokens: float = 0.0
     noise: float = 0.005
     shared: float = 0.005
-    misfit: float = 0.005
-    aside: float = 0.015
+    misfit: float = 0.01
 
     @property
     def shortest(self) -> Array:
@@ -174,8 +173,7 @@ class Menu:
         """(P, 7, 7) information of a trajectory, whose points share an error."""
         rules, shared = self.rules, self.rules.shared**2
         away = np.maximum(np.log10(self.target.flops / self.cost.flops(params, horizons)), 0)
-        aside = np.log10(horizons / params / (self.target.tokens / self.target.params))
-        weight = 1 / (rules.noise**2 + (rules.misfit * away) ** 2 + (rules.aside * aside) ** 2)  # (k,)
+        weight = 1 / (rules.noise**2 + (rules.misfit * away) ** 2)  # (k,)
         rows = np.stack([p.jacobian(params, horizons, rules.unique) for p in self.priors])  # (P, k, 7)
         total = weight @ rows
         lost = shared / (1 + shared * weight.sum())  # Sherman–Morrison
