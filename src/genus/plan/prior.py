@@ -112,7 +112,7 @@ PRIORS = (
 )
 
 # Standard deviations of PARAMETERS around a prior law before any run: E, a and b in their logarithms, as wide as corpora and
-# tokenizers make them; exponents as far as published ones lie apart (Gemstones 2025: 0.3 to 0.7); the bracket between the forms in
+# tokenizers make them; exponents as far as published ones lie apart (Gemstones: 0.3 to 0.7); the bracket between the forms in
 # use. On simulated sweeps of 3, 6 and 8 sizes a design promises 14.1, 7.1 and 4.4 %, and the forecast of its points states 11.3,
 # 5.9 and 4.0 %.
 SPREAD = np.array([0.4, 1.0, 1.0, 0.12, 0.12, 0.3, 1.0])
