@@ -137,8 +137,7 @@ def show_probes(results: list[ProbeResult]) -> None:
         found = [r for r in results if r.kind == kind]
         if not found:
             continue
-        subjects = dict.fromkeys(r.subject for r in found)
-        console.print(f"{heading}: {'; '.join(subjects)}", soft_wrap=True, highlight=False)
+        console.print(heading if kind == "train" else f"{heading}: {found[0].subject}", soft_wrap=True, highlight=False)
         table = Table(box=SIMPLE)
         for name in ("probe", "figure", "value", "95 %"):
             table.add_column(name, justify="right" if name in ("value", "95 %") else "left", no_wrap=True)
@@ -152,7 +151,8 @@ def show_probes(results: list[ProbeResult]) -> None:
         console.print(table)
         shown: set[Curve] = set()
         for result in found:
-            console.print(f"{result.probe}: {result.about}", soft_wrap=True, highlight=False)
+            small = f"{result.subject}; " if kind == "train" else ""
+            console.print(f"{result.probe}: {small}{result.about}", soft_wrap=True, highlight=False)
             for curve in result.curves:
                 if curve not in shown:  # two probes may read the same text
                     _show_curve(console, curve)
@@ -183,7 +183,7 @@ def _show_curve(console: Console, curve: Curve) -> None:
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value == round(value) and abs(value) >= 10 else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _console() -> Console:

@@ -94,7 +94,8 @@ def test_command_line(tmp_path: Path, runs: dict[str, Path], capsys: pytest.Capt
     assert main(["evaluate", str(run), "--probes", "induction,grokking", "--probe-time", "1s", "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert "the trained model, read: gru" in printed
-    assert "its architecture, trained from nothing on synthetic tasks: gru, 2 layers × 64 wide" in printed
+    assert "its architecture, trained from nothing on synthetic tasks\n" in printed
+    assert "grokking: gru, 2 layers × 64 wide" in printed
     kept = json.loads((run / "probes.json").read_text())["probes"]
     assert [r["kind"] for r in kept.values()] == ["read", "train"]
     assert kept["grokking"]["curves"][0]["along"] == "updates" and kept["grokking"]["figures"]["updates"] >= 1

@@ -62,7 +62,7 @@ def grokking(recipe: str | Recipe, seconds: float, seed: int = 0, updates: int |
     when = {level: reached(learned, level) for level in task.levels}
     score, loss = learned.last(HELD_OUT)
     seen, rule = when[SEEN], when[HELD_OUT]
-    known = {f"updates to {KNOWN:.0%}, {level}": float(at) for level, at in when.items() if at}
+    known = {f"updates to {KNOWN:.0%}, {level}": at for level, at in when.items() if at}
     return ProbeResult(
         "grokking",
         "train",
@@ -71,7 +71,7 @@ def grokking(recipe: str | Recipe, seconds: float, seed: int = 0, updates: int |
         "right, held-out pairs",
         loss,
         "loss, held-out pairs (nats)",
-        {"right, seen pairs": learned.last(SEEN)[0], **known, "updates": float(learned.updates[-1])},
+        {"right, seen pairs": learned.last(SEEN)[0], **known, "updates": learned.updates[-1]},
         tuple(c for c in (learned.curve(f"right, {v}", f"loss, {v} (nats)", v) for v in (HELD_OUT, SEEN)) if c),
         f"addition modulo {MODULUS}, {len(task.tables[SEEN])} of {MODULUS**2} pairs in every update, "
         f"weight decay {task.optimizer.weight_decay:g}",

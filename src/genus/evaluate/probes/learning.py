@@ -71,11 +71,11 @@ def learn(recipe: Recipe, task: Task, seconds: float, seed: int = 0, updates: in
         raise ValueError(f"a probe that trains needs a time, such as 60s, not {seconds:g}")
     if isinstance(recipe.model, NGram):
         return _counted(recipe.model, task, seconds, seed)
-    begin = time.perf_counter()
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = task.build(recipe).to(default_device())
     optimizers = optimizer.build(task.optimizer, model, task.optimizer.lr or 0.0)
+    begin = time.perf_counter()  # torch's first optimiser takes seconds to import
     learned = Learned(model, trace={level: [] for level in task.levels})
     tests = {level: task.test(level) for level in task.levels}
     done, due = 0, 1.0

@@ -34,7 +34,7 @@ def position(subject: Subject) -> ProbeResult:
         "top-1 accuracy, last half",
         float(half.mean()),
         "loss, last half (nats)",
-        {"last half less the quarter before (nats)": float((half - quarter).mean()), "positions": float(length)},
+        {"last half less the quarter before (nats)": float((half - quarter).mean()), "positions": length},
         (curve,),
         _about(scores),
         intervals(loss=half, **{"last half less the quarter before (nats)": half - quarter}),

@@ -20,7 +20,7 @@ from genus.recipes.recipe import Recipe
 PAIRS = (2, 4, 8, 16, 32)
 SYMBOLS = 32  # different keys, and as many values
 POSITIONS = 1024  # of a batch
-TESTED = 2048  # answers that a level is measured on
+TESTED = 512  # answers that a level is measured on
 
 
 class Recall(Task):
@@ -77,8 +77,8 @@ def recall(recipe: str | Recipe, seconds: float, seed: int = 0, updates: int | N
         "loss (nats)",
         {
             f"recalled, {task.levels[-1]} pairs": points[-1][0],
-            **{f"bytes of state, {n} pairs": float(size) for n, size in state.items()},
-            "updates": float(learned.updates[-1]),
+            **{f"bytes of state, {n} pairs": size for n, size in state.items()},
+            "updates": learned.updates[-1],
         },
         tuple(c for c in (along, sizes) if c),
         f"{SYMBOLS} keys, {SYMBOLS} values, {POSITIONS:,} symbols an update; guessing: {1 / SYMBOLS:.3f}",

@@ -57,7 +57,7 @@ def find_probe(name: str) -> Probe:
         ValueError: there is none; the message names the nearest.
     """
     if name not in PROBES:
-        raise ValueError(f"there is no probe {name!r}{nearest(name, PROBES)}; probes are: {', '.join(PROBES)}")
+        raise ValueError(f"there is no probe {name!r}{nearest(name, PROBES)}")
     return PROBES[name]
 
 

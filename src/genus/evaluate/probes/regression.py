@@ -129,7 +129,7 @@ def regression(recipe: str | Recipe, seconds: float, seed: int = 0, updates: int
             f"least squares, {DIMENSION} examples": float(best[DIMENSION]),
             f"least squares, {DIMENSION - 1} examples": float(best[DIMENSION - 1]),
             f"squared error, {DIMENSION - 1} examples": float(squared[DIMENSION - 1]),
-            "updates": float(learned.updates[-1]),
+            "updates": learned.updates[-1],
         },
         tuple(c for c in (along, shots) if c),
         f"y = w x with x and w in {DIMENSION} dimensions, a new w in each row of {EXAMPLES} examples, {ROWS} rows an update; "

@@ -39,13 +39,14 @@ def shots(subject: Subject) -> ProbeResult:
     rng = np.random.default_rng(subject.seed)
     questions = rng.permutation(len(usable))[:QUESTIONS]
     drawn = [rng.permutation([i for i in range(len(usable)) if i != q])[: max(counts)] for q in questions]
+    truth = [usable[q][1] for q in questions]
+    places = np.arange(len(truth)), np.array([names.index(name) for name in truth])
     right, margin, loss = (np.empty((len(counts), len(questions))) for _ in range(3))
     for row, count in enumerate(counts):
         found = _answers(subject, usable, questions, [d[len(d) - count :] for d in drawn], endings)
-        truth = np.array([names.index(usable[q][1]) for q in questions])
-        own = found[np.arange(len(truth)), truth]
+        own = found[places]
         others = found.copy()
-        others[np.arange(len(truth)), truth] = -np.inf
+        others[places] = -np.inf
         right[row], margin[row] = own > others.max(1), own - others.max(1)
         loss[row] = np.logaddexp.reduce(found, axis=1) - own
     slope = _slope(counts, margin)
@@ -70,7 +71,7 @@ def shots(subject: Subject) -> ProbeResult:
         {
             "margin per doubling of 1 + shots (nats)": float(slope.mean()),
             "accuracy, 0 shots": float(right[0].mean()),
-            "accuracy of the commonest label": max(np.mean([usable[q][1] == name for q in questions]) for name in names),
+            "accuracy of the commonest label": max(truth.count(name) for name in names) / len(truth),
         },
         (curve,),
         f"{len(questions)} questions, {len(names)} labels, examples drawn at random for each question",
