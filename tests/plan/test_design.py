@@ -5,6 +5,7 @@ from genus.plan.cost import SimpleCost, affordable, trajectory_tokens
 from genus.plan.design import ShareTooSmall, design, makespan
 from genus.plan.identify import fit_many, identifiability
 from genus.plan.information import FEWEST_SIZES, Rules
+from genus.plan.machine_cost import CountCost
 from genus.plan.prior import PRIORS, Prior
 
 SIZES = np.geomspace(3e4, 3e7, 16)
@@ -184,3 +185,11 @@ def test_makespan_begins_with_the_cheapest():
     assert makespan([3, 1, 2], 1) == 6
     assert makespan([4, 1, 1], 2) == 5
     assert makespan([], 2) == 0
+
+
+def test_counting_ends_with_the_whole_corpus_where_that_is_affordable() -> None:
+    cost = CountCost(parameters=2e5, tokens=1e6, fixed=0.1, each=3e-6, error=0.0, worst=0.0, bytes=1e8, decode=1e-4)
+    rules = Rules(unique=1e6)
+    rich, poor = design({"ngram": cost}, 100.0, 1000.0, rules=rules), design({"ngram": cost}, 5.0, 1000.0, rules=rules)
+    assert rich.cells[0].horizons[-1] == 1_000_000
+    assert poor.cells[0].horizons[-1] < 1_000_000 and poor.cells[0].seconds <= 5.0

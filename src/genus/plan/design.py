@@ -199,12 +199,16 @@ def _offer(menu: Menu, chosen: list[int], left: float) -> tuple[float, float, li
 
 
 def _counted(name: str, cost: Cost, money: float, rules: Rules) -> Cell:
-    """Points of a counted model at growing shares of the data, each counted anew, the largest as large as `money` allows."""
+    """Points of a counted model at growing shares of the data, each counted anew, the largest as large as `money` allows.
+
+    Where it allows the whole corpus, the last point is no longer a forecast.
+    """
     size = float(cost.sizes[0])
     shares = 2.0 ** -np.arange(COUNTED_HORIZONS)[::-1]
     top = float(affordable(cost, size, money)) / shares.sum()
     if rules.unique is not None:
-        top = min(top, rules.unique)
+        whole = float(np.sum(cost.seconds(size, np.floor(rules.unique * shares)))) <= money
+        top = rules.unique if whole else min(top, rules.unique)
     horizons = tuple(int(top * s) for s in shares)
     return Cell(name, size, horizons, float(np.sum(cost.seconds(size, np.array(horizons)))))
 
