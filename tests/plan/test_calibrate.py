@@ -114,6 +114,28 @@ def test_one_size_gives_a_model_without_an_error() -> None:
     assert model.terms == ("operations",) and np.isnan(model.error)
 
 
+def test_three_cells_are_better_than_a_proportion() -> None:
+    """A hurried measurement: two batches of the smallest size, one of a larger one."""
+    cells = machine()
+    model = TimeModel.fit([*cells[:2], cells[4]], CEILING)
+    assert len(model.terms) == 2
+    assert model.of(cells[5]) == pytest.approx(cells[5].update, rel=0.05)
+
+
+def test_what_is_measured_next() -> None:
+    """The larger sizes take about the time that is left; in a hurry there is one, at the smaller batch."""
+    (smallest,) = costs.ladder("gpt2", VOCAB, CONTEXT, 1e5, 1e5, 1)
+    for seconds in (1.0, 10.0, 1000.0):
+        (middle, batches, _), (top, _, last) = calibrating._larger(calibration(), smallest, 0.01, seconds, 10**7, [8, 32])
+        assert smallest.wish < middle < top <= 10**7 and batches == [8, 32] and last == 1.0
+        forward = costs.sized("gpt2", top, VOCAB, CONTEXT).model.flops(0, CONTEXT)
+        assert 4 * 0.01 * forward / smallest.forward <= 0.5 * seconds
+    assert top == 10**7
+    ((top, batches, _),) = calibrating._larger(calibration(), smallest, 0.4, -3.0, 10**7, [8, 32])
+    assert top > 1.5 * smallest.wish and batches == [8]
+    assert calibrating._larger(calibration(), smallest, 100.0, 1.0, 10**7, [8, 32]) == []
+
+
 def test_a_cost_is_what_its_protocol_asks_for() -> None:
     cost = gpt_cost()
     assert isinstance(cost, Cost)

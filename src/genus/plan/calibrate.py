@@ -7,7 +7,6 @@ folder under everything they depend on, so that the next plan does not measure a
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -28,9 +27,9 @@ from genus.recipes.recipe import Recipe
 
 LOW, HIGH = 100_000, 10_000_000  # parameters between which a branch is measured, where nobody says
 SMALL = 4  # the smaller batch is this part of the larger
-UPDATES = 6  # of the larger batch that the time of a size should be enough for
+UPDATES = 4  # of the larger batch that the time of a size should be enough for
 SHORTEST = 0.5  # seconds of measurement at least
-SPARE = 2.0  # seconds that the largest size may take, however little time is left: one size alone says little of others
+SPARE = 2.0  # seconds that a second size may take, however little time is left
 ALONE = Setting()
 Say = Callable[[str], None]
 
@@ -126,40 +125,50 @@ def _descend(empty: Calibration, task: dict[str, Any], seconds: float, low: int,
     end = time.monotonic() + seconds
     vocab, context, rows = empty.vocab, empty.context, task["batches"][-1]
     smallest = costs.ladder(empty.recipe, vocab, context, low, max(low, high), 1, rows)[0]
-    sizes, shares = [smallest.wish], [0.2]
+    questions = [(smallest.wish, task["batches"], 0.2)]  # size, batches, share of the time that is left
     cells: list[Cell] = []
     ceiling = 0.0
     with Crew(task, empty.processes) as crew:
-        for number in range(3):
-            if number == 1:
-                spare = max(0.5 * (end - time.monotonic()), SPARE)
-                top = _largest(empty, smallest, cells[-1].update, spare, high, rows)
-                sizes += [round(math.sqrt(top * sizes[0])), top] if top > 1.5 * sizes[0] else []
-                shares += [0.35, 1.0]
-            if number >= len(sizes):
-                break
-            working = max(SHORTEST, shares[number] * (end - time.monotonic()))
-            recipe = costs.sized(empty.recipe, sizes[number], vocab, context, rows)
+        while questions:
+            wish, batches, share = questions.pop(0)
+            working = max(SHORTEST, share * (end - time.monotonic()))
+            recipe = costs.sized(empty.recipe, wish, vocab, context, rows)
+            question = {"parameters": wish, "batches": batches, "seconds": working}
             try:
-                answers = crew.ask(
-                    {"parameters": sizes[number], "seconds": working}, working, f"{recipe.parameters_total:,} parameters"
-                )
+                answers = crew.ask(question, working, f"{recipe.parameters_total:,} parameters")
             except ValueError:
                 if not cells:
                     raise
                 break  # it did not fit into memory, say: what was measured must do
             ceiling = max([ceiling, *(a["ceiling"] for a in answers)])
-            cells += [_cell(recipe, empty, crew.base, i, answers) for i in range(len(task["batches"]))]
+            cells += [_cell(recipe, empty, crew.base, i, answers) for i in range(len(batches))]
+            if wish == smallest.wish:
+                questions = _larger(empty, smallest, cells[-1].update, end - time.monotonic(), high, task["batches"])
         return replace(empty, cells=tuple(cells), ceiling=ceiling, startup=crew.startup)
 
 
-def _largest(empty: Calibration, smallest: Rung, update: float, seconds: float, high: int, rows: int) -> int:
-    """The largest wish, at most `high`, of which `seconds` allow some updates at the operations per second of the smallest."""
+def _larger(
+    empty: Calibration, smallest: Rung, update: float, seconds: float, high: int, batches: list[int]
+) -> list[tuple[int, list[int], float]]:
+    """Two more sizes; one with the smaller batch alone where the time is short, since one size says little of others."""
+    top = _largest(empty, smallest, UPDATES * update, 0.5 * seconds, high)
+    if top > smallest.wish:
+        between = costs.ladder(empty.recipe, empty.vocab, empty.context, smallest.wish, top, 3)[1:]
+        return [(r.wish, batches, share) for r, share in zip(between, (0.35, 1.0))]
+    top = _largest(empty, smallest, UPDATES * update * batches[0] / batches[-1], max(SPARE, 0.5 * seconds), high)
+    return [(top, batches[:1], 1.0)] if top > smallest.wish else []
+
+
+def _largest(empty: Calibration, smallest: Rung, cost: float, seconds: float, high: int) -> int:
+    """The largest wish, at most `high`, that costs no more than `seconds` if the smallest costs `cost` and operations decide.
+
+    The smallest again where that leaves hardly a larger one.
+    """
     wish = float(high)
     while wish > 1.5 * smallest.wish:
         try:
-            recipe = costs.sized(empty.recipe, int(wish), empty.vocab, empty.context, rows)
-            if UPDATES * update * recipe.model.flops(0, empty.context) / smallest.forward <= seconds:
+            recipe = costs.sized(empty.recipe, int(wish), empty.vocab, empty.context)
+            if cost * recipe.model.flops(0, empty.context) / smallest.forward <= seconds:
                 return int(wish)
         except ValueError:
             pass

@@ -84,7 +84,7 @@ class TimeModel:
     def fit(cls, cells: Sequence[Cell], ceiling: float) -> TimeModel:
         """The terms that predict left-out sizes best; of terms that do so about equally well, the fewest."""
         best: TimeModel | None = None
-        for count in range(1, min(len(TERMS), max(1, len(cells) - 2)) + 1):
+        for count in range(1, min(len(TERMS), max(1, len(cells) - 1)) + 1):
             for others in combinations(TERMS[1:], count - 1):
                 terms = (TERMS[0], *others)
                 found = cls(ceiling, terms, _solve(cells, terms, ceiling), *_left_out(cells, terms, ceiling))

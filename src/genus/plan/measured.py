@@ -178,7 +178,7 @@ def warnings(result: Calibration) -> tuple[str, ...]:
             f"{result.name}: the processor gave a measured process only {share:.0%} of its time; "
             "what is said of seconds is true of a machine that is left alone"
         )
-    if result.kind == "descended" and len(result.cells) < 4:
+    if result.kind == "descended" and len({c.total for c in result.cells}) < 2:
         found.append(f"{result.name}: there was time for one size only; costs of other sizes are guessed from it")
     return tuple(found)
 

@@ -95,13 +95,13 @@ def _descending(task: dict[str, Any], data: Dataset) -> Measure:
     device = default_device()
     dtype = compute_dtype(task["dtype"], device)
     clock = time.process_time if task["threads"] == 1 and device.type == "cpu" else time.perf_counter
-    tokens, batches, peak = data.split("train").tokens, task["batches"], _Peak()
+    tokens, peak = data.split("train").tokens, _Peak()
 
     def measure(size: dict[str, Any]) -> dict[str, Any]:
         ceiling = _ceiling(dtype, device, clock)
         end = time.perf_counter() + size["seconds"]
         model: Any = None
-        cells = []
+        cells, batches = [], size["batches"]
         with tempfile.TemporaryDirectory() as place:
             for number, rows in enumerate(batches):
                 options = TrainOptions(
