@@ -1,5 +1,4 @@
 from dataclasses import dataclass
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -93,12 +92,10 @@ def test_repeated_text_moves_the_optimum_to_larger_models():
     assert repeated.band.loss > free.band.loss
 
 
-def test_a_frontier_is_best_at_each_budget_and_fast():
+def test_a_frontier_is_best_at_each_budget():
     f = Believed(Prior())
     budgets = np.geomspace(1e1, 1e6, 25)
-    begun = perf_counter()
     curve = frontier(f, COST, budgets)
-    assert perf_counter() - begun < 5  # 0.2 s when nothing else runs
     one = best(f, COST, budgets[7])
     assert (curve.params[7], curve.loss[7]) == (one.params, one.band.loss)
     assert np.all(np.diff(curve.loss) < 0) and np.all(np.diff(curve.params) >= 0)
