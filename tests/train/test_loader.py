@@ -116,3 +116,11 @@ def test_windows_and_streams_are_validated_on_the_same_tokens(documents: Tokens)
     windows, streams = Windows(held, 10, 3, BOS, shuffle=False), Streams(held, 10, 3, BOS)
     seen = [sorted(t for step in range(2) for t in rows(step).tokens.flatten().tolist()) for rows in (windows, streams)]
     assert seen[0] == seen[1] == list(range(60))
+
+
+def test_a_row_without_state_begins_as_a_document_does(documents: Tokens) -> None:
+    """Rows are cut in the middle of documents, which a model that was trained on beginnings does not know without a state."""
+    data = Streams(documents, context=10, batch=2, bos=BOS, afresh=True)
+    first, second, again = (Causal().batch(data(step), stream=True).inputs for step in (0, 1, 5))
+    assert first[:, 0].tolist() == again[:, 0].tolist() == [BOS, BOS]
+    assert second[:, 0].tolist() == [9, 59]

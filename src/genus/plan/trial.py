@@ -31,7 +31,7 @@ from genus import __version__
 from genus.run import write_atomic
 
 RESULT = "result.json"
-VERSION = 1  # of what is measured: raised with every change of the training code after which old results no longer hold
+VERSION = 2  # of what is measured: raised with every change of the training code after which old results no longer hold
 FINAL = ("done", "diverged")  # what need not be tried again
 
 

@@ -69,8 +69,10 @@ def restore(path: Path, model: nn.Module, optimizers: Optimizers) -> tuple[dict[
             optimizer.state[p] = {k[len(prefix) :]: v.to(p.device) for k, v in saved.items() if k.startswith(prefix)}
     counters = json.loads((path / "state.json").read_text(encoding="utf-8"))
     shape = counters.pop("carried")
-    carried = None if shape is None else _unflatten(shape, load_file(path / "carried.safetensors"))
-    return carried, counters
+    if shape is None:
+        return None, counters
+    device = next(model.parameters()).device
+    return _unflatten(shape, load_file(path / "carried.safetensors", device=str(device))), counters
 
 
 def save_weights(path: Path, model: nn.Module) -> None:

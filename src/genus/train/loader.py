@@ -99,6 +99,8 @@ class Streams:
     Attributes:
         restart: chance that a row begins afresh, as a document would, at the border of two batches. A model that sees few
             documents would otherwise never learn what to do at the beginning of one.
+        afresh: rows also begin afresh where a pass begins, without state. Always so with `restart`: a model that only knows
+            beginnings of documents may lose its way in the middle of one, and not find back.
     """
 
     split: TokenStream
@@ -107,6 +109,7 @@ class Streams:
     bos: int
     restart: float = 0.0
     seed: int = 0
+    afresh: bool = False
 
     @property
     def length(self) -> int:
@@ -121,7 +124,7 @@ class Streams:
         position = (step % self.steps_per_epoch) * self.context
         rows = gather(self.split, [r * self.length + position for r in range(self.batch)], self.context, self.bos)
         if not self.restart:
-            return rows
+            return replace(rows, begins=rows.begins | (self.afresh and self.restarts(step)))
         # A row that begins afresh goes on under document numbers that the batch before did not have.
         begun = torch.tensor([self._begun(r, step) for r in range(self.batch)])
         doc = torch.where(rows.doc == PADDING, PADDING, rows.doc + (begun[:, None] + 1) * len(self.split.ends))

@@ -188,7 +188,7 @@ def loaders(recipe: Recipe, data: Dataset, options: TrainOptions) -> tuple[Windo
     small = max(1, min(training.batch, held.tokens // training.context)) if held else 0
     if training.stream:
         streams = Streams(split, training.context, training.batch, bos, training.restart, options.seed)
-        return streams, Streams(held, training.context, small, bos) if held else None
+        return streams, Streams(held, training.context, small, bos, afresh=training.restart > 0) if held else None
     windows = Windows(split, training.context, training.batch, bos, options.seed)
     return windows, Windows(held, training.context, small, bos, shuffle=False) if held else None
 
