@@ -36,7 +36,8 @@ def main(options: Options) -> int:
         show(verdict)
         if options.record:
             file = record(verdict)
-            print("  calibration: not a case, the prediction is not of this run" if file is None else f"  calibration: {file}")
+            why = "it was measured beforehand" if verdict.fair else "the prediction is not of this run"
+            print(f"  calibration: {file}" if file else f"  calibration: not a case, {why}")
     return 0
 
 

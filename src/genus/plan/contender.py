@@ -13,6 +13,7 @@ from genus.plan.cost import Cost
 from genus.plan.costs import DEFINITIONS, Rung
 from genus.plan.decide import Candidate
 from genus.plan.design import Cell
+from genus.plan.exact import Exact
 from genus.plan.forecast import FORMS, ONE_VARIABLE, Band, Forecast, forecast
 from genus.plan.frame import PASSES, Frame
 from genus.plan.measured import Calibration
@@ -146,10 +147,13 @@ class Contender:
             self.reason = str(error)
             return None
 
-    def surface(self) -> Forecast | InTotal:
-        """The forecast, asked in total parameters."""
+    def surface(self, unique: int | None = None) -> Forecast | InTotal | Exact:
+        """The forecast, asked in total parameters. `unique`: tokens of the corpus, which counting may have reached."""
         assert self.forecast is not None
-        if self.counted or self.definition == "total":
+        if self.counted:
+            whole = [p for r in self.results.values() for p in r.points if p.tokens == unique]
+            return Exact(self.forecast, float(whole[0].tokens), whole[0].bpb) if whole else self.forecast
+        if self.definition == "total":
             return self.forecast
         total = np.array([r.total for r in self.rungs], np.float64)
         return InTotal(self.forecast, total, np.array([r.count(self.definition) for r in self.rungs], np.float64))
@@ -164,7 +168,7 @@ class Contender:
         return Candidate(
             name=self.name,
             recipe=self.branch.recipe,
-            forecast=self.surface(),
+            forecast=self.surface(frame.unique),
             cost=self.large,
             counted=self.counted,
             alive=self.alive,

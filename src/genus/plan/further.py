@@ -93,7 +93,7 @@ class Further(Contender):
             self.reason = str(error)
             return None
 
-    def surface(self) -> Forecast:
+    def surface(self, unique: int | None = None) -> Forecast:
         assert self.forecast is not None
         return self.forecast
 

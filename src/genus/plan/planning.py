@@ -195,7 +195,7 @@ def _drop(contenders: Sequence[Contender], frame: Frame, say: Say) -> None:
         if c.forecast is not None:
             candidate = c.candidate(frame)
             try:
-                band = best(c.surface(), c.large, frame.train, **vars(limits(candidate, situation))).band
+                band = best(c.surface(frame.unique), c.large, frame.train, **vars(limits(candidate, situation))).band
             except ValueError:
                 continue
             bands[c.name] = (float(band.low), float(band.high))
