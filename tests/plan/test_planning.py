@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from genus.evaluate.probes import ProbeResult
-from genus.plan import costs, planning, prices, qualify
+from genus.plan import costs, frame, planning, prices, qualify
 from genus.plan.branches import branch
 from genus.plan.costs import Rung
 from genus.plan.machine_cost import Cell, CountCell
@@ -136,6 +136,7 @@ def oracle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Oracle:
     made = Oracle()
     monkeypatch.setattr(planning.runners, "open", lambda engine, cores: made)
     monkeypatch.setattr(prices, "measure", calibration)
+    monkeypatch.setattr(frame, "matmul_ceiling", lambda dtype, device: 4 * SPEED)
     monkeypatch.setenv("GENUS_CALIBRATION", str(tmp_path / "calibration.json"))
     return made
 
