@@ -139,6 +139,19 @@ def test_trials_that_failed_do_not_decide(tmp_path: Path) -> None:
     assert {r["status"] for r in found.checks["gpt2"].rows} == {"done", "failed"}
 
 
+@pytest.mark.parametrize(("trials", "factor"), [(2, 1.0), (4, 2.0), (6, 2.0)])
+def test_a_time_that_is_too_short_decides_nothing(trials: int, factor: float, tmp_path: Path) -> None:
+    """Only as many trials end: some factors at the smallest size, all of them there, or a few at the other size too."""
+
+    class Short(Known):
+        def run(self, wanted: Iterable[Trial], folder: str | Path) -> Generator[Result]:
+            yield from (r for r, _ in zip(super().run(wanted, folder), range(trials)))
+
+    found = pilot(SIZES, Short(bowl(2.0)), tmp_path, seconds=lambda t: (t.parameters or 0) + t.seed + abs(t.lr_factor - 1))
+    assert found.checks["gpt2"].factor == factor and found.checks["gpt2"].usable
+    assert ("not checked" in " ".join(found.checks["gpt2"].notes)) == (trials == 2)
+
+
 def test_a_real_pilot_is_kept(corpus: Dataset, tmp_path: Path) -> None:
     """Real trials in this process; the second time everything is read from disk."""
     trials = [

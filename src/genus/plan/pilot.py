@@ -138,20 +138,20 @@ def _loss(size: Trial, factor: float, found: dict[str, Result]) -> float | None:
 
 
 def _means(cell: Sequence[Trial], factors: Iterable[float], found: dict[str, Result]) -> dict[float, float]:
-    """Mean of log bits per byte over sizes, for each factor that was tried at all of the sizes that were tried at all."""
-    tried = [size for size in cell if any(_loss(size, f, found) is not None for f in factors)]
+    """Mean of log bits per byte for each factor, over the sizes at which all of FACTORS were measured."""
+    complete = [size for size in cell if all(_loss(size, f, found) is not None for f in FACTORS)]
     means = {}
     for factor in factors:
-        losses = [_loss(size, factor, found) for size in tried]
-        if losses and None not in losses:
-            means[factor] = sum(x for x in losses if x is not None) / len(losses)
+        losses = [x for size in complete if (x := _loss(size, factor, found)) is not None]
+        if losses and len(losses) == len(complete):
+            means[factor] = sum(losses) / len(losses)
     return means
 
 
 def _further(cell: Sequence[Trial], found: dict[str, Result]) -> float | None:
     """The factor beyond the edge at which the best one lies."""
     means = _means(cell, FACTORS, found)
-    if len(means) < len(FACTORS):
+    if not means:
         return None
     if all(math.isinf(m) for m in means.values()):
         return FACTORS[0] / 2
@@ -170,8 +170,11 @@ def _judge(
     if diverged:
         notes.append(f"{recipe}: diverges at {_times(diverged)} its learning rate")
     finite = {f: m for f, m in means.items() if math.isfinite(m)}
+    if not means:
+        notes.append(f"{recipe}: its learning rate was not checked, since the time was too short")
+        return Check(recipe, noise=own, rows=rows, notes=notes)
     if not finite:
-        why = next((r["reason"] for r in rows if r["reason"]), "the time was too short")
+        why = next(r["reason"] for r in rows if r["reason"])
         notes.append(f"{recipe}: no learning rate was found that trains it ({why})")
         return Check(recipe, noise=own, rows=rows, notes=notes, usable=any(r["status"] == "done" for r in rows))
     best = _best(finite)
