@@ -111,14 +111,14 @@ def test_nothing_is_faster_than_the_ceiling() -> None:
 
 def test_one_size_gives_a_model_without_an_error() -> None:
     model = TimeModel.fit(machine()[:2], CEILING)
-    assert model.terms == ("operations",) and np.isnan(model.error)
+    assert model.terms == ("operations", "layers") and np.isnan(model.error)
 
 
 def test_three_cells_are_better_than_a_proportion() -> None:
     """A hurried measurement: two batches of the smallest size, one of a larger one."""
     cells = machine()
     model = TimeModel.fit([*cells[:2], cells[4]], CEILING)
-    assert len(model.terms) == 2
+    assert model.terms == ("operations", "tokens", "layers")
     assert model.of(cells[5]) == pytest.approx(cells[5].update, rel=0.05)
 
 

@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 
 TRAINING = 3  # operations of an update for each of a forward pass
 FORWARD = 1 / TRAINING  # share of an update's time that its forward pass takes, where it was not measured
+FEW = ("operations", "tokens", "layers")  # those of fewer than three sizes
 NEGLIGIBLE = 0.001  # a relative error that is no reason for another term
 TERMS = ("operations", "tokens", "layers", "numbers", "parameters")  # what an update's time may be made of
 
@@ -71,7 +72,7 @@ class TimeModel:
 
     Attributes:
         ceiling: operations per second of a large matrix product. error: mean of the relative errors on sizes that were left
-            out of the fit (cells, where there are only two sizes); worst: the largest of them. NaN with a single size.
+            out of the fit; worst: the largest of them. NaN with fewer than three sizes, when it is not known.
     """
 
     ceiling: float
@@ -82,14 +83,21 @@ class TimeModel:
 
     @classmethod
     def fit(cls, cells: Sequence[Cell], ceiling: float) -> TimeModel:
-        """The terms that predict left-out sizes best; of terms that do so about equally well, the fewest."""
+        """The terms that predict left-out sizes best; of terms that do so about equally well, the fewest.
+
+        Fewer than three sizes cannot tell, and are given the terms that mattered most wherever there were three.
+        """
+        sizes = len({c.total for c in cells})
+        if sizes < 3:
+            choices: list[tuple[str, ...]] = [FEW if sizes == 2 else (FEW[0], FEW[2])]
+        else:
+            most = min(len(TERMS), len(cells) - 1)
+            choices = [(TERMS[0], *others) for n in range(most) for others in combinations(TERMS[1:], n)]
         best: TimeModel | None = None
-        for count in range(1, min(len(TERMS), max(1, len(cells) - 1)) + 1):
-            for others in combinations(TERMS[1:], count - 1):
-                terms = (TERMS[0], *others)
-                found = cls(ceiling, terms, _solve(cells, terms, ceiling), *_left_out(cells, terms, ceiling))
-                if best is None or found.error < 0.9 * best.error - NEGLIGIBLE:
-                    best = found
+        for terms in choices:
+            found = cls(ceiling, terms, _solve(cells, terms, ceiling), *_left_out(cells, terms, ceiling))
+            if best is None or found.error < 0.9 * best.error - NEGLIGIBLE:
+                best = found
         assert best is not None
         return best
 
@@ -136,13 +144,13 @@ def _solve(cells: Sequence[Cell], terms: Sequence[str], ceiling: float) -> tuple
 def _left_out(cells: Sequence[Cell], terms: Sequence[str], ceiling: float) -> tuple[float, float]:
     """Mean and largest relative error on each size when the others are fitted."""
     sizes = sorted({c.total for c in cells})
-    if len(sizes) < 2:
+    if len(sizes) < 3:
         return float("nan"), float("nan")
-    left_out = [[c for c in cells if c.total == size] for size in sizes] if len(sizes) > 2 else [[c] for c in cells]
     errors = []
-    for group in left_out:
-        model = TimeModel(ceiling, tuple(terms), _solve([c for c in cells if c not in group], terms, ceiling), 0.0, 0.0)
-        errors += [abs(model.of(c) / c.update - 1) for c in group]
+    for size in sizes:
+        values = _solve([c for c in cells if c.total != size], terms, ceiling)
+        model = TimeModel(ceiling, tuple(terms), values, 0.0, 0.0)
+        errors += [abs(model.of(c) / c.update - 1) for c in cells if c.total == size]
     return float(np.mean(errors)), float(np.max(errors))
 
 

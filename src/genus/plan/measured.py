@@ -147,10 +147,8 @@ class Calibration:
                 f"({said / c.tokens_per_s - 1:+.1%})  spread {c.spread:4.0%}  {held} MB, model "
                 f"{self.memory(c) / 2**20:6.0f}  {3 * c.forward * c.tokens_per_s / self.ceiling:4.0%} of the ceiling"
             )
-        terms = ", ".join(model.terms)
-        return "\n".join(
-            [head, *rows, f"  terms: {terms}; a size left out: mean error {model.error:.1%}, largest {model.worst:.1%}"]
-        )
+        off = "error unknown" if math.isnan(model.error) else f"mean error {model.error:.1%}, largest {model.worst:.1%}"
+        return "\n".join([head, *rows, f"  terms: {', '.join(model.terms)}; a size left out: {off}"])
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
