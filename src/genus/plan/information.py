@@ -192,8 +192,9 @@ class Menu:
         if tokens > most_tokens:
             return f"{shortest} is longer than the corpus; bring more text or use smaller batches"
         if light.sum() < FEWEST_SIZES:
+            sizes = f"all but {light.sum()} sizes" if light.any() else "every size"
             return (
-                f"{shortest} takes more than {self.rules.largest:.0%} of the target's operations at all but {light.sum()} sizes, "
+                f"{shortest} takes more than {self.rules.largest:.0%} of the target's operations at {sizes}, "
                 "so there would be little left to predict; allow a larger budget or smaller batches"
             )
         return f"{shortest} at each of three sizes does not end in time"

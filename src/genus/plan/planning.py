@@ -64,10 +64,10 @@ def plan(data: str | Path, seconds: float, out: str | Path, options: PlanOptions
         f"and {clock(frame.train)} for the run"
     )
     contenders = priced(contestants, frame, CALIBRATION * frame.small, runner.workers, say)
-    left = frame.small - (time.monotonic() - begin)
+    left = _left(frame, begin)
     if begun is None:
         unfit = qualify(contenders, options.target, PART * left, options.seed, say)
-        left = frame.small - (time.monotonic() - begin)
+        left = _left(frame, begin)
         begun = _designed(contenders, frame, left * (1 - PILOT), runner.workers, unfit, say)
         begun.write(out, asked)
     _assign(contenders, begun)
@@ -84,6 +84,21 @@ def plan(data: str | Path, seconds: float, out: str | Path, options: PlanOptions
     made = recorded(contenders, frame, decision, checked, time.monotonic() - begin).write(out)
     page.write(made, out)
     return made
+
+
+def _left(frame: Frame, begin: float) -> float:
+    """Seconds for small runs.
+
+    Raises:
+        ValueError: the measurements before them have taken all there were.
+    """
+    took = time.monotonic() - begin
+    if took >= frame.small:
+        raise ValueError(
+            f"measuring this machine took {clock(took)}, and all small runs together may take {clock(frame.small)}; allow a "
+            "larger budget or --share, or fewer branches (the same command again finds the machine measured)"
+        )
+    return frame.small - took
 
 
 def _alive(contenders: Iterable[Contender]) -> list[Contender]:

@@ -69,4 +69,5 @@ def _speed(made: Contender, small: Calibration, large: Calibration) -> str:
         tokens = large.tokens
         return f"{clock(float(made.large.seconds(1, tokens)))} to count all {tokens:,} tokens"
     ends = " and ".join(f"{large.cells[i].tokens_per_s:,.0f} tokens/s at {large.cells[i].total:,} parameters" for i in (0, -1))
-    return f"{ends}; the model of time is off by {small.time.error:.0%} and {large.time.error:.0%} where it was left out"
+    errors = [c.time.error for c in (small, large) if math.isfinite(c.time.error)]
+    return ends + (f"; the model of time is off by {max(errors):.0%} on sizes that it has not seen" if errors else "")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genus.plan.contender import Contender
 from genus.plan.decide import Decision
+from genus.plan.exact import Exact
 from genus.plan.frame import Frame
 from genus.plan.pilot import Pilot
 from genus.plan.store import Branch, Json, Plan
@@ -43,7 +44,7 @@ def recorded(contenders: Sequence[Contender], frame: Frame, decision: Decision, 
         identifiability={c.name: c.identifiability for c in contenders if c.identifiability},
         rolling=[{"branch": c.name, **row.to_json()} for c in contenders if c.forecast is not None for row in c.forecast.rolling],
         coverage=leader.forecast.coverage,
-        warnings=_warnings(contenders, decision, checked),
+        warnings=_warnings(contenders, frame, decision, checked),
     )
 
 
@@ -87,13 +88,14 @@ def _ladder(c: Contender) -> list[Json]:
     ]
 
 
-def _warnings(contenders: Sequence[Contender], decision: Decision, checked: Pilot) -> list[str]:
+def _warnings(contenders: Sequence[Contender], frame: Frame, decision: Decision, checked: Pilot) -> list[str]:
     """Of the branches that may be chosen, the recommended one's first."""
     first = decision.recommendation.branch
     found: list[str] = []
     for c in sorted(contenders, key=lambda c: c.name != first):
         if c.forecast is not None and c.alive:
-            found += [f"{c.name}: {text}" for text in c.forecast.warnings]
+            measured = isinstance(c.surface(frame.unique), Exact)
+            found += [f"{c.name}: {text}" for text in c.forecast.warnings if not measured]
             check = checked.checks.get(c.branch.recipe)
             found += [note for note in check.notes if check.edge or "disagree" in note] if check else []
         found += [text for calibration in c.calibrations for text in calibration.warnings]
