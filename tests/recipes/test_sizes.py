@@ -82,3 +82,14 @@ def test_shape_in_a_line() -> None:
     recipe = recipes.make("gpt2")
     assert recipes.shape(recipe) == "12 layers × 768 wide, 124,439,808 parameters"
     assert recipes.shape(recipes.make("nnlm", vocab=100)).startswith("1 layer × 60 wide, ")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "lstm", "deltanet", "deltanet-hybrid"])
+def test_shapes_of_one_proportion(name: str) -> None:
+    counts = recipes.proportioned(name, 2048, 1e5, 1e7, context=128)
+    assert len(counts) >= 7 and counts == sorted(counts) and counts[0] >= 1e5 and counts[-1] <= 1e7
+    low, high = recipes.find(name).depths
+    for count in counts:
+        recipe = recipes.fit(name, count, 2048, context=128)
+        assert recipe.parameters_total == count
+        assert recipe.model.stack.depth == min(max(round(recipe.model.dim / recipes.find(name).aspect), low), high)

@@ -94,7 +94,9 @@ def main(options: Options) -> int:
         run = resume(options.resume, say)
     elif options.recipe and is_plan(options.recipe):
         _only_out(options)
-        run = execute(options.recipe, options.out or Path("runs") / Path(options.recipe).resolve().name, options.data or None, say)
+        run = execute(
+            options.recipe, options.out or Path("runs") / Path(options.recipe).resolve().name, options.data or None, say
+        )
     else:
         if not options.recipe or not options.data:
             raise ValueError("name a recipe and the data: genus train RECIPE DATA -o RUN (genus recipes lists the recipes)")
@@ -138,7 +140,9 @@ def _only_out(options: Options) -> None:
     changed = [f.name for f in fields(options) if f.name not in kept and getattr(options, f.name) != f.default]
     if changed:
         names = ", ".join(f"--{n.replace('_', '-')}" if n != "overrides" else "overrides" for n in changed)
-        raise ValueError(f"{options.recipe} is a plan and says how its run is trained; leave out {names}, or train the recipe itself")
+        raise ValueError(
+            f"{options.recipe} is a plan and says how its run is trained; leave out {names}, or train the recipe itself"
+        )
 
 
 def _sample(path: Path) -> None:

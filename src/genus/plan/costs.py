@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from genus.ops.cross_entropy import CHUNK_BYTES
 from genus.parts.attention import Attention
@@ -24,7 +21,7 @@ from genus.parts.moe import MoE
 from genus.parts.ngram import NGram
 from genus.parts.recurrent import Recurrent
 from genus.parts.window import Window
-from genus.recipes import find, fit, make
+from genus.recipes import find, fit, make, proportioned
 from genus.recipes.recipe import Recipe
 from genus.recipes.training import SGD, Counting, Training
 from genus.spec import Spec
@@ -32,6 +29,7 @@ from genus.train.start import ACTIVATIONS
 
 BACKWARD = 2  # operations of the backward pass for each of the forward pass
 DEFINITIONS = ("total", "non_embedding", "effective")
+ROOM = 0.1  # that a step of a ladder may fall short of the even one
 WIDE = 4  # bytes of a float32
 LOGITS = 6  # copies of a block of logits that live at once: in both precisions, probabilities, gradients
 
@@ -211,40 +209,25 @@ def ladder(
     batch: int | None = None,
     itemsize: int = 2,
 ) -> list[Rung]:
-    """About `count` sizes from `low` to `high` parameters in equal ratios, each of another shape, smallest first.
+    """At most about `count` sizes from `low` to `high` parameters, in about equal ratios where there are enough, smallest first.
 
-    The ladder begins at the smallest shape where `low` lies below it. A counted recipe has one rung, whose parameters are
-    known after counting.
+    All have the proportion of width to depth that the recipe's rule aims at, as far as its widths allow. A counted recipe has
+    one rung, whose parameters are known after counting.
 
     Raises:
-        ValueError: no shape lies in the range (the vocabulary alone takes more, say), or the range is empty.
+        ValueError: no shape lies near the range (the vocabulary alone takes more, say), or the range is empty.
     """
     if find(recipe).counted:
         return [rung(make(recipe, vocab=vocab), 0, context, itemsize=itemsize)]
     if not 0 < low <= high or count < 1:
         raise ValueError(f"a ladder needs 0 < low <= high and at least one rung, not {low:g}, {high:g} and {count}")
-    start = _smallest(recipe, vocab, context, int(low), int(high))
-    rungs: dict[Any, Rung] = {}
-    for wish in np.geomspace(start, high, count) if count > 1 else [start]:
-        try:
-            shape = sized(recipe, int(wish), vocab, context, batch)
-        except ValueError:  # between two shapes that lie far apart
-            continue
-        rungs.setdefault(shape.model, rung(shape, int(wish), context, itemsize=itemsize))
-    return sorted(rungs.values(), key=lambda r: r.total)
-
-
-def _smallest(recipe: str, vocab: int, context: int, low: int, high: int) -> int:
-    """The least wish, from `low` up, that some shape meets."""
-    wish = low
-    while True:
-        try:
-            fit(recipe, wish, vocab, context=context)
-            return wish
-        except ValueError:
-            if wish >= high:
-                raise
-            wish = min(int(wish * 1.25) + 1, high)
+    counts = proportioned(recipe, vocab, low, high, context=context) or [int(low)]
+    apart = (high / counts[0]) ** (1 / max(1, count - 1)) * (1 - ROOM)
+    rungs: list[Rung] = []
+    for wish in counts if count > 1 else counts[:1]:
+        if not rungs or wish >= apart * rungs[-1].total:
+            rungs.append(rung(sized(recipe, wish, vocab, context, batch), wish, context, itemsize=itemsize))
+    return rungs
 
 
 def _layers(model: Model) -> Iterator[tuple[Spec, int]]:

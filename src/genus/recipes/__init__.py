@@ -13,7 +13,7 @@ from genus.recipes import (  # noqa: F401  (importing a branch registers its sys
     transformer,
 )
 from genus.recipes.recipe import BRANCHES, Recipe, System, find, systems
-from genus.recipes.sizes import arguments, fit, shape
+from genus.recipes.sizes import arguments, fit, proportioned, shape
 
 __all__ = [
     "BRANCHES",
@@ -25,6 +25,7 @@ __all__ = [
     "get",
     "make",
     "names",
+    "proportioned",
     "shape",
     "systems",
 ]

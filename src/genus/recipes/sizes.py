@@ -51,6 +51,24 @@ def fit(name: str, parameters: int, vocab: int, **fixed: Any) -> Recipe:
     return best[1].replace(name=system.name)
 
 
+def proportioned(name: str, vocab: int, low: float, high: float, **fixed: Any) -> list[int]:
+    """Parameters of the shapes between `low` and `high` whose depth follows from their width by the recipe's rule, rising.
+
+    Shapes of one proportion, so that what a larger one gains it gains by its size. `fit` finds each of them by its count.
+    """
+    system, found = find(name), []
+    least, most = system.depths
+    for multiple in range(1, 4097):
+        dim = multiple * system.heads_of
+        depth = min(max(round(dim / system.aspect), least), most)
+        count = _make(system, depth, dim, vocab, fixed).parameters_total
+        if count > high:
+            break
+        if count >= low:
+            found.append(count)
+    return found
+
+
 def arguments(name: str, assignments: Iterable[str]) -> dict[str, Any]:
     """`dim=128`, `depth=4` ... as arguments of the recipe's function.
 
