@@ -7,6 +7,7 @@ folder under everything they depend on, so that the next plan does not measure a
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -124,7 +125,7 @@ def _descend(empty: Calibration, task: dict[str, Any], seconds: float, low: int,
     """The smallest size, then one between it and the largest that the time allows, then that."""
     end = time.monotonic() + seconds
     vocab, context, rows = empty.vocab, empty.context, task["batches"][-1]
-    smallest = costs.ladder(empty.recipe, vocab, context, low, max(low, high), 1, rows)[0]
+    smallest = _smallest(empty, low, max(low, high))
     questions = [(smallest.wish, task["batches"], 0.2)]  # size, batches, share of the time that is left
     cells: list[Cell] = []
     ceiling = 0.0
@@ -153,10 +154,35 @@ def _larger(
     """Two more sizes; one with the smaller batch alone where the time is short, since one size says little of others."""
     top = _largest(empty, smallest, UPDATES * update, 0.5 * seconds, high)
     if top > smallest.wish:
-        between = costs.ladder(empty.recipe, empty.vocab, empty.context, smallest.wish, top, 3)[1:]
-        return [(r.wish, batches, share) for r, share in zip(between, (0.35, 1.0))]
+        middle = _between(empty, smallest.wish, top)
+        return [*([(middle, batches, 0.35)] if middle else []), (top, batches, 1.0)]
     top = _largest(empty, smallest, UPDATES * update * batches[0] / batches[-1], max(SPARE, 0.5 * seconds), high)
     return [(top, batches[:1], 1.0)] if top > smallest.wish else []
+
+
+def _smallest(empty: Calibration, low: int, high: int) -> Rung:
+    """The first shape from `low` parameters up."""
+    wish = low
+    while True:
+        try:
+            return costs.rung(costs.sized(empty.recipe, wish, empty.vocab, empty.context), wish, empty.context)
+        except ValueError:
+            if wish >= high:
+                raise
+            wish = min(int(1.1 * wish) + 1, high)
+
+
+def _between(empty: Calibration, low: int, high: int) -> int | None:
+    """A wish near the middle of two, on a logarithmic scale; None where no shape lies there."""
+    middle = math.sqrt(low * high)
+    for factor in (1.0, 1.1, 0.9, 1.2, 0.8):
+        try:
+            recipe = costs.sized(empty.recipe, round(factor * middle), empty.vocab, empty.context)
+        except ValueError:
+            continue
+        if 1.2 * low < recipe.parameters_total < high / 1.2:
+            return round(factor * middle)
+    return None
 
 
 def _largest(empty: Calibration, smallest: Rung, cost: float, seconds: float, high: int) -> int:
