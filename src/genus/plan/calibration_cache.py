@@ -21,7 +21,7 @@ from genus.run import write_atomic
 from genus.spec import to_json
 
 ENOUGH = 20.0  # seconds of measurement that serve any plan
-STALE = 3600.0  # seconds after which a measurement on a busy machine is made again
+STALE = 600.0  # seconds after which a measurement on a busy machine is made again
 
 
 def cache_folder() -> Path:
