@@ -8,7 +8,7 @@ sources. The peer, measured on the same rows, is the five-parameter law with Hub
 
 Pythia's losses on LAMBADA are judged too, and neither stored nor used in any choice of method.
 
-`--write` stores the cases in `src/genus/plan/calibration.json`, from which every forecast takes the width of its intervals.
+`--write` stores the cases in `src/genus/plan/forecast/calibration.json`, which gives every forecast the width of its intervals.
 `--small` fits 9 to 16 rows only, chosen at random from the fitted ones, as a sweep of one's own would have.
 """
 
@@ -30,10 +30,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from genus.plan import calibration
-from genus.plan.calibration import Calibration, Case
 from genus.plan.fit import fit
-from genus.plan.forecast import Forecast, forecast
+from genus.plan.forecast import calibration
+from genus.plan.forecast.calibration import Calibration, Case
+from genus.plan.forecast.forecaster import Forecast, forecast
 from genus.plan.table import Runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -175,7 +175,7 @@ def small(data: list[Table], ratio: float, repeats: int = 4) -> list[Result]:
 
 def _few(runs: Runs, rng: np.random.Generator) -> Runs | None:
     """9 to 16 rows: sizes spread over the table, for each the rows that are near the best of their compute, spread in tokens."""
-    from genus.plan.discrepancy import excess
+    from genus.plan.forecast.discrepancy import excess
 
     runs = runs[excess(runs) < 0.12]
     sizes = np.unique(runs.params)
@@ -249,7 +249,7 @@ def main() -> int:
     scale = calibration.calibrate(cases)
     print(f"\nmultiplier {scale.multiplier:.3f}, floor {100 * scale.floor:.2f} %; {json.dumps(scale.coverage())}")
     if options.write:
-        path = REPOSITORY / "src" / "genus" / "plan" / calibration.DATA
+        path = REPOSITORY / "src" / "genus" / "plan" / "forecast" / calibration.DATA
         path.write_text(calibration.dump(cases, made_by="benchmarks/plan_extrapolation.py"), "utf-8")
         print(f"wrote {len(cases)} cases to {path}")
     return 0

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from genus.plan.cost import SimpleCost
 from genus.plan.decide import YEAR, Candidate, Situation, decide
+from genus.plan.machine.cost import SimpleCost
 
 HOUR = 3600.0
 DRAWS = np.random.default_rng(0).normal(size=(200, 3))

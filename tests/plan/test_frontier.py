@@ -3,9 +3,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from genus.plan.cost import SimpleCost
+from genus.plan.design.prior import Prior
 from genus.plan.frontier import best, crossing, frontier, regret, tradeoff, win_probability
-from genus.plan.prior import Prior
+from genus.plan.machine.cost import SimpleCost
 
 SIZES = np.geomspace(1e4, 1e8, 81)
 COST = SimpleCost(SIZES, rate=1e10)

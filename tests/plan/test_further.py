@@ -12,7 +12,7 @@ from genus.plan.decide import Situation, decide
 from genus.plan.frame import Frame
 from genus.plan.further import Further, further
 from genus.plan.options import PlanOptions
-from genus.plan.trial import Result, Trial, run_trial
+from genus.plan.trials.trial import Result, Trial, run_trial
 from genus.prepare import prepare
 from genus.prepare.dataset import Dataset
 from genus.train.options import TrainOptions

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 
 from genus.evaluate.probes import ProbeResult
-from genus.plan import costs, frame, planning, prices, qualify
+from genus.plan import frame, planning, prices, qualify
 from genus.plan.branches import branch
-from genus.plan.costs import Rung
-from genus.plan.machine_cost import Cell, CountCell
-from genus.plan.measured import Calibration, Setting
+from genus.plan.machine import costs
+from genus.plan.machine.costs import Rung
+from genus.plan.machine.measured import Calibration, Setting
+from genus.plan.machine.model import Cell, CountCell
 from genus.plan.options import PlanOptions
 from genus.plan.planning import plan
 from genus.plan.store import Plan
-from genus.plan.trial import Point, Result, Trial
+from genus.plan.trials.trial import Point, Result, Trial
 from genus.prepare.dataset import Dataset
 
 LAWS = {  # E, A, B, alpha, beta of bits per byte

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genus import cli
-from genus.plan.calibration import read
+from genus.plan.forecast.calibration import read
 from genus.plan.options import PlanOptions
 from genus.plan.store import Branch, Choice, Plan
 from genus.plan.verify import FILE, record, verify

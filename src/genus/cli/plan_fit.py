@@ -143,8 +143,8 @@ def _near_optimal(runs: Runs, options: Options, settings: dict[str, Any]) -> Law
 
 def _design(runs: Runs, law: Law) -> str | None:
     """Why these sizes and tokens cannot determine the law, whatever the losses; None where they can."""
+    from genus.plan.design.identify import identifiability
     from genus.plan.forms import get
-    from genus.plan.identify import identifiability
 
     if not {"params", "tokens"} <= set(get(law.form).columns):
         return None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genus.plan.cost import Cost
 from genus.plan.frontier import Limits, best
+from genus.plan.machine.cost import Cost
 from genus.plan.store import Choice, Json
 from genus.report.chart import chance, clock, short
 

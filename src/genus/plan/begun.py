@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genus import __version__
-from genus.plan.design import Cell
+from genus.plan.design.cells import Cell
 from genus.plan.options import PlanOptions
 from genus.plan.store import plain
 from genus.run import write_atomic

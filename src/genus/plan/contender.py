@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from genus.plan.branches import Branch
-from genus.plan.cost import Cost
-from genus.plan.costs import DEFINITIONS, Rung
 from genus.plan.decide import Candidate
-from genus.plan.design import Cell
-from genus.plan.exact import Exact
-from genus.plan.forecast import FORMS, ONE_VARIABLE, Band, Forecast, forecast
+from genus.plan.design.cells import Cell
+from genus.plan.forecast.exact import Exact
+from genus.plan.forecast.forecaster import FORMS, ONE_VARIABLE, Band, Forecast, forecast
 from genus.plan.frame import PASSES, Frame
-from genus.plan.measured import Calibration
+from genus.plan.machine.cost import Cost
+from genus.plan.machine.costs import DEFINITIONS, Rung
+from genus.plan.machine.measured import Calibration
 from genus.plan.store import Json
 from genus.plan.table import Array, Runs
-from genus.plan.trial import Result, Trial
+from genus.plan.trials.trial import Result, Trial
 
 ENOUGH = 6  # points of a branch from which it may be dropped
 

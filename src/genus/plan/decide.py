@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from genus.plan.cost import Cost, affordable
 from genus.plan.frontier import Crossing, Frontier, Limits, Optimum, Surface, best, crossing, frontier, tradeoff, win_probability
+from genus.plan.machine.cost import Cost, affordable
 from genus.plan.store import Choice, Json
 
 REACH = 10.0  # times the budget: as far as crossings are looked for

@@ -10,12 +10,12 @@ from typing import Any
 
 from genus.plan.begun import Begun
 from genus.plan.branches import Branch
-from genus.plan.costs import Rung
-from genus.plan.design import Rules
+from genus.plan.design.cells import Rules
+from genus.plan.machine.costs import Rung
 from genus.plan.options import PlanOptions
-from genus.plan.runners.protocol import cores as machine_cores
-from genus.plan.trajectory import train_options
-from genus.plan.trial import Trial
+from genus.plan.trials.runners.protocol import cores as machine_cores
+from genus.plan.trials.trajectory import train_options
+from genus.plan.trials.trial import Trial
 from genus.prepare.dataset import Dataset
 from genus.train.choose import CONTEXT, EFFICIENCY
 from genus.train.machine import compute_dtype, default_device, matmul_ceiling

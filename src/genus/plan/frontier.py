@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from genus.plan.cost import Cost, affordable
+from genus.plan.machine.cost import Cost, affordable
 
 if TYPE_CHECKING:
-    from genus.plan.forecast import Band
+    from genus.plan.forecast.forecaster import Band
 
 Array = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ INTERVAL = (5.0, 95.0)  # percentiles of every band
 
 
 class Surface(Protocol):
-    """What is known about a branch's loss: `genus.plan.forecast.Forecast`."""
+    """What is known about a branch's loss: `genus.plan.forecast.forecaster.Forecast`."""
 
     def predict(self, params: ArrayLike, tokens: ArrayLike, unique: ArrayLike | None = None) -> Band: ...
 

@@ -17,15 +17,15 @@ from numpy.typing import ArrayLike
 
 from genus.plan.branches import Branch
 from genus.plan.contender import Contender
-from genus.plan.cost import Array, trajectory_tokens
-from genus.plan.costs import rung
 from genus.plan.decide import Candidate
-from genus.plan.forecast import ONE_VARIABLE, Forecast, forecast
+from genus.plan.forecast.forecaster import ONE_VARIABLE, Forecast, forecast
 from genus.plan.frame import PASSES, Frame
-from genus.plan.runners import Runner
+from genus.plan.machine.cost import Array, trajectory_tokens
+from genus.plan.machine.costs import rung
 from genus.plan.store import Json
 from genus.plan.table import Runs
-from genus.plan.trial import Result, Trial
+from genus.plan.trials.runners import Runner
+from genus.plan.trials.trial import Result, Trial
 from genus.report.chart import clock, short
 
 NAME = "base"
@@ -38,7 +38,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class FurtherCost:
-    """The price of training one given model, from what its trial took. Implements `genus.plan.cost.Cost`."""
+    """The price of training one given model, from what its trial took. Implements `genus.plan.machine.cost.Cost`."""
 
     params: float
     per_token: float
@@ -109,7 +109,7 @@ def further(base: Path, frame: Frame, runner: Runner, folder: Path, seconds: flo
 
     A model that cannot be trained on this data (another tokenizer, say) becomes a contender that is refused, with the reason.
     """
-    from genus.plan.trajectory import continued
+    from genus.plan.trials.trajectory import continued
     from genus.prepare.dataset import Dataset
 
     data: Dataset = frame.data
@@ -186,7 +186,7 @@ def _decode(model: Any, context: int) -> float:
     """Seconds per generated token."""
     import torch
 
-    from genus.plan.measurement import _decode as measured
+    from genus.plan.machine.measurement import _decode as measured
     from genus.train.machine import default_device
 
     device = default_device()

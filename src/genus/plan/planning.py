@@ -10,26 +10,27 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from genus.plan import page, runners
+from genus.plan import page
 from genus.plan.begun import Begun, wish
 from genus.plan.branches import branches
 from genus.plan.contender import ENOUGH, Contender
-from genus.plan.cost import trajectory_tokens
 from genus.plan.decide import Decision, Situation, decide, limits
-from genus.plan.design import ShareTooSmall, design
+from genus.plan.design.cells import ShareTooSmall, design
+from genus.plan.design.identify import identifiability
 from genus.plan.frame import CALIBRATION, PILOT, Frame, settle
 from genus.plan.frontier import best
 from genus.plan.further import further
-from genus.plan.identify import identifiability
+from genus.plan.machine.cost import trajectory_tokens
 from genus.plan.options import PlanOptions
-from genus.plan.pilot import Pilot, pilot
 from genus.plan.prices import priced
 from genus.plan.qualify import PART, check, qualify
 from genus.plan.record import recorded
-from genus.plan.runners import Runner
 from genus.plan.store import FILE, Plan
-from genus.plan.sweep import sweep
-from genus.plan.trial import Result, Trial
+from genus.plan.trials import runners
+from genus.plan.trials.pilot import Pilot, pilot
+from genus.plan.trials.runners import Runner
+from genus.plan.trials.sweep import sweep
+from genus.plan.trials.trial import Result, Trial
 from genus.prepare.dataset import Dataset
 from genus.report.chart import clock, short
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from genus.plan import costs
 from genus.plan.branches import Branch
-from genus.plan.calibrate import measure
 from genus.plan.contender import Contender
-from genus.plan.cost import SimpleCost
 from genus.plan.frame import Frame
-from genus.plan.measured import Calibration, Setting
+from genus.plan.machine import costs
+from genus.plan.machine.calibrate import measure
+from genus.plan.machine.cost import SimpleCost
+from genus.plan.machine.measured import Calibration, Setting
 from genus.report.chart import clock
 from genus.train.choose import EFFICIENCY, TOKENS_PER_PARAMETER
 

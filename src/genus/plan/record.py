@@ -8,10 +8,10 @@ from pathlib import Path
 
 from genus.plan.contender import Contender
 from genus.plan.decide import Decision
-from genus.plan.exact import Exact
+from genus.plan.forecast.exact import Exact
 from genus.plan.frame import Frame
-from genus.plan.pilot import Pilot
 from genus.plan.store import Branch, Json, Plan
+from genus.plan.trials.pilot import Pilot
 from genus.train.machine import describe
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genus.plan.calibration import Case, append
+from genus.plan.forecast.calibration import Case, append
 from genus.plan.store import LEVEL, Choice, Plan
 from genus.run import PREDICTION, Run, write_atomic
 
@@ -30,7 +30,7 @@ class Verdict:
         predicted, low, high: bits per byte, with the interval of `level`. achieved: at the end of the run.
         params, tokens, seconds: {"predicted", "used"}. notes: what a reader must know to judge.
         fair: whether the run was the one predicted: its data, size and tokens.
-        deviation, ratio: of the prediction, for the calibration (`genus.plan.calibration.Case`); None where it does not say.
+        deviation, ratio: of the prediction, for the calibration (`plan.forecast.calibration.Case`); None where it does not say.
     """
 
     run: str

@@ -1,0 +1,1 @@
+"""Machine: what training and decoding cost, by arithmetic and by measurement."""
