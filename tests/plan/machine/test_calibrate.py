@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 
 from genus.plan.branches import branch
-from genus.plan.machine import cache
+from genus.plan.machine import cache, costs
 from genus.plan.machine import calibrate as calibrating
-from genus.plan.machine import costs
 from genus.plan.machine.cache import cache_file, cache_folder, cached, keep
 from genus.plan.machine.calibrate import calibrate, measure
 from genus.plan.machine.cost import Cost, affordable
