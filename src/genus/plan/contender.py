@@ -19,6 +19,7 @@ from genus.plan.machine.costs import DEFINITIONS, Rung
 from genus.plan.machine.measured import Calibration
 from genus.plan.store import Json
 from genus.plan.table import Array, Runs
+from genus.plan.trials.pilot import Check
 from genus.plan.trials.trial import Result, Trial
 
 ENOUGH = 6  # points of a branch from which it may be dropped
@@ -63,7 +64,7 @@ class Contender:
     Attributes:
         rungs: its sizes, smallest first; a counted branch has one, of unknown size. small, large: prices of a small run (one
             process of several) and of the run that is planned (the whole machine).
-        cells: of the sweep. results: of its trials, by key. lr_factor: on the published learning rate, by the pilot.
+        cells: of the sweep. results: of its trials, by key. check: what the pilot said of its learning rate.
         forecast: of the loss, once there are enough points. definition: of the parameters that it predicts best with.
         identifiability: of its cells, as JSON, computed before they were paid for.
         status, reason: as in `genus.plan.store.Branch`.
@@ -76,7 +77,7 @@ class Contender:
     calibrations: list[Calibration] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     results: dict[str, Result] = field(default_factory=dict)
-    lr_factor: float = 1.0
+    check: Check | None = None
     forecast: Forecast | None = None
     definition: str = "total"
     identifiability: Json = field(default_factory=dict)
@@ -105,7 +106,15 @@ class Contender:
 
     def trials(self, frame: Frame) -> list[Trial]:
         """The small runs of its cells."""
-        return [frame.trial(self.branch, self.rung(c.params), c.horizons, self.lr_factor) for c in self.cells]
+        rungs = [self.rung(c.params) for c in self.cells]
+        return [
+            frame.trial(self.branch, rung, c.horizons, self.lr_factor(rung.total))
+            for c, rung in zip(self.cells, rungs, strict=True)
+        ]
+
+    def lr_factor(self, params: float) -> float:
+        """On the published learning rate, for a size."""
+        return 1.0 if self.check is None else self.check.at(params)
 
     def points(self) -> int:
         return sum(len(r.points) for r in self.results.values())
@@ -163,7 +172,7 @@ class Contender:
         first = min((h for c in self.cells for h in c.horizons), default=1)
 
         def train(params: float, tokens: float) -> Json:
-            return frame.training(self.branch, self.rung(params), first, tokens, self.lr_factor)
+            return frame.training(self.branch, self.rung(params), first, tokens, self.lr_factor(params))
 
         return Candidate(
             name=self.name,

@@ -24,6 +24,7 @@ from genus.plan.machine.cost import Array, trajectory_tokens
 from genus.plan.machine.costs import rung
 from genus.plan.store import Json
 from genus.plan.table import Runs
+from genus.plan.trials.pilot import Check
 from genus.plan.trials.runners import Runner
 from genus.plan.trials.trial import Result, Trial
 from genus.report.chart import clock, short
@@ -146,7 +147,7 @@ def further(base: Path, frame: Frame, runner: Runner, folder: Path, seconds: flo
         float(result.peak_memory),
         _decode(model, frame.context),
     )
-    made.lr_factor = chosen.trial.lr_factor
+    made.check = Check(NAME, {int(made.rungs[0].total): chosen.trial.lr_factor})
     made.training = continued(result.trial, data)[1].to_json()
     if not made.refit():
         return _left(made, "failed", made.reason, say)

@@ -27,7 +27,7 @@ from genus.plan.qualify import PART, check, qualify
 from genus.plan.record import recorded
 from genus.plan.store import FILE, Plan
 from genus.plan.trials import runners
-from genus.plan.trials.pilot import Pilot, pilot
+from genus.plan.trials.pilot import pilot
 from genus.plan.trials.runners import Runner
 from genus.plan.trials.sweep import sweep
 from genus.plan.trials.trial import Result, Trial
@@ -77,12 +77,12 @@ def plan(data: str | Path, seconds: float, out: str | Path, options: PlanOptions
     apart = frame.small / (len(contestants) + 1) if options.base is not None else 0.0
     left -= apart
     now = time.monotonic()
-    checked = _piloted(contenders, frame, runner, folder, now + PILOT * left, say)
+    _piloted(contenders, frame, runner, folder, now + PILOT * left, say)
     _swept(contenders, frame, runner, folder, now + left, say)
     if options.base is not None:
         contenders.append(further(options.base, frame, runner, folder, apart, say))
     decision = _decided(contenders, frame)
-    made = recorded(contenders, frame, decision, checked, time.monotonic() - begin).write(out)
+    made = recorded(contenders, frame, decision, time.monotonic() - begin).write(out)
     page.write(made, out)
     return made
 
@@ -162,7 +162,7 @@ def _spent(contenders: Iterable[Contender], frame: Frame, folder: Path) -> float
     return sum(r.seconds for r in stored if r is not None)
 
 
-def _piloted(contenders: Sequence[Contender], frame: Frame, runner: Runner, folder: Path, deadline: float, say: Say) -> Pilot:
+def _piloted(contenders: Sequence[Contender], frame: Frame, runner: Runner, folder: Path, deadline: float, say: Say) -> None:
     """Learning rates, noise, divergence."""
     trials = [t for c in _alive(contenders) if not c.counted for t in c.trials(frame)]
     say("pilot: learning rates, the noise between seeds, divergence")
@@ -175,8 +175,7 @@ def _piloted(contenders: Sequence[Contender], frame: Frame, runner: Runner, fold
             say(note)
         if not found.usable:
             c.leave("failed", found.notes[-1])
-        c.lr_factor = found.factor
-    return checked
+        c.check = found
 
 
 def _swept(contenders: Sequence[Contender], frame: Frame, runner: Runner, folder: Path, deadline: float, say: Say) -> None:

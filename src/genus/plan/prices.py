@@ -18,7 +18,7 @@ from genus.report.chart import clock
 from genus.train.choose import EFFICIENCY, TOKENS_PER_PARAMETER
 
 SMALLEST, LARGEST = 30_000, 300_000_000  # parameters of a ladder
-ABOVE = 8.0  # times the size that 20 tokens per parameter would suggest: the end of a ladder
+ABOVE = 20.0  # times the size that 20 tokens per parameter would suggest: the end of a ladder
 STEP = 1.25  # between two sizes
 LEAST = 10.0  # seconds of a calibration
 

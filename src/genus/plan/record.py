@@ -11,11 +11,10 @@ from genus.plan.decide import Decision
 from genus.plan.forecast.exact import Exact
 from genus.plan.frame import Frame
 from genus.plan.store import Branch, Json, Plan
-from genus.plan.trials.pilot import Pilot
 from genus.train.machine import describe
 
 
-def recorded(contenders: Sequence[Contender], frame: Frame, decision: Decision, checked: Pilot, took: float) -> Plan:
+def recorded(contenders: Sequence[Contender], frame: Frame, decision: Decision, took: float) -> Plan:
     """The plan.
 
     Args:
@@ -44,7 +43,7 @@ def recorded(contenders: Sequence[Contender], frame: Frame, decision: Decision, 
         identifiability={c.name: c.identifiability for c in contenders if c.identifiability},
         rolling=[{"branch": c.name, **row.to_json()} for c in contenders if c.forecast is not None for row in c.forecast.rolling],
         coverage=leader.forecast.coverage,
-        warnings=_warnings(contenders, frame, decision, checked),
+        warnings=_warnings(contenders, frame, decision),
     )
 
 
@@ -65,7 +64,7 @@ def _branch(c: Contender, frame: Frame, decision: Decision) -> Branch:
         isoflop=decision.isoflops.get(c.name, []),
         rows=c.rows(),
         cost=c.large.to_json(),  # type: ignore[attr-defined]
-        forecast={**c.forecast.to_json(), "definition": c.definition, "lr_factor": c.lr_factor},
+        forecast={**c.forecast.to_json(), "definition": c.definition, "lr_factors": {} if c.check is None else c.check.factors},
     )
 
 
@@ -88,7 +87,7 @@ def _ladder(c: Contender) -> list[Json]:
     ]
 
 
-def _warnings(contenders: Sequence[Contender], frame: Frame, decision: Decision, checked: Pilot) -> list[str]:
+def _warnings(contenders: Sequence[Contender], frame: Frame, decision: Decision) -> list[str]:
     """Of the branches that may be chosen, the recommended one's first."""
     first = decision.recommendation.branch
     found: list[str] = []
@@ -96,7 +95,6 @@ def _warnings(contenders: Sequence[Contender], frame: Frame, decision: Decision,
         if c.forecast is not None and c.alive:
             measured = isinstance(c.surface(frame.unique), Exact)
             found += [f"{c.name}: {text}" for text in c.forecast.warnings if not measured]
-            check = checked.checks.get(c.branch.recipe)
-            found += [note for note in check.notes if check.edge or "disagree" in note] if check else []
+            found += c.check.notes if c.check is not None and c.check.edge else []
         found += [text for calibration in c.calibrations for text in calibration.warnings]
     return list(dict.fromkeys(found))

@@ -139,11 +139,12 @@ def test_what_is_measured_next() -> None:
 def test_a_cost_is_what_its_protocol_asks_for() -> None:
     cost = gpt_cost()
     assert isinstance(cost, Cost)
-    assert len(cost.sizes) == 7 and (np.diff(cost.sizes) > 0).all()
+    count = len(cost.sizes)
+    assert count >= 5 and (np.diff(cost.sizes) > 0).all()
     params, tokens = cost.sizes[:, None], np.array([1e5, 1e6, 1e7])
     seconds = cost.seconds(params, tokens)
-    assert seconds.shape == (7, 3) and (np.diff(seconds, axis=0) > 0).all() and (np.diff(seconds, axis=1) > 0).all()
-    assert cost.flops(params, tokens).shape == (7, 3) and cost.memory(cost.sizes).shape == (7,)
+    assert seconds.shape == (count, 3) and (np.diff(seconds, axis=0) > 0).all() and (np.diff(seconds, axis=1) > 0).all()
+    assert cost.flops(params, tokens).shape == (count, 3) and cost.memory(cost.sizes).shape == (count,)
     assert (np.diff(cost.memory(cost.sizes)) > 0).all()
     assert (np.diff(cost.decode_seconds(cost.sizes)[2:]) > 0).all()  # a narrower model may have the more layers
     spent = cost.seconds(cost.sizes, affordable(cost, cost.sizes, 3600.0))

@@ -58,36 +58,43 @@ def check(bpb: Callable[[Trial], float | None], tmp_path: Path, trials: list[Tri
 
 
 def test_where_and_what_is_tried(tmp_path: Path) -> None:
-    """Three factors at the smallest size with all horizons and at the second-largest with the first, and two more seeds."""
+    """Three factors at the smallest size with two horizons and at the second-largest with the first, and two more seeds."""
     found, runner = check(bowl(1.0), tmp_path)
     tried = {(t.parameters, t.lr_factor, t.seed, len(t.horizons)) for t in runner.ran}
-    rates = {(n, f, 0, h) for n, h in ((100_000, 3), (400_000, 1)) for f in (0.5, 1.0, 2.0)}
-    assert tried == rates | {(100_000, 1.0, 1, 3), (100_000, 1.0, 2, 3)}
-    assert SIZES[0] in runner.ran  # the sweep's own trial: it will cost nothing there
-    assert found.checks["gpt2"].factor == 1.0 and not found.checks["gpt2"].notes
-    assert found.noise == pytest.approx(0.001) == found.checks["gpt2"].noise
-    assert len(found.checks["gpt2"].rows) == 8
+    rates = {(n, f, 0, h) for n, h in ((100_000, 2), (400_000, 1)) for f in (0.5, 1.0, 2.0)}
+    assert tried == rates | {(100_000, 1.0, 1, 2), (100_000, 1.0, 2, 2)}
+    gpt2 = found.checks["gpt2"]
+    assert gpt2.factors == {100_000: 1.0, 400_000: 1.0} and not gpt2.notes
+    assert found.noise == pytest.approx(0.001) == gpt2.noise
+    assert len(gpt2.rows) == 8
 
 
 def test_a_better_rate_is_taken_and_one_beyond_it_tried(tmp_path: Path) -> None:
     found, runner = check(bowl(2.0), tmp_path)
     gpt2 = found.checks["gpt2"]
-    assert {t.lr_factor for t in runner.ran} == {0.5, 1.0, 2.0, 4.0}
-    assert gpt2.factor == 2.0 and not gpt2.edge and gpt2.gain == pytest.approx(1 - math.exp(-0.05))
-    assert "×2" in gpt2.notes[0] and "4.9 % fewer" in gpt2.notes[0]
-    assert found.apply(SIZES[-1]).lr_factor == 2.0 and found.apply(size(5, "llama")).lr_factor == 1.0
+    assert {t.lr_factor for t in runner.ran if t.parameters == 100_000} == {0.5, 1.0, 2.0, 4.0}
+    assert {t.lr_factor for t in runner.ran if t.parameters == 400_000} == {1.0, 2.0, 4.0}
+    assert gpt2.at(3) == gpt2.at(10**9) == 2.0 and not gpt2.edge and gpt2.gain == pytest.approx(1 - math.exp(-0.05))
+    assert "×2 at 100,000 parameters and ×2 at 400,000" in gpt2.notes[0] and "4.9 % fewer" in gpt2.notes[0]
 
 
-@pytest.mark.parametrize(("best", "chosen"), [(16.0, 4.0), (1 / 16, 0.25)])
+def test_sizes_that_want_different_rates_get_them(tmp_path: Path) -> None:
+    found, _ = check(lambda t: bowl(8.0 if t.parameters == 100_000 else 2.0)(t), tmp_path)
+    gpt2 = found.checks["gpt2"]
+    assert gpt2.factors == {100_000: 8.0, 400_000: 2.0}
+    assert gpt2.at(200_000) == 4.0 and gpt2.at(1_000) == 8.0 and gpt2.at(10**7) == 2.0
+
+
+@pytest.mark.parametrize(("best", "chosen"), [(256.0, 64.0), (1 / 256, 1 / 64)])
 def test_the_best_at_the_edge_is_said(best: float, chosen: float, tmp_path: Path) -> None:
     found, _ = check(bowl(best), tmp_path)
     gpt2 = found.checks["gpt2"]
-    assert gpt2.factor == chosen and gpt2.edge and any("last factor that was tried" in n for n in gpt2.notes)
+    assert gpt2.factors[400_000] == chosen and gpt2.edge and any("a better one may lie beyond" in n for n in gpt2.notes)
 
 
 def test_a_gain_within_the_noise_is_left(tmp_path: Path) -> None:
     found, _ = check(bowl(2.0, sharpness=0.005, noise=0.02), tmp_path)
-    assert found.checks["gpt2"].factor == 1.0 and found.noise == pytest.approx(0.02)
+    assert found.checks["gpt2"].factors[100_000] == 1.0 and found.noise == pytest.approx(0.02)
 
 
 def test_rates_that_diverge_are_not_taken(tmp_path: Path) -> None:
@@ -97,30 +104,22 @@ def test_rates_that_diverge_are_not_taken(tmp_path: Path) -> None:
         return None if one.lr_factor >= 2 and one.parameters == 400_000 else bowl(4.0)(one)
 
     found, _ = check(bpb, tmp_path / "a")
-    assert found.checks["gpt2"].factor == 1.0 and found.checks["gpt2"].usable
+    assert found.checks["gpt2"].at(400_000) < 2.0 and found.checks["gpt2"].usable
     assert "diverges at ×2" in found.checks["gpt2"].notes[0]
     found, _ = check(lambda t: None if t.lr_factor >= 1 else 2.0, tmp_path / "b")
-    assert found.checks["gpt2"].factor == 0.5 and "at ×1 it diverges" in " ".join(found.checks["gpt2"].notes)
+    assert found.checks["gpt2"].at(100_000) == 0.5 and "at ×1 it diverges" in " ".join(found.checks["gpt2"].notes)
 
 
 def test_a_recipe_that_no_rate_trains_is_unusable(tmp_path: Path) -> None:
     found, runner = check(lambda _: None, tmp_path)
     assert found.unusable.keys() == {"gpt2"} and "loss 9 after 5 updates" in found.unusable["gpt2"]
-    assert min(t.lr_factor for t in runner.ran) == 0.25  # it was given that chance
-
-
-def test_sizes_that_disagree_are_named(tmp_path: Path) -> None:
-    """The small one gains more from x2 than the large one loses."""
-    found, _ = check(lambda t: bowl(4.0 if t.parameters == 100_000 else 1.0)(t), tmp_path)
-    notes = " ".join(found.checks["gpt2"].notes)
-    assert found.checks["gpt2"].factor == 2.0
-    assert "sizes disagree" in notes and "×4 at 100,000" in notes and "×1 at 400,000" in notes
+    assert min(t.lr_factor for t in runner.ran) == 1 / 16  # it was given that chance
 
 
 def test_every_recipe_on_its_own_and_counted_ones_not_at_all(tmp_path: Path) -> None:
     trials = [*SIZES, *(size(t.parameters or 0, "lstm") for t in SIZES[:2]), Trial("ngram", None, HORIZONS, "/nowhere", "f")]
     found, runner = check(lambda t: bowl(2.0 if t.recipe == "lstm" else 1.0)(t), tmp_path, trials)
-    assert {name: c.factor for name, c in found.checks.items()} == {"gpt2": 1.0, "lstm": 2.0}
+    assert {name: c.at(100_000) for name, c in found.checks.items()} == {"gpt2": 1.0, "lstm": 2.0}
     assert {t.parameters for t in runner.ran if t.recipe == "lstm"} == {
         100_000
     }  # of two sizes the second-largest is the smallest
@@ -135,21 +134,28 @@ def test_trials_that_failed_do_not_decide(tmp_path: Path) -> None:
                 yield Result(result.trial, "failed", "not enough memory") if large else result
 
     found = pilot(SIZES, Failing(bowl(2.0)), tmp_path, seconds=lambda t: t.parameters or 0)
-    assert found.checks["gpt2"].factor == 2.0  # by the smallest size alone
+    assert found.checks["gpt2"].factors == {100_000: 2.0}  # by the smallest size alone
     assert {r["status"] for r in found.checks["gpt2"].rows} == {"done", "failed"}
 
 
-@pytest.mark.parametrize(("trials", "factor"), [(2, 1.0), (4, 2.0), (6, 2.0)])
-def test_a_time_that_is_too_short_decides_nothing(trials: int, factor: float, tmp_path: Path) -> None:
-    """Only as many trials end: some factors at the smallest size, all of them there, or a few at the other size too."""
+def test_a_time_that_is_too_short_is_shared(tmp_path: Path) -> None:
+    """Six trials of two recipes end: each has had its three factors at the smallest size, and none another."""
 
     class Short(Known):
-        def run(self, wanted: Iterable[Trial], folder: str | Path) -> Generator[Result]:
-            yield from (r for r, _ in zip(super().run(wanted, folder), range(trials)))
+        left = 6
 
-    found = pilot(SIZES, Short(bowl(2.0)), tmp_path, seconds=lambda t: (t.parameters or 0) + t.seed + abs(t.lr_factor - 1))
-    assert found.checks["gpt2"].factor == factor and found.checks["gpt2"].usable
-    assert ("not checked" in " ".join(found.checks["gpt2"].notes)) == (trials == 2)
+        def run(self, wanted: Iterable[Trial], folder: str | Path) -> Generator[Result]:
+            for result in super().run(wanted, folder):
+                if self.left == 0:
+                    return
+                self.left -= 1
+                yield result
+
+    trials = [*SIZES, *(size(10 * (t.parameters or 0), "llama") for t in SIZES)]
+    found = pilot(trials, Short(bowl(2.0)), tmp_path, seconds=lambda t: t.parameters or 0)
+    assert {name: c.factors for name, c in found.checks.items()} == {"gpt2": {100_000: 2.0}, "llama": {1_000_000: 2.0}}
+    nothing = pilot(trials, Short(lambda _: 2.0), tmp_path, seconds=lambda t: 1, deadline=0.0)
+    assert all(c.usable and "not checked" in c.notes[0] and c.at(5) == 1.0 for c in nothing.checks.values())
 
 
 def test_a_real_pilot_is_kept(corpus: Dataset, tmp_path: Path) -> None:

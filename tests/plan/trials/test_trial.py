@@ -94,7 +94,7 @@ def test_a_killed_trial_goes_on_from_its_last_horizon(corpus: Dataset, tmp_path:
     wanted = tiny(corpus)
     straight = run_trial(wanted, tmp_path / "straight")
     code = (
-        "import os, signal, sys; from genus.plan import trial; from genus.train.trainer import Trainer\n"
+        "import os, signal, sys; from genus.plan.trials import trial; from genus.train.trainer import Trainer\n"
         "update = Trainer.update\n"
         "def cut(self):\n"
         "    if self.progress.step == 33: os.kill(os.getpid(), signal.SIGKILL)\n"

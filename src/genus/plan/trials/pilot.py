@@ -1,14 +1,15 @@
 """The pilot: before sizes are compared, each branch's learning rate, the noise between seeds, and what diverges.
 
 A published rule for the learning rate was found on other data and other sizes, and a branch with a rate that does not suit it
-loses for the wrong reason. So the rule is tried times 1/2, 1 and 2, at the smallest size and at the second-largest; where the
-best of them lies at the edge, one step further. A factor is taken when it gains more than seeds differ.
+loses for the wrong reason. So the rule is tried times 1/2, 1 and 2 at the smallest size, and further while the best lies at the
+edge; then around what was found at the second-largest size. A factor is taken when it gains more than seeds differ. Where the two
+sizes want different factors, those between follow a straight line on logarithmic scales.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from genus.plan.trials.sweep import OnResult, operations, sweep
 from genus.plan.trials.trial import Result, Trial
 
 FACTORS = (0.5, 1.0, 2.0)
+FURTHER = (3, 1)  # steps of two beyond them, at the smallest size and at the second-largest
 SEEDS = 3
+HORIZONS = (2, 1)  # of the trials at the smallest size and at the second-largest
 SIGNIFICANT = 2.0  # standard errors of a difference
 
 
@@ -30,20 +33,28 @@ class Check:
     """What the pilot says of one recipe.
 
     Attributes:
-        factor: on the recipe's learning rate, from now on. gain: relative fall of bits per byte that it brings over 1.
-        noise: standard deviation of log bits per byte between seeds. edge: the best factor was the last one tried.
+        factors: on the recipe's learning rate, by parameters of the sizes that were tried. gain: relative fall of bits per byte
+            that it brings over 1 at the largest of them. noise: standard deviation of log bits per byte between seeds.
+        edge: a best factor was the last one tried.
         rows: {"parameters", "tokens", "factor", "seed", "bpb", "status", "reason"} of every run. notes: sentences.
         usable: whether any factor trained the smallest size.
     """
 
     recipe: str
-    factor: float = 1.0
+    factors: dict[int, float] = field(default_factory=dict)
     gain: float = 0.0
     noise: float = 0.0
     edge: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     usable: bool = True
+
+    def at(self, parameters: float) -> float:
+        """The factor for a size: between those that were tried on a line, beyond them as at the nearest."""
+        if not self.factors:
+            return 1.0
+        sizes, logs = np.log(list(self.factors)), np.log(list(self.factors.values()))
+        return float(f"{math.exp(np.interp(math.log(max(parameters, 1)), sizes, logs)):.3g}")
 
 
 @dataclass(frozen=True)
@@ -52,11 +63,6 @@ class Pilot:
 
     checks: dict[str, Check]
     noise: float
-
-    def apply(self, trial: Trial) -> Trial:
-        """The trial with its recipe's factor."""
-        found = self.checks.get(trial.recipe)
-        return trial if found is None else replace(trial, lr_factor=found.factor)
 
     @property
     def unusable(self) -> dict[str, str]:
@@ -76,139 +82,178 @@ def pilot(
     seconds: Callable[[Trial], float] | None = None,
     seeds: int = SEEDS,
 ) -> Pilot:
-    """Check the recipes of a planned sweep. Everything is a trial: what is stored costs nothing, and at factor 1 the smallest
-    size is the sweep's own trial.
+    """Check the recipes of a planned sweep, in turns, so that a short time is shared fairly. What is stored costs nothing.
 
     Args:
         trials: of the sweep. seeds: of the smallest size; 1 = do not measure the noise. The others are `sweep`'s.
     """
-    cells = {recipe: cell for recipe, cell in _cells(trials).items() if branch(recipe).kind == "descended"}
-    first = [t for cell in cells.values() for t in _first(cell, seeds)]
-    found = {r.key: r for r in sweep(first, runner, folder, on_result, deadline, seconds).results}
-    pooled = _pooled([_noise(cell[0], found, seeds) for cell in cells.values()])
-    further = {recipe: step for recipe, cell in cells.items() if (step := _further(cell, found)) is not None}
-    if further:
-        more = [replace(size, lr_factor=step) for recipe, step in further.items() for size in cells[recipe]]
-        found |= {r.key: r for r in sweep(more, runner, folder, on_result, deadline, seconds).results}
+    found: dict[str, Result] = {}
+
+    def run(wanted: Iterable[Trial]) -> None:
+        """The first trial of every recipe before the second of any."""
+        turns: dict[str, list[str]] = {}
+        every = list(wanted)
+        for trial in every:
+            turns.setdefault(trial.recipe, []).append(trial.key)
+        ended = sweep(every, runner, folder, on_result, deadline, seconds, lambda t: turns[t.recipe].index(t.key))
+        found.update({r.key: r for r in ended.results})
+
+    def explore(searches: Iterable[_Search], further: int) -> None:
+        searches = list(searches)
+        run(t for s in searches for t in s.trials())
+        for _ in range(further):
+            run(t for s in searches for t in s.beyond(found))
+
+    small, large = _sizes(trials)
+    explore(small.values(), FURTHER[0])
+    again = {name: _seeds(s, found, seeds) for name, s in small.items()}
+    run(t for group in again.values() for t in group)
+    noises = {name: _noise(group, found) for name, group in again.items()}
+    pooled = math.sqrt(float(np.mean([v for vs in noises.values() for v in vs]))) if any(noises.values()) else 0.0
+    for name, search in large.items():
+        search.centre = small[name].best(found) or 1.0
+    explore([s for name, s in large.items() if small[name].best(found) is not None], FURTHER[1])
     checks = {}
-    for recipe, cell in cells.items():
-        factors = sorted({*FACTORS, *([further[recipe]] if recipe in further else [])})
-        checks[recipe] = _judge(recipe, cell, factors, found, seeds, pooled)
+    for name in small:
+        searches = [small[name], *([large[name]] if name in large else [])]
+        noise = math.sqrt(float(np.mean(noises[name]))) if noises[name] else 0.0
+        checks[name] = _judge(name, searches, again[name], found, noise, max(noise, pooled))
     return Pilot(checks, pooled)
 
 
-def _cells(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
-    """Per recipe the smallest size with all its horizons, and the second-largest with its first."""
-    sizes: dict[str, list[Trial]] = {}
+@dataclass
+class _Search:
+    """The best factor for one size. `trial`: of that size, at factor 1; `centre`: where the search begins; `tried`: so far."""
+
+    trial: Trial
+    centre: float = 1.0
+    tried: list[float] = field(default_factory=list)
+
+    def trials(self) -> Iterator[Trial]:
+        """The centre first, in case there is time for nothing else."""
+        for step in sorted(FACTORS, key=lambda f: abs(math.log(f))):
+            yield self._with(self.centre * step)
+
+    def beyond(self, found: dict[str, Result]) -> Iterator[Trial]:
+        """One step further, where the best lies at the edge of what ended."""
+        losses = {f: loss for f in sorted(self.tried) if (loss := self.loss(f, found)) is not None}
+        if len(losses) < len(FACTORS):
+            return
+        factors = list(losses)
+        if all(math.isinf(loss) for loss in losses.values()) or self.best(found) == factors[0]:
+            yield self._with(factors[0] / 2)
+        elif self.best(found) == factors[-1]:
+            yield self._with(factors[-1] * 2)
+
+    def best(self, found: dict[str, Result]) -> float | None:
+        """The factor with the lowest loss; None when none trained it."""
+        finite = {f: loss for f in self.tried if (loss := self.loss(f, found)) is not None and math.isfinite(loss)}
+        return min(finite, key=lambda f: finite[f]) if finite else None
+
+    def loss(self, factor: float, found: dict[str, Result]) -> float | None:
+        """Log bits per byte at the last horizon; infinite where the trial diverged, None where there is none."""
+        result = found.get(replace(self.trial, lr_factor=factor).key)
+        if result is None or result.status == "failed":
+            return None
+        return math.log(result.points[-1].bpb) if result.status == "done" else math.inf
+
+    def edge(self, found: dict[str, Result]) -> bool:
+        """Whether the best is the last that was tried."""
+        ended = [f for f in self.tried if self.loss(f, found) is not None]
+        return len(ended) > 1 and self.best(found) in (min(ended), max(ended))
+
+    def _with(self, factor: float) -> Trial:
+        if factor not in self.tried:
+            self.tried.append(factor)
+        return replace(self.trial, lr_factor=factor)
+
+
+def _sizes(trials: Iterable[Trial]) -> tuple[dict[str, _Search], dict[str, _Search]]:
+    """Per descended recipe the smallest size and, of three or more, the second-largest, with their first horizons."""
+    groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        sizes.setdefault(trial.recipe, []).append(replace(trial, lr_factor=1.0))
-    cells = {}
-    for recipe, group in sizes.items():
+        if branch(trial.recipe).kind == "descended":
+            groups.setdefault(trial.recipe, []).append(replace(trial, lr_factor=1.0))
+    small, large = {}, {}
+    for recipe, group in groups.items():
         group.sort(key=lambda t: (t.parameters or 0, operations(t)))
-        cells[recipe] = group[:1]
+        small[recipe] = _Search(replace(group[0], horizons=group[0].horizons[: HORIZONS[0]]))
         if len(group) > 2:
-            cells[recipe].append(replace(group[-2], horizons=group[-2].horizons[:1]))
-    return cells
+            large[recipe] = _Search(replace(group[-2], horizons=group[-2].horizons[: HORIZONS[1]]))
+    return small, large
 
 
-def _first(cell: Sequence[Trial], seeds: int) -> list[Trial]:
-    smallest = cell[0]
-    rates = [replace(size, lr_factor=factor) for size in cell for factor in FACTORS]
-    return rates + [replace(smallest, seed=smallest.seed + i) for i in range(1, seeds)]
+def _seeds(search: _Search, found: dict[str, Result], seeds: int) -> list[Trial]:
+    """The smallest size at its best factor with several seeds."""
+    factor = search.best(found)
+    if factor is None or seeds < 2:
+        return []
+    return [replace(search.trial, lr_factor=factor, seed=search.trial.seed + i) for i in range(seeds)]
 
 
-def _noise(smallest: Trial, found: dict[str, Result], seeds: int) -> list[float]:
+def _noise(same: Sequence[Trial], found: dict[str, Result]) -> list[float]:
     """Variances of log bits per byte between seeds, one for each horizon."""
-    same = [found.get(replace(smallest, seed=smallest.seed + i).key) for i in range(seeds)]
-    logs = [[math.log(p.bpb) for p in r.points] for r in same if r is not None and r.status == "done"]
+    results = [found.get(t.key) for t in same]
+    logs = [[math.log(p.bpb) for p in r.points] for r in results if r is not None and r.status == "done"]
     return np.var(np.array(logs), axis=0, ddof=1).tolist() if len(logs) > 1 else []
 
 
-def _pooled(variances: Sequence[Sequence[float]]) -> float:
-    every = [v for group in variances for v in group]
-    return math.sqrt(sum(every) / len(every)) if every else 0.0
-
-
-def _loss(size: Trial, factor: float, found: dict[str, Result]) -> float | None:
-    """Log bits per byte at the last horizon; infinite where the trial diverged, None where there is none."""
-    result = found.get(replace(size, lr_factor=factor).key)
-    if result is None or result.status == "failed":
-        return None
-    return math.log(result.points[-1].bpb) if result.status == "done" else math.inf
-
-
-def _means(cell: Sequence[Trial], factors: Iterable[float], found: dict[str, Result]) -> dict[float, float]:
-    """Mean of log bits per byte for each factor, over the sizes at which all of FACTORS were measured."""
-    complete = [size for size in cell if all(_loss(size, f, found) is not None for f in FACTORS)]
-    means = {}
-    for factor in factors:
-        losses = [x for size in complete if (x := _loss(size, factor, found)) is not None]
-        if losses and len(losses) == len(complete):
-            means[factor] = sum(losses) / len(losses)
-    return means
-
-
-def _further(cell: Sequence[Trial], found: dict[str, Result]) -> float | None:
-    """The factor beyond the edge at which the best one lies."""
-    means = _means(cell, FACTORS, found)
-    if not means:
-        return None
-    if all(math.isinf(m) for m in means.values()):
-        return FACTORS[0] / 2
-    best = _best(means)
-    return {FACTORS[0]: FACTORS[0] / 2, FACTORS[-1]: FACTORS[-1] * 2}.get(best)
-
-
 def _judge(
-    recipe: str, cell: Sequence[Trial], factors: Sequence[float], found: dict[str, Result], seeds: int, pooled: float
+    recipe: str, searches: Sequence[_Search], again: Sequence[Trial], found: dict[str, Result], own: float, noise: float
 ) -> Check:
-    means = _means(cell, factors, found)
-    own = _pooled([_noise(cell[0], found, seeds)])
-    noise = max(own, pooled)
-    rows, notes = _rows(cell, factors, found, seeds), []
+    rows, notes = _rows(searches, again, found), []
     diverged = sorted({r["factor"] for r in rows if r["status"] == "diverged"})
     if diverged:
         notes.append(f"{recipe}: diverges at {_times(diverged)} its learning rate")
-    finite = {f: m for f, m in means.items() if math.isfinite(m)}
-    if not means:
-        notes.append(f"{recipe}: its learning rate was not checked, since the time was too short")
-        return Check(recipe, noise=own, rows=rows, notes=notes)
-    if not finite:
-        why = next(r["reason"] for r in rows if r["reason"])
+    if searches[0].best(found) is None:
+        why = next((r["reason"] for r in rows if r["reason"]), "")
+        if not why:
+            notes.append(f"{recipe}: its learning rate was not checked, since the time was too short")
+            return Check(recipe, noise=own, rows=rows, notes=notes)
         notes.append(f"{recipe}: no learning rate was found that trains it ({why})")
-        return Check(recipe, noise=own, rows=rows, notes=notes, usable=any(r["status"] == "done" for r in rows))
-    best = _best(finite)
-    base = means.get(1.0, math.inf)
-    gain = 1 - math.exp(finite[best] - base) if math.isfinite(base) else math.inf
-    least = SIGNIFICANT * noise * math.sqrt(2 / len(cell))
-    takes = best != 1.0 and -math.log1p(-min(gain, 1 - 1e-12)) > least
-    edge = takes and best in (min(means), max(means))
-    if takes:
+        return Check(recipe, noise=own, rows=rows, notes=notes, usable=False)
+    factors, gain, edge = {}, 0.0, False
+    for search in searches:
+        taken, gained = _taken(search, found, noise)
+        if taken is not None:
+            size = _parameters(search, found)
+            factors[size], gain = taken, gained
+            edge |= taken != search.centre and search.edge(found)
+    if any(f != 1.0 for f in factors.values()):
+        each = " and ".join(f"×{f:g} at {n:,} parameters" for n, f in factors.items())
         what = f"{100 * gain:.1f} % fewer bits per byte than ×1" if math.isfinite(gain) else "at ×1 it diverges"
-        notes.append(f"{recipe}: learning rate ×{best:g} ({what}; seeds differ by {100 * noise:.1f} %)")
+        notes.append(f"{recipe}: learning rate {each} ({what}; seeds differ by {100 * noise:.1f} %)")
     if edge:
-        notes.append(f"{recipe}: ×{best:g} is the last factor that was tried; the best one may lie beyond")
-    choices = {size.parameters: _best(losses) for size in cell if (losses := _finite(size, means, found))}
-    if len(set(choices.values())) > 1 and takes:
-        each = " and ".join(f"×{f:g} at {n:,} parameters" for n, f in choices.items() if n)
-        notes.append(f"{recipe}: sizes disagree on the learning rate ({each}): it may not carry over to larger ones")
-    return Check(recipe, best if takes else 1.0, gain if takes and math.isfinite(gain) else 0.0, own, edge, rows, notes)
+        notes.append(f"{recipe}: the last factor that was tried is the best; a better one may lie beyond")
+    return Check(recipe, factors, gain if math.isfinite(gain) else 0.0, own, edge, rows, notes)
 
 
-def _best(losses: dict[float, float]) -> float:
-    """The factor with the least loss; of equal ones that nearest to 1."""
-    return min(losses, key=lambda f: (losses[f], abs(math.log(f))))
+def _taken(search: _Search, found: dict[str, Result], noise: float) -> tuple[float | None, float]:
+    """The best factor, if it is better than the centre by more than seeds differ; and what it gains over 1, or the centre."""
+    best, centre = search.best(found), search.loss(search.centre, found)
+    if best is None:
+        return None, 0.0
+    lowest = search.loss(best, found)
+    assert lowest is not None
+    if centre is not None and math.isfinite(centre) and centre - lowest <= SIGNIFICANT * noise * math.sqrt(2):
+        best, lowest = search.centre, centre
+    base = search.loss(1.0, found)
+    base = centre if base is None else base
+    return best, math.inf if base is None or math.isinf(base) else 1 - math.exp(lowest - base)
 
 
-def _finite(size: Trial, factors: Iterable[float], found: dict[str, Result]) -> dict[float, float]:
-    losses = {f: _loss(size, f, found) for f in factors}
-    return {f: x for f, x in losses.items() if x is not None and math.isfinite(x)}
+def _parameters(search: _Search, found: dict[str, Result]) -> int:
+    """Of the size, in all."""
+    for factor in search.tried:
+        result = found.get(replace(search.trial, lr_factor=factor).key)
+        if result is not None and result.parameters:
+            return result.parameters["total"]
+    return search.trial.parameters or 1
 
 
-def _rows(cell: Sequence[Trial], factors: Sequence[float], found: dict[str, Result], seeds: int) -> list[dict[str, Any]]:
-    smallest = cell[0]
-    asked = [replace(size, lr_factor=factor) for size in cell for factor in factors]
-    asked += [replace(smallest, seed=smallest.seed + i) for i in range(1, seeds)]
+def _rows(searches: Sequence[_Search], again: Sequence[Trial], found: dict[str, Result]) -> list[dict[str, Any]]:
+    asked = [replace(s.trial, lr_factor=f) for s in searches for f in sorted(s.tried)]
+    asked += [t for t in again if t not in asked]
     rows = []
     for trial in asked:
         result = found.get(trial.key)

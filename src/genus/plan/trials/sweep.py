@@ -39,6 +39,7 @@ def sweep(
     on_result: OnResult | None = None,
     deadline: float | None = None,
     seconds: Callable[[Trial], float] | None = None,
+    turn: Callable[[Trial], int] | None = None,
 ) -> Sweep:
     """Run what has no stored result yet. An interrupt or an error ends the workers and leaves every result on disk.
 
@@ -46,11 +47,12 @@ def sweep(
         on_result: told each result as it comes; returns the keys and recipes that need not be run any more (which replaces
             what it returned before), or None for no change.
         deadline: on the clock of `time.monotonic`; no trial begins that is predicted to end after it. What runs is not cut off.
+        turn: trials of a lower turn come first, whatever they cost.
         seconds: predicts the duration of a trial; None = proportional to its operations. Corrected by those that have ended.
     """
     wanted = {trial.key: trial for trial in trials}
     price = {key: (seconds or operations)(trial) for key, trial in wanted.items()}
-    waiting = [wanted[key] for key in sorted(wanted, key=lambda k: price[k])]
+    waiting = [wanted[key] for key in sorted(wanted, key=lambda k: (turn(wanted[k]) if turn else 0, price[k]))]
     done, skip = Sweep(), frozenset[str]()
 
     def tell(result: Result) -> None:
