@@ -47,7 +47,7 @@ class Options:
     corpora: tuple[Literal["en", "zh"], ...] = ("en", "zh")
     budget: str = "40m"
     share: float = 0.75
-    branches: str = "ngram,lstm,gpt,llama,deltanet"
+    branches: str = "lstm,gpt,llama,deltanet"
     others: int = 2
     folder: Path = Path("/tmp/plan_verify")
     enwik8: Path | None = None
