@@ -222,7 +222,8 @@ def _judge(
     if any(f != 1.0 for f in factors.values()):
         each = " and ".join(f"×{f:g} at {n:,} parameters" for n, f in factors.items())
         what = f"{100 * gain:.1f} % fewer bits per byte than ×1" if math.isfinite(gain) else "at ×1 it diverges"
-        notes.append(f"{recipe}: learning rate {each} ({what}; seeds differ by {100 * noise:.1f} %)")
+        seeds = f"seeds differ by {100 * noise:.1f} %" if noise else "there was no time to compare seeds"
+        notes.append(f"{recipe}: learning rate {each} ({what}; {seeds})")
     if edge:
         notes.append(f"{recipe}: the last factor that was tried is the best; a better one may lie beyond")
     return Check(recipe, factors, gain if math.isfinite(gain) else 0.0, own, edge, rows, notes)
