@@ -20,19 +20,21 @@ from genus.run import write_atomic
 FILE = "begun.json"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Begun:
-    """A design that was made.
+    """What has been decided so far.
 
     Attributes:
         ceiling: operations per second of a matrix product, measured at the start. batch: rows per update.
-        cells: of the sweep, by branch. reasons: of the branches that have none. identifiability: by branch, of the design,
-            computed before it was paid for.
+        first: cells by branch, designed before the pilot, which takes its sizes from them. cells: of the sweep, designed after
+            it, when speeds are known; None before. reasons: of the branches that have none. identifiability: by branch, of the
+            cells, computed before they were paid for.
     """
 
     ceiling: float
     batch: int
-    cells: dict[str, list[Cell]]
+    first: dict[str, list[Cell]]
+    cells: dict[str, list[Cell]] | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     identifiability: dict[str, Any] = field(default_factory=dict)
 
@@ -43,10 +45,10 @@ class Begun:
             content = json.loads((folder / FILE).read_text(encoding="utf-8"))
             if content.pop("wish") != plain(wish):
                 return None
-            cells = {
-                name: [Cell(**{**c, "horizons": tuple(c["horizons"])}) for c in group] for name, group in content["cells"].items()
-            }
-            return cls(content["ceiling"], content["batch"], cells, content["reasons"], content["identifiability"])
+            for name in ("first", "cells"):
+                if content[name] is not None:
+                    content[name] = {branch: [_cell(c) for c in group] for branch, group in content[name].items()}
+            return cls(**content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -65,3 +67,7 @@ def wish(fingerprint: str, seconds: float, options: PlanOptions, branches: Seque
         "options": options.to_json(),
         "branches": list(branches),
     }
+
+
+def _cell(content: dict[str, Any]) -> Cell:
+    return Cell(**{**content, "horizons": tuple(content["horizons"])})

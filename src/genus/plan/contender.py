@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from genus.plan.branches import Branch
 from genus.plan.decide import Candidate
 from genus.plan.design.cells import Cell
+from genus.plan.design.information import FEWEST_SIZES
 from genus.plan.forecast.exact import Exact
 from genus.plan.forecast.forecaster import FORMS, ONE_VARIABLE, Band, Forecast, forecast
 from genus.plan.frame import PASSES, Frame
@@ -115,6 +116,11 @@ class Contender:
     def lr_factor(self, params: float) -> float:
         """On the published learning rate, for a size."""
         return 1.0 if self.check is None else self.check.at(params)
+
+    @property
+    def enough_sizes(self) -> bool:
+        """Whether sizes can be told apart; a counted branch has one."""
+        return self.counted or sum(bool(r.points) for r in self.results.values()) >= FEWEST_SIZES
 
     def points(self) -> int:
         return sum(len(r.points) for r in self.results.values())

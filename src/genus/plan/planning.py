@@ -15,12 +15,13 @@ from genus.plan.begun import Begun, wish
 from genus.plan.branches import branches
 from genus.plan.contender import ENOUGH, Contender
 from genus.plan.decide import Decision, Situation, decide, limits
-from genus.plan.design.cells import ShareTooSmall, design
+from genus.plan.design.cells import Cell, ShareTooSmall, design
 from genus.plan.design.identify import identifiability
+from genus.plan.design.information import FEWEST_SIZES
 from genus.plan.frame import CALIBRATION, PILOT, Frame, settle
 from genus.plan.frontier import best
 from genus.plan.further import further
-from genus.plan.machine.cost import trajectory_tokens
+from genus.plan.machine.cost import Paced, trajectory_tokens
 from genus.plan.options import PlanOptions
 from genus.plan.prices import priced
 from genus.plan.qualify import PART, check, qualify
@@ -65,20 +66,23 @@ def plan(data: str | Path, seconds: float, out: str | Path, options: PlanOptions
         f"and {clock(frame.train)} for the run"
     )
     contenders = priced(contestants, frame, CALIBRATION * frame.small, runner.workers, say)
-    left = _left(frame, begin)
+    apart = frame.small / (len(contestants) + 1) if options.base is not None else 0.0
+    left = _left(frame, begin) - apart
     if begun is None:
         unfit = qualify(contenders, options.target, PART * left, options.seed, say)
-        left = _left(frame, begin)
-        begun = _designed(contenders, frame, left * (1 - PILOT), runner.workers, unfit, say)
+        left = _left(frame, begin) - apart
+        begun = Begun(frame.ceiling, frame.batch, {}, reasons=unfit)
+        begun.first = _designed(contenders, frame, left * (1 - PILOT), runner.workers, begun, say)
         begun.write(out, asked)
-    _assign(contenders, begun)
     folder = out / TRIALS
-    left -= _spent(contenders, frame, folder) / runner.workers
-    apart = frame.small / (len(contestants) + 1) if options.base is not None else 0.0
-    left -= apart
-    now = time.monotonic()
-    _piloted(contenders, frame, runner, folder, now + PILOT * left, say)
-    _swept(contenders, frame, runner, folder, now + left, say)
+    _assign(contenders, begun, begun.first)
+    end = time.monotonic() + left
+    spent = _piloted(contenders, frame, runner, folder, time.monotonic() + PILOT * left, say)
+    if begun.cells is None:
+        begun.cells = _designed(contenders, frame, end - time.monotonic() - spent, runner.workers, begun, say)
+        begun.write(out, asked)
+    _assign(contenders, begun, begun.cells)
+    _swept(contenders, frame, runner, folder, end - spent - _stored(contenders, frame, folder) / runner.workers, say)
     if options.base is not None:
         contenders.append(further(options.base, frame, runner, folder, apart, say))
     decision = _decided(contenders, frame)
@@ -107,17 +111,15 @@ def _alive(contenders: Iterable[Contender]) -> list[Contender]:
 
 
 def _designed(
-    contenders: Sequence[Contender], frame: Frame, seconds: float, workers: int, unfit: dict[str, str], say: Say
-) -> Begun:
-    """Cells for every contender that the time is long enough for, and what they can tell.
-
-    Args:
-        unfit: contenders that get none, and why.
+    contenders: Sequence[Contender], frame: Frame, seconds: float, workers: int, begun: Begun, say: Say
+) -> dict[str, list[Cell]]:
+    """Cells for every contender that the time is long enough for. Who gets none, and what cells can tell, goes to `begun`.
 
     Raises:
         ValueError: it is too short for all of them.
     """
-    reasons = {**{c.name: c.reason for c in contenders if not c.alive}, **unfit}
+    reasons, told = begun.reasons, begun.identifiability
+    reasons |= {c.name: c.reason for c in contenders if not c.alive}
     while alive := [c for c in contenders if c.name not in reasons]:
         costs, targets = {c.name: c.small for c in alive}, {c.name: c.large for c in alive}
         try:
@@ -132,7 +134,6 @@ def _designed(
                 say(f"{name} is left out: {reasons[name]}")
     else:
         raise ValueError("no branch can be measured: " + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
-    told = {}
     for c in alive:
         cells = [cell for cell in made.cells if cell.branch == c.name]
         points = [(cell.params, h) for cell in cells for h in cell.horizons]
@@ -144,29 +145,40 @@ def _designed(
             line += f"; at the target expected within {outlook.error:.1%}"
             line += f"; warning: {judged.refused}" if judged.refused else ""
         say(line)
-    cells_by_branch = {c.name: [cell for cell in made.cells if cell.branch == c.name] for c in alive}
-    return Begun(frame.ceiling, frame.batch, cells_by_branch, reasons, told)
+    return {c.name: [cell for cell in made.cells if cell.branch == c.name] for c in alive}
 
 
-def _assign(contenders: Sequence[Contender], begun: Begun) -> None:
+def _assign(contenders: Sequence[Contender], begun: Begun, cells: dict[str, list[Cell]]) -> None:
     """Give every contender its cells."""
     for c in contenders:
-        c.cells, c.identifiability = begun.cells.get(c.name, []), begun.identifiability.get(c.name, {})
+        c.cells, c.identifiability = cells.get(c.name, []), begun.identifiability.get(c.name, {})
         if not c.cells and c.alive:
             c.leave("refused", begun.reasons.get(c.name, "no small run was designed for it"))
 
 
-def _spent(contenders: Iterable[Contender], frame: Frame, folder: Path) -> float:
+def _stored(contenders: Iterable[Contender], frame: Frame, folder: Path) -> float:
     """Seconds that stored small runs took, in an attempt that was stopped."""
     stored = (Result.read(t, folder) for c in _alive(contenders) for t in c.trials(frame))
     return sum(r.seconds for r in stored if r is not None)
 
 
-def _piloted(contenders: Sequence[Contender], frame: Frame, runner: Runner, folder: Path, deadline: float, say: Say) -> None:
-    """Learning rates, noise, divergence."""
+def _piloted(contenders: Sequence[Contender], frame: Frame, runner: Runner, folder: Path, deadline: float, say: Say) -> float:
+    """Learning rates, noise, divergence, and how fast trials really are.
+
+    Returns:
+        seconds that the runs of the pilot had taken before, in an attempt that was stopped.
+    """
+    begin = time.monotonic()
     trials = [t for c in _alive(contenders) if not c.counted for t in c.trials(frame)]
+    predicted, results, tell = _seconds(contenders, frame), dict[str, Result](), _telling(say)
+
+    def on_result(result: Result) -> None:
+        if result.key not in results:
+            results[result.key] = result
+            tell(result)
+
     say("pilot: learning rates, the noise between seeds, divergence")
-    checked = pilot(trials, runner, folder, _telling(say), deadline, _seconds(contenders, frame))
+    checked = pilot(trials, runner, folder, on_result, deadline, predicted)
     for c in _alive(contenders):
         found = checked.checks.get(c.branch.recipe)
         if found is None:
@@ -176,6 +188,11 @@ def _piloted(contenders: Sequence[Contender], frame: Frame, runner: Runner, fold
         if not found.usable:
             c.leave("failed", found.notes[-1])
         c.check = found
+        own = [r for r in results.values() if r.trial.recipe == c.branch.recipe and r.status == "done"]
+        if own:
+            c.small = Paced(c.small, sum(r.seconds for r in own) / sum(predicted(r.trial) for r in own))
+    took = sum(r.seconds for r in results.values()) / runner.workers
+    return max(0.0, took - (time.monotonic() - begin))
 
 
 def _swept(contenders: Sequence[Contender], frame: Frame, runner: Runner, folder: Path, deadline: float, say: Say) -> None:
@@ -188,7 +205,7 @@ def _swept(contenders: Sequence[Contender], frame: Frame, runner: Runner, folder
         c = by_key[result.key]
         c.results[result.key] = result
         tell(result)
-        if c.points() >= ENOUGH and c.refit():
+        if c.enough_sizes and c.points() >= ENOUGH and c.refit():
             _drop(contenders, frame, say)
         return [x.branch.recipe for x in contenders if not x.alive]
 
@@ -196,9 +213,13 @@ def _swept(contenders: Sequence[Contender], frame: Frame, runner: Runner, folder
     if ended.late:
         say(f"{len(ended.late)} small runs were left out: they would have taken longer than their share of the budget")
     for c in _alive(contenders):
-        if c.forecast is None and not c.refit():
-            failures = {r.reason for r in c.results.values() if r.reason}
-            c.leave("failed", "; ".join(sorted(failures)) or c.reason)
+        if not c.enough_sizes:
+            why = "; ".join(sorted({r.reason for r in c.results.values() if r.reason})) or "the time was too short for more"
+            c.leave("failed", f"fewer than {FEWEST_SIZES} of its {len(c.cells)} sizes were measured: {why}")
+        elif c.forecast is None and not c.refit():
+            c.leave("failed", c.reason)
+        if not c.alive:
+            c.forecast = None
             say(f"{c.name}: {c.reason}")
 
 

@@ -36,6 +36,30 @@ class Cost(Protocol):
 
 
 @dataclass(frozen=True)
+class Paced:
+    """A price whose seconds turned out to be `pace` times as many."""
+
+    cost: Cost
+    pace: float
+
+    @property
+    def sizes(self) -> Array:
+        return self.cost.sizes
+
+    def seconds(self, params: ArrayLike, tokens: ArrayLike) -> Array:
+        return self.pace * self.cost.seconds(params, tokens)
+
+    def flops(self, params: ArrayLike, tokens: ArrayLike) -> Array:
+        return self.cost.flops(params, tokens)
+
+    def memory(self, params: ArrayLike) -> Array:
+        return self.cost.memory(params)
+
+    def decode_seconds(self, params: ArrayLike) -> Array:
+        return self.cost.decode_seconds(params)
+
+
+@dataclass(frozen=True)
 class SimpleCost:
     """Operations proportional to parameters × tokens (Kaplan et al. 2020, section 2.1), for run tables without a machine.
 
