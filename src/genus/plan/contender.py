@@ -109,13 +109,13 @@ class Contender:
         """The small runs of its cells."""
         rungs = [self.rung(c.params) for c in self.cells]
         return [
-            frame.trial(self.branch, rung, c.horizons, self.lr_factor(rung.total))
+            frame.trial(self.branch, rung, c.horizons, self.lr_factor(rung.total, c.horizons[-1]))
             for c, rung in zip(self.cells, rungs, strict=True)
         ]
 
-    def lr_factor(self, params: float) -> float:
-        """On the published learning rate, for a size."""
-        return 1.0 if self.check is None else self.check.at(params)
+    def lr_factor(self, params: float, tokens: float) -> float:
+        """On the published learning rate, for a size and a length."""
+        return 1.0 if self.check is None else self.check.at(params, tokens)
 
     @property
     def enough_sizes(self) -> bool:
@@ -178,7 +178,7 @@ class Contender:
         first = min((h for c in self.cells for h in c.horizons), default=1)
 
         def train(params: float, tokens: float) -> Json:
-            return frame.training(self.branch, self.rung(params), first, tokens, self.lr_factor(params))
+            return frame.training(self.branch, self.rung(params), first, tokens, self.lr_factor(params, tokens))
 
         return Candidate(
             name=self.name,

@@ -58,11 +58,11 @@ def check(bpb: Callable[[Trial], float | None], tmp_path: Path, trials: list[Tri
 
 
 def test_where_and_what_is_tried(tmp_path: Path) -> None:
-    """Three factors at the smallest size with two horizons and at the second-largest with the first, and two more seeds."""
+    """Three factors at the smallest size and at the second-largest, and two more seeds, all with the shortest horizon."""
     found, runner = check(bowl(1.0), tmp_path)
     tried = {(t.parameters, t.lr_factor, t.seed, len(t.horizons)) for t in runner.ran}
-    rates = {(n, f, 0, h) for n, h in ((100_000, 2), (400_000, 1)) for f in (0.5, 1.0, 2.0)}
-    assert tried == rates | {(100_000, 1.0, 1, 2), (100_000, 1.0, 2, 2)}
+    rates = {(n, f, 0, 1) for n in (100_000, 400_000) for f in (0.5, 1.0, 2.0)}
+    assert tried == rates | {(100_000, 1.0, 1, 1), (100_000, 1.0, 2, 1)}
     gpt2 = found.checks["gpt2"]
     assert gpt2.factors == {100_000: 1.0, 400_000: 1.0} and not gpt2.notes
     assert found.noise == pytest.approx(0.001) == gpt2.noise
@@ -83,6 +83,7 @@ def test_sizes_that_want_different_rates_get_them(tmp_path: Path) -> None:
     gpt2 = found.checks["gpt2"]
     assert gpt2.factors == {100_000: 8.0, 400_000: 2.0}
     assert gpt2.at(200_000) == 4.0 and gpt2.at(1_000) == 8.0 and gpt2.at(10**7) == 2.0
+    assert gpt2.at(10**7, HORIZONS[0]) == 2.0 and gpt2.at(10**7, 256 * HORIZONS[0]) == 1.0  # longer runs want lower rates
 
 
 @pytest.mark.parametrize(("best", "chosen"), [(256.0, 64.0), (1 / 256, 1 / 64)])

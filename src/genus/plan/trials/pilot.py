@@ -3,7 +3,8 @@
 A published rule for the learning rate was found on other data and other sizes, and a branch with a rate that does not suit it
 loses for the wrong reason. So the rule is tried times 1/2, 1 and 2 at the smallest size, and further while the best lies at the
 edge; then around what was found at the second-largest size. A factor is taken when it gains more than seeds differ. Where the two
-sizes want different factors, those between follow a straight line on logarithmic scales.
+sizes want different factors, those between follow a straight line on logarithmic scales. Longer runs want lower rates: from the
+tokens of the pilot to those of a run the rate falls as their ratio to the power 1/8 (DeepSeek-AI 2024, arXiv:2401.02954, eq. 1).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from genus.plan.trials.trial import Result, Trial
 FACTORS = (0.5, 1.0, 2.0)
 FURTHER = (3, 1)  # steps of two beyond them, at the smallest size and at the second-largest
 SEEDS = 3
-HORIZONS = (2, 1)  # of the trials at the smallest size and at the second-largest
+LONGER = 0.125  # exponent of the tokens by which the best rate falls
 SIGNIFICANT = 2.0  # standard errors of a difference
 
 
@@ -33,8 +34,9 @@ class Check:
     """What the pilot says of one recipe.
 
     Attributes:
-        factors: on the recipe's learning rate, by parameters of the sizes that were tried. gain: relative fall of bits per byte
-            that it brings over 1 at the largest of them. noise: standard deviation of log bits per byte between seeds.
+        factors: on the recipe's learning rate, by parameters of the sizes that were tried, for runs of `tokens`.
+        gain: relative fall of bits per byte that they bring over 1 at the largest of the sizes. noise: standard deviation of log
+            bits per byte between seeds.
         edge: a best factor was the last one tried.
         rows: {"parameters", "tokens", "factor", "seed", "bpb", "status", "reason"} of every run. notes: sentences.
         usable: whether any factor trained the smallest size.
@@ -42,6 +44,7 @@ class Check:
 
     recipe: str
     factors: dict[int, float] = field(default_factory=dict)
+    tokens: int = 0
     gain: float = 0.0
     noise: float = 0.0
     edge: bool = False
@@ -49,12 +52,15 @@ class Check:
     notes: list[str] = field(default_factory=list)
     usable: bool = True
 
-    def at(self, parameters: float) -> float:
-        """The factor for a size: between those that were tried on a line, beyond them as at the nearest."""
+    def at(self, parameters: float, tokens: float | None = None) -> float:
+        """The factor for a size (between those that were tried on a line, beyond them as at the nearest) and a length."""
         if not self.factors:
             return 1.0
         sizes, logs = np.log(list(self.factors)), np.log(list(self.factors.values()))
-        return float(f"{math.exp(np.interp(math.log(max(parameters, 1)), sizes, logs)):.3g}")
+        factor = math.exp(np.interp(math.log(max(parameters, 1)), sizes, logs))
+        return float(
+            f"{factor * (max(tokens or 0, self.tokens) / max(self.tokens, 1)) ** -LONGER if self.tokens else factor:.3g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,7 @@ class _Search:
 
 
 def _sizes(trials: Iterable[Trial]) -> tuple[dict[str, _Search], dict[str, _Search]]:
-    """Per descended recipe the smallest size and, of three or more, the second-largest, with their first horizons."""
+    """Per descended recipe the smallest size and, of three or more, the second-largest, with the shortest horizon of all."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         if branch(trial.recipe).kind == "descended":
@@ -177,9 +183,10 @@ def _sizes(trials: Iterable[Trial]) -> tuple[dict[str, _Search], dict[str, _Sear
     small, large = {}, {}
     for recipe, group in groups.items():
         group.sort(key=lambda t: (t.parameters or 0, operations(t)))
-        small[recipe] = _Search(replace(group[0], horizons=group[0].horizons[: HORIZONS[0]]))
+        first = min(t.horizons[0] for t in group)
+        small[recipe] = _Search(replace(group[0], horizons=(first,)))
         if len(group) > 2:
-            large[recipe] = _Search(replace(group[-2], horizons=group[-2].horizons[: HORIZONS[1]]))
+            large[recipe] = _Search(replace(group[-2], horizons=(first,)))
     return small, large
 
 
@@ -226,7 +233,7 @@ def _judge(
         notes.append(f"{recipe}: learning rate {each} ({what}; {seeds})")
     if edge:
         notes.append(f"{recipe}: the last factor that was tried is the best; a better one may lie beyond")
-    return Check(recipe, factors, gain if math.isfinite(gain) else 0.0, own, edge, rows, notes)
+    return Check(recipe, factors, searches[0].trial.horizons[0], gain if math.isfinite(gain) else 0.0, own, edge, rows, notes)
 
 
 def _taken(search: _Search, found: dict[str, Result], noise: float) -> tuple[float | None, float]:
