@@ -44,7 +44,7 @@ class Check:
 
     recipe: str
     factors: dict[int, float] = field(default_factory=dict)
-    tokens: int = 0
+    tokens: float = math.inf
     gain: float = 0.0
     noise: float = 0.0
     edge: bool = False
@@ -58,9 +58,8 @@ class Check:
             return 1.0
         sizes, logs = np.log(list(self.factors)), np.log(list(self.factors.values()))
         factor = math.exp(np.interp(math.log(max(parameters, 1)), sizes, logs))
-        return float(
-            f"{factor * (max(tokens or 0, self.tokens) / max(self.tokens, 1)) ** -LONGER if self.tokens else factor:.3g}"
-        )
+        longer = max(1.0, (tokens or 0.0) / self.tokens)
+        return float(f"{factor * longer**-LONGER:.3g}")
 
 
 @dataclass(frozen=True)
