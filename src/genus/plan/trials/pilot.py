@@ -2,9 +2,10 @@
 
 A published rule for the learning rate was found on other data and other sizes, and a branch with a rate that does not suit it
 loses for the wrong reason. So the rule is tried times 1/2, 1 and 2 at the smallest size, and further while the best lies at the
-edge; then around what was found at the second-largest size. A factor is taken when it gains more than seeds differ. Where the two
-sizes want different factors, those between follow a straight line on logarithmic scales. Longer runs want lower rates: from the
-tokens of the pilot to those of a run the rate falls as their ratio to the power 1/8 (DeepSeek-AI 2024, arXiv:2401.02954, eq. 1).
+edge; then around what should follow from it at the second-largest size. A factor is taken when it gains more than seeds differ.
+Sizes between the two follow a straight line on logarithmic scales; beyond them the best rate falls as the parameters to the power
+0.36 (Porian et al. 2024). Longer runs want lower rates too: as the ratio of their tokens to those of the pilot to the power 1/8
+(DeepSeek-AI 2024, arXiv:2401.02954, eq. 1).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from genus.plan.trials.trial import Result, Trial
 FACTORS = (0.5, 1.0, 2.0)
 FURTHER = (3, 1)  # steps of two beyond them, at the smallest size and at the second-largest
 SEEDS = 3
-LONGER = 0.125  # exponent of the tokens by which the best rate falls
+LARGER, LONGER = 0.36, 0.125  # exponents of parameters and of tokens by which the best rate falls
 SIGNIFICANT = 2.0  # standard errors of a difference
 
 
@@ -35,7 +36,7 @@ class Check:
 
     Attributes:
         factors: on the recipe's learning rate, by parameters of the sizes that were tried, for runs of `tokens`.
-        gain: relative fall of bits per byte that they bring over 1 at the largest of the sizes. noise: standard deviation of log
+        gain: relative fall of bits per byte that they bring over 1 at the smallest of the sizes. noise: standard deviation of log
             bits per byte between seeds.
         edge: a best factor was the last one tried.
         rows: {"parameters", "tokens", "factor", "seed", "bpb", "status", "reason"} of every run. notes: sentences.
@@ -53,11 +54,13 @@ class Check:
     usable: bool = True
 
     def at(self, parameters: float, tokens: float | None = None) -> float:
-        """The factor for a size (between those that were tried on a line, beyond them as at the nearest) and a length."""
+        """The factor for a size and a length."""
         if not self.factors:
             return 1.0
         sizes, logs = np.log(list(self.factors)), np.log(list(self.factors.values()))
-        factor = math.exp(np.interp(math.log(max(parameters, 1)), sizes, logs))
+        wanted = math.log(max(parameters, 1))
+        beyond = wanted - min(max(wanted, sizes[0]), sizes[-1])
+        factor = math.exp(np.interp(wanted, sizes, logs) - LARGER * beyond)
         longer = max(1.0, (tokens or 0.0) / self.tokens)
         return float(f"{factor * longer**-LONGER:.3g}")
 
@@ -116,7 +119,8 @@ def pilot(
     noises = {name: _noise(group, found) for name, group in again.items()}
     pooled = math.sqrt(float(np.mean([v for vs in noises.values() for v in vs]))) if any(noises.values()) else 0.0
     for name, search in large.items():
-        search.centre = small[name].best(found) or 1.0
+        larger = (search.trial.parameters or 1) / (small[name].trial.parameters or 1)
+        search.centre = float(f"{(small[name].best(found) or 1.0) * larger**-LARGER:.2g}")
     explore([s for name, s in large.items() if small[name].best(found) is not None], FURTHER[1])
     checks = {}
     for name in small:
@@ -218,35 +222,36 @@ def _judge(
             return Check(recipe, noise=own, rows=rows, notes=notes)
         notes.append(f"{recipe}: no learning rate was found that trains it ({why})")
         return Check(recipe, noise=own, rows=rows, notes=notes, usable=False)
-    factors, gain, edge = {}, 0.0, False
-    for search in searches:
-        taken, gained = _taken(search, found, noise)
-        if taken is not None:
-            size = _parameters(search, found)
-            factors[size], gain = taken, gained
-            edge |= taken != search.centre and search.edge(found)
-    if any(f != 1.0 for f in factors.values()):
-        each = " and ".join(f"×{f:g} at {n:,} parameters" for n, f in factors.items())
-        what = f"{100 * gain:.1f} % fewer bits per byte than ×1" if math.isfinite(gain) else "at ×1 it diverges"
+    taken = {_parameters(s, found): f for s in searches if (f := _taken(s, found, noise)) is not None}
+    edge = any(s.edge(found) and s.best(found) in taken.values() for s in searches)
+    gain = _gain(searches[0], found, noise)
+    if any(f != 1.0 for f in taken.values()):
+        each = " and ".join(f"×{f:g} at {n:,} parameters" for n, f in taken.items())
+        what = f"{100 * gain:.1f} % fewer bits per byte than ×1 at the smallest" if math.isfinite(gain) else "at ×1 it diverges"
         seeds = f"seeds differ by {100 * noise:.1f} %" if noise else "there was no time to compare seeds"
         notes.append(f"{recipe}: learning rate {each} ({what}; {seeds})")
     if edge:
         notes.append(f"{recipe}: the last factor that was tried is the best; a better one may lie beyond")
-    return Check(recipe, factors, searches[0].trial.horizons[0], gain if math.isfinite(gain) else 0.0, own, edge, rows, notes)
+    return Check(recipe, taken, searches[0].trial.horizons[0], gain if math.isfinite(gain) else 0.0, own, edge, rows, notes)
 
 
-def _taken(search: _Search, found: dict[str, Result], noise: float) -> tuple[float | None, float]:
-    """The best factor, if it is better than the centre by more than seeds differ; and what it gains over 1, or the centre."""
+def _taken(search: _Search, found: dict[str, Result], noise: float) -> float | None:
+    """The best factor, if it is better than the centre by more than seeds differ; else the centre. None: nothing ended."""
     best, centre = search.best(found), search.loss(search.centre, found)
-    if best is None:
-        return None, 0.0
+    if best is None or centre is None or math.isinf(centre):
+        return best
     lowest = search.loss(best, found)
     assert lowest is not None
-    if centre is not None and math.isfinite(centre) and centre - lowest <= SIGNIFICANT * noise * math.sqrt(2):
-        best, lowest = search.centre, centre
-    base = search.loss(1.0, found)
-    base = centre if base is None else base
-    return best, math.inf if base is None or math.isinf(base) else 1 - math.exp(lowest - base)
+    return search.centre if centre - lowest <= SIGNIFICANT * noise * math.sqrt(2) else best
+
+
+def _gain(search: _Search, found: dict[str, Result], noise: float) -> float:
+    """Relative fall of bits per byte over factor 1; infinite where that diverged."""
+    taken, base = _taken(search, found, noise), search.loss(1.0, found)
+    loss = None if taken is None else search.loss(taken, found)
+    if loss is None or base is None:
+        return 0.0
+    return math.inf if math.isinf(base) else 1 - math.exp(loss - base)
 
 
 def _parameters(search: _Search, found: dict[str, Result]) -> int:
