@@ -96,5 +96,7 @@ def _warnings(contenders: Sequence[Contender], frame: Frame, decision: Decision)
             measured = isinstance(c.surface(frame.unique), Exact)
             found += [f"{c.name}: {text}" for text in c.forecast.warnings if not measured]
             found += c.check.notes if c.check is not None and c.check.edge else []
-        found += [text for calibration in c.calibrations for text in calibration.warnings]
-    return list(dict.fromkeys(found))
+    disturbed = [c.name for c in contenders if any(calibration.warnings for calibration in c.calibrations)]
+    if disturbed:
+        found.append(f"timing of {', '.join(disturbed)}: not undisturbed or not complete (see what was said then); times may be off")
+    return found
