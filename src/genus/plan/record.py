@@ -98,5 +98,5 @@ def _warnings(contenders: Sequence[Contender], frame: Frame, decision: Decision)
             found += c.check.notes if c.check is not None and c.check.edge else []
     disturbed = [c.name for c in contenders if any(calibration.warnings for calibration in c.calibrations)]
     if disturbed:
-        found.append(f"timing of {', '.join(disturbed)}: not undisturbed or not complete (see what was said then); times may be off")
+        found.append(f"times may be off: {', '.join(disturbed)} could not be timed undisturbed, or at all sizes")
     return found
