@@ -58,7 +58,7 @@ def measured(base: Path, corpus: Dataset, tmp_path_factory: pytest.TempPathFacto
 
 def test_it_is_measured_and_forecast(measured: tuple[Further, Path], corpus: Dataset) -> None:
     made, _ = measured
-    assert made.alive and made.forecast is not None and made.lr_factor(1.0, 1.0) in (1.0, 0.3)
+    assert made.alive and made.forecast is not None and made.lr_factor(made.rungs[0].total, 1.0) in (1.0, 0.3)
     (result,) = made.results.values()
     assert [p.tokens for p in result.points] == [1600, 3200, 6400, 12800]
     last = result.points[-1]
