@@ -52,17 +52,7 @@ def settle(trial: Trial, vocab: int, tokens: int) -> tuple[Recipe, TrainOptions]
     Raises:
         ValueError: no such shape, or a schedule whose trunk cannot be shared.
     """
-    options = TrainOptions(
-        parameters=trial.parameters,
-        tokens=trial.horizons[-1],
-        batch=trial.batch,
-        context=trial.context,
-        schedule="wsd",
-        seed=trial.seed,
-        dtype=trial.dtype,  # type: ignore[arg-type]
-        eval_tokens=trial.eval_tokens,
-        overrides=trial.overrides,
-    )
+    options = _wishes(trial)
     choice = choose.choose(find(trial.recipe).name, options, vocab, tokens, math.nan, lambda _: None)
     training: Any = choice.recipe.training
     if not isinstance(training.schedule, WarmupStableDecay):
@@ -83,7 +73,17 @@ def continued(trial: Trial, data: Dataset) -> tuple[Recipe, TrainOptions, Module
     Raises:
         ValueError: it was made for another tokenizer, or is not a language model that descends.
     """
-    options = TrainOptions(
+    options = replace(_wishes(trial), parameters=None)
+    recipe, model = take_up(Path(trial.base), data, options, lambda _: None)
+    warmup = warmup_updates(recipe.training, updates(recipe, trial.horizons[0]))  # type: ignore[arg-type]
+    lr = choose.rate(recipe, options, lambda _: None) * trial.lr_factor
+    return recipe, replace(options, lr=lr, warmup=warmup or None), model
+
+
+def _wishes(trial: Trial) -> TrainOptions:
+    """What a trial says of its longest run, before the rate and the warm-up are known."""
+    return TrainOptions(
+        parameters=trial.parameters,
         tokens=trial.horizons[-1],
         batch=trial.batch,
         context=trial.context,
@@ -93,10 +93,6 @@ def continued(trial: Trial, data: Dataset) -> tuple[Recipe, TrainOptions, Module
         eval_tokens=trial.eval_tokens,
         overrides=trial.overrides,
     )
-    recipe, model = take_up(Path(trial.base), data, options, lambda _: None)
-    warmup = warmup_updates(recipe.training, updates(recipe, trial.horizons[0]))  # type: ignore[arg-type]
-    lr = choose.rate(recipe, options, lambda _: None) * trial.lr_factor
-    return recipe, replace(options, lr=lr, warmup=warmup or None), model
 
 
 def updates(recipe: Recipe, tokens: int) -> int:
