@@ -6,16 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from genus.recipes import System, find, systems
+from genus.recipes import SHORT, System, find, systems
 from genus.spec import nearest
-
-# The word that everybody says -> the recipe that stands for the branch. Every other recipe goes by its own name.
-SHORT = {
-    "gpt": "gpt2",
-    "linear": "linear-transformer",
-    "hybrid": "deltanet-hybrid",
-    "moe": "mixtral",
-}
 
 
 @dataclass(frozen=True)

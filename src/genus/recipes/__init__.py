@@ -12,11 +12,12 @@ from genus.recipes import (  # noqa: F401  (importing a branch registers its sys
     recurrent,
     transformer,
 )
-from genus.recipes.recipe import BRANCHES, Recipe, System, find, systems
+from genus.recipes.recipe import BRANCHES, SHORT, Recipe, System, find, systems
 from genus.recipes.sizes import arguments, fit, proportioned, shape
 
 __all__ = [
     "BRANCHES",
+    "SHORT",
     "Recipe",
     "System",
     "arguments",

@@ -23,6 +23,12 @@ BRANCHES = {
     "fast-weights": "Fast weights and linear attention",
     "hybrid": "Hybrid",
 }
+SHORT = {  # the word that everybody says for a branch, and the system that stands for it
+    "gpt": "gpt2",
+    "linear": "linear-transformer",
+    "hybrid": "deltanet-hybrid",
+    "moe": "mixtral",
+}
 
 
 @dataclass(frozen=True)
