@@ -61,7 +61,7 @@ def test_a_loss_that_is_no_positive_number_is_refused_by_row(bad: str | None) ->
     rows = [*ROWS, {"N": 1e6, "D": 1e8, "loss": bad, "run_name": "c"}]
     with pytest.raises(ValueError, match=r"'loss' must be a positive number, but 1 of 4 rows .*row 4"):
         Runs.from_rows(rows)
-    assert len(Runs.from_rows(rows, drop=True)) == 3
+    assert len(Runs.from_rows(rows, drop=True)) == 3 and Runs.from_rows(rows, drop=True).left_out == len(rows) - 3
 
 
 def test_files_that_are_no_tables(tmp_path: Path) -> None:

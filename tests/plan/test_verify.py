@@ -80,6 +80,10 @@ def test_without_its_plan_a_run_can_still_be_judged(plan: Plan, tmp_path: Path) 
     path = finish(tmp_path / "run", plan, "llama")
     (tmp_path / "plan").rename(tmp_path / "elsewhere")
     assert verify(path).inside
+    (tmp_path / "elsewhere").rename(tmp_path / "plan")
+    (tmp_path / "plan" / "plan.json").write_text("{")
+    (note,) = verify(path).notes
+    assert note.startswith("the prediction could not be compared with its plan: ") and "damaged" in note
 
 
 def test_what_cannot_be_judged(plan: Plan, tmp_path: Path) -> None:

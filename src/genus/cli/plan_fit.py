@@ -159,7 +159,8 @@ def _table(runs: Runs) -> list[str]:
     alone = "each its own run" if trajectories == len(runs) else f"{trajectories} runs"
     return [
         f"{runs.name}: {len(runs)} rows, {alone}; parameters {reach(runs.params)}, tokens {reach(runs.tokens)}, "
-        f"loss {reach(runs.loss)}"
+        f"loss {reach(runs.loss)}",
+        *([f"{runs.left_out} rows without positive, finite numbers were left out"] if runs.left_out else []),
     ]
 
 

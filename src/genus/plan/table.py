@@ -38,7 +38,7 @@ class Runs:
     params: number of parameters, in one definition for the whole table. tokens: training tokens seen. loss: any positive number
     that falls. run: the trajectory a point belongs to; points of one trajectory are correlated (default: each row is its own).
     unique: distinct tokens among those seen. batch: tokens per step. flops: training operations, when known better than
-    6 x params x tokens. seconds: wall-clock. memory: bytes.
+    6 x params x tokens. seconds: wall-clock. memory: bytes. left_out: rows of the file without such numbers.
 
     Raises:
         ValueError: a column has another length than the losses, or a number that is not positive and finite.
@@ -54,6 +54,7 @@ class Runs:
     seconds: Array | None = None
     memory: Array | None = None
     name: str = "runs"
+    left_out: int = 0
 
     def __post_init__(self) -> None:
         rows = np.asarray(self.loss).size
@@ -146,6 +147,7 @@ class Runs:
         if not rows:
             raise ValueError(f"{name}: the table has no rows; it needs the columns {', '.join(REQUIRED)}")
         found = _columns(rows, name, columns or {})
+        before = len(rows)
         if drop:
             rows = [r for r in rows if all(0 < _number(r.get(found[c])) < math.inf for c in REQUIRED)]
             if not rows:
@@ -155,10 +157,10 @@ class Runs:
         values = {c: v for c, v in values.items() if c in REQUIRED or not np.isnan(v).all()}
         if "run" in found:
             values["run"] = np.array([str(r.get(found["run"])) for r in rows])
-        return cls(**values, name=name)
+        return cls(**values, name=name, left_out=before - len(rows))
 
 
-NUMBERS = tuple(f.name for f in fields(Runs) if f.name not in ("run", "name"))
+NUMBERS = tuple(f.name for f in fields(Runs) if f.name not in ("run", "name", "left_out"))
 
 
 def near_optimal(runs: Runs, within: float = 0.08, tolerance: float = 0.1) -> Array:

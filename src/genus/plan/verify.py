@@ -79,7 +79,7 @@ def verify(path: str | Path) -> Verdict:
     """
     run = Run.open(path)
     prediction = _prediction(run.path)
-    _same_as_plan(prediction, run.path)
+    doubts = _same_as_plan(prediction, run.path)
     finished = run.config.get("finished")
     if not finished:
         raise ValueError(f"{path} is not finished; continue it with: genus train --resume {path}")
@@ -101,7 +101,7 @@ def verify(path: str | Path) -> Verdict:
         seconds={"predicted": target.get("seconds"), "used": finished.get("seconds")},
         recommended=bool(prediction.get("recommended", True)),
         level=prediction.get("level", LEVEL),
-        notes=[*differences, *([f"{refused} updates were refused during the run"] if refused else [])],
+        notes=[*differences, *doubts, *([f"{refused} updates were refused during the run"] if refused else [])],
         fair=not differences,
         deviation=prediction.get("deviation"),
         ratio=prediction.get("ratio"),
@@ -136,21 +136,24 @@ def _prediction(path: Path) -> dict[str, Any]:
     return dict(prediction)
 
 
-def _same_as_plan(prediction: dict[str, Any], path: Path) -> None:
-    """Where the plan is still the one that predicted, the prediction must be one of its own."""
+def _same_as_plan(prediction: dict[str, Any], path: Path) -> list[str]:
+    """Where the plan is still the one that predicted, the prediction must be one of its own; else a note that nobody can tell."""
     if not prediction.get("plan") or not Path(prediction["plan"]).is_dir():
-        return
+        return []
     try:
         plan = Plan.open(prediction["plan"])
-    except (OSError, ValueError):
-        return
+    except (OSError, ValueError) as error:
+        return [f"the prediction could not be compared with its plan: {error}"]
+    if plan.hash != prediction["hash"]:
+        return [f"{plan.root} holds another plan by now, so the prediction could not be compared with its own"]
     figures = tuple(prediction[k] for k in ("bpb", "low", "high"))
 
     def said(choice: Choice) -> tuple[float, float, float]:
         return choice.loss, choice.low, choice.high
 
-    if plan.hash == prediction["hash"] and figures not in map(said, plan.choices().values()):
+    if figures not in map(said, plan.choices().values()):
         raise ValueError(f"{path / PREDICTION} was changed after it was written: its plan, {plan.root}, says something else")
+    return []
 
 
 def _differences(prediction: dict[str, Any], config: dict[str, Any], finished: dict[str, Any]) -> list[str]:

@@ -43,3 +43,10 @@ def test_bad_files(tmp_path: Path, name: str, content: str, message: str) -> Non
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_labels(tmp_path / name)
+
+
+def test_rows_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("text,label\ngood day,a\n,b\nshort\nbad day,b\n", encoding="utf-8")
+    said: list[str] = []
+    assert [e.label for e in read_labels(tmp_path / "labels.csv", said.append)] == ["a", "b"]
+    assert len(said) == 1 and "2 of 4 rows without a text or a label were left out" in said[0]

@@ -63,7 +63,7 @@ def run(
     if chosen and all(p.kind == "train" for p in chosen):
         return [_trained(p, architecture(loaded), seconds, seed, progress) for p in chosen]
     opened, why = _text(loaded, data, split)
-    examples = tuple(read_labels(labels) if isinstance(labels, str | Path) else labels)
+    examples = tuple(read_labels(labels, progress.note) if isinstance(labels, str | Path) else labels)
     if not chosen:
         given = {"vocabulary": True, "text": opened is not None, "labels": bool(examples)}
         chosen = tuple(p for p in PROBES.values() if p.kind == "read" and given[p.needs])

@@ -148,7 +148,7 @@ class Forecast:
     def from_json(cls, obj: Mapping[str, Any]) -> Forecast:
         """The same forecast: its members are fitted again to the stored rows, which gives the same numbers."""
         stored = dict(obj["runs"])
-        runs = Runs(name=stored.pop("name"), **{c: np.array(v) for c, v in stored.items()})
+        runs = Runs(**{c: np.array(v) for c, v in stored.items() if c != "name"}, name=stored["name"], left_out=0)
         forms, noise = tuple(obj["forms"]), obj["noise"]
         table = blend.Table(runs, blend.learn_worth(runs))
         scale = Calibration(calibration.published(), obj["calibration"]["multiplier"], obj["calibration"]["floor"])
