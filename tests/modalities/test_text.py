@@ -158,3 +158,29 @@ def test_errors_say_what_to_do(tmp_path) -> None:
         Tokenizer(Core(models.BPE(vocab={"a": 0}, merges=[])), {})
     with pytest.raises(ValueError, match=r"not in tokenizer\.json"):
         Tokenizer(LOSSLESS["bytes"].core, {"eos_token": "<nope>"})
+
+
+def test_special_tokens_by_role() -> None:
+    plain = LOSSLESS["bpe"]
+    larger = plain.extended(("cls", "sep", "mask", "sentinel_0"))
+    assert [larger.role(r) for r in ("cls", "sep", "mask", "sentinel_0")] == [plain.vocab_size + i for i in range(4)]
+    assert larger.role("pad") is None and plain.role("cls") is None
+    assert larger.encode("hello world") == plain.encode("hello world")
+    assert larger.extends(plain) and not plain.extends(larger) and plain.extends(plain)
+    assert larger.extended(("mask", "cls")) is larger
+
+
+def test_frame(tmp_path) -> None:
+    plain = LOSSLESS["bpe"]
+    a, b = plain.encode("hello hello world"), plain.encode("world")
+    assert plain.frame("hello hello world")[0] == [plain.bos_id, *a]
+    larger = plain.extended(("cls", "sep"))
+    larger.save(tmp_path)
+    for each in (larger, Tokenizer.load(tmp_path)):
+        cls, sep = each.role("cls"), each.role("sep")
+        ids, types = each.frame("hello hello world", "world")
+        assert ids == [cls, *a, sep, *b, sep]
+        assert types == [0] * (len(a) + 2) + [1] * (len(b) + 1)
+    ids, _ = larger.frame("hello hello world " * 5, "world", limit=len(b) + 3 + 6)
+    assert len(ids) == len(b) + 9 and ids[-len(b) - 1 : -1] == b  # the longer text gave way
+    assert len(larger.frame("hello hello world " * 5, limit=6)[0]) == 6

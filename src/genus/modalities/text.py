@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Core
+from tokenizers.processors import TemplateProcessing
 
 from genus.modalities.byte_bpe import Encoder, byte_alphabet, fast_encoder
 
@@ -28,6 +30,9 @@ UNKNOWN = "<unk>"
 """What a word tokenizer writes for a word outside its vocabulary."""
 
 KINDS = ("bpe", "bytes", "chars", "words")
+
+ROLES = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "pad": "[PAD]"}
+"""Special tokens by what they are for, as BERT writes them; a tokenizer may declare others (`mask_token` in its config)."""
 
 _LONG = 2**17
 _SAFE_CUT = re.compile(r"(?<=[^\W\d_]\n)(?=[^\W\d_])|(?<=[.,;:!?。，！？；：]\n)(?=[^\W\d_])")
@@ -216,11 +221,68 @@ class Tokenizer:
         """Ids that stand for something other than text."""
         return frozenset(i for i, added in self._special.get_added_tokens_decoder().items() if added.special)
 
+    # ---- special tokens
+
+    def role(self, role: str) -> int | None:
+        """The id of the special token for a role: "cls", "sep", "mask", "pad", or "sentinel_0", "sentinel_1" ... (T5)."""
+        if role.startswith("sentinel_"):
+            return self.id(_spelling(role))
+        return self._declared(f"{role}_token", ())
+
+    def extended(self, roles: Sequence[str]) -> Tokenizer:
+        """The same tokenizer with a special token for each of these roles; those it lacks come after its last id.
+
+        One that has "cls" and "sep" frames a text as BERT does: `[CLS] text [SEP]`, `[CLS] text [SEP] other [SEP]`.
+        """
+        missing = [role for role in roles if self.role(role) is None]
+        if not missing:
+            return self
+        core = Core.from_str(self._special.to_str())
+        core.add_special_tokens([AddedToken(_spelling(role), normalized=False, special=True) for role in missing])
+        config = self.config | {f"{role}_token": _spelling(role) for role in missing if role in ROLES}
+        larger = Tokenizer(core, config, self.chat_template)
+        cls, sep = larger.role("cls"), larger.role("sep")
+        if cls is not None and sep is not None and {"cls", "sep"} & set(missing):
+            names = [str(core.id_to_token(i)) for i in (cls, sep)]
+            core.post_processor = TemplateProcessing(
+                single=f"{names[0]} $A {names[1]}",
+                pair=f"{names[0]} $A {names[1]} $B:1 {names[1]}:1",
+                special_tokens=[(names[0], cls), (names[1], sep)],
+            )
+            larger = Tokenizer(core, config, self.chat_template)
+        return larger
+
+    def extends(self, other: Tokenizer) -> bool:
+        """Whether it gives every text the ids that `other` gives it, with special tokens of its own after them at most."""
+        added = {i: token.content for i, token in self._special.get_added_tokens_decoder().items()}
+        old = {i: token.content for i, token in other._special.get_added_tokens_decoder().items()}
+        return self._rules == other._rules and old.items() <= added.items()
+
+    def frame(self, text: str, other: str | None = None, limit: int | None = None) -> tuple[list[int], list[int]]:
+        """Ids and segment types of a text, or of a pair, with what the tokenizer puts around them.
+
+        Args:
+            limit: most ids; the longer of the two texts loses its end first.
+        """
+        core = self._plain
+        parts = [core.encode(each, add_special_tokens=False) for each in (text, other) if each is not None]
+        if limit is not None:
+            room = max(len(parts), limit - core.num_special_tokens_to_add(len(parts) > 1))
+            lengths = _shares([len(part.ids) for part in parts], room)
+            for part, length in zip(parts, lengths, strict=True):
+                part.truncate(length)
+        framed = core.post_process(*parts)
+        return framed.ids, framed.type_ids
+
+    @property
+    def _rules(self) -> dict[str, Any]:
+        state = json.loads(self._special.to_str())
+        return {name: state[name] for name in ("normalizer", "pre_tokenizer", "model")}
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of what turns text into ids: equal for tokenizers that give equal ids, whatever they add around a text."""
-        state = json.loads(self._special.to_str())
-        rules = {name: state[name] for name in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
+        rules = self._rules | {"added_tokens": json.loads(self._special.to_str())["added_tokens"]}
         return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -286,6 +348,21 @@ class Stream:
             return ""
         self._context, self._done = self._done, len(self._ids)
         return after[len(before) :]
+
+
+def _spelling(role: str) -> str:
+    """The usual special token for a role."""
+    return f"<extra_id_{role.removeprefix('sentinel_')}>" if role.startswith("sentinel_") else ROLES[role]
+
+
+def _shares(lengths: list[int], room: int) -> list[int]:
+    """Lengths that fit into `room` together, when the longer one gives way first."""
+    if sum(lengths) <= room:
+        return lengths
+    if len(lengths) == 1:
+        return [room]
+    shorter = min(*lengths, room // 2)
+    return [shorter, room - shorter] if lengths[0] <= lengths[1] else [room - shorter, shorter]
 
 
 def _find(path: Path) -> Path:

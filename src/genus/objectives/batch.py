@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
+import torch
 from torch import Tensor
+
+from genus.ops.cross_entropy import IGNORE
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,40 @@ class Rows:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs and targets (B, T), -100 = no target, and document ids (B, T) or None where every row is one document."""
+    """What one update, or a part of it, is computed from; every tensor has the rows first.
+
+    Attributes:
+        inputs: (B, T) token ids. targets: (B, T) or (B,) what the model should say, -100 (not a number, where they are numbers)
+            = no target.
+        doc: (B, T) document ids, -1 = padding; None where every row is one document. types: (B, T) segment types.
+        source, source_doc: (B, S) the encoder's text and its documents. labels: (B,) of a second read-out, -100 = none.
+    """
 
     inputs: Tensor
     targets: Tensor
-    doc: Tensor | None
+    doc: Tensor | None = None
+    types: Tensor | None = None
+    source: Tensor | None = None
+    source_doc: Tensor | None = None
+    labels: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of targets."""
+        given = self.targets.isfinite() if self.targets.is_floating_point() else self.targets != IGNORE
+        return int(given.sum())
+
+    @property
+    def given(self) -> dict[str, Tensor]:
+        """The tensors that it has, by name."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return replace(self, **{name: value.to(device) for name, value in self.given.items()})
+
+    def split(self, rows: int) -> list[Batch]:
+        """The batch in pieces of at most `rows` rows."""
+        pieces = {name: value.split(rows) for name, value in self.given.items()}
+        return [Batch(**dict(zip(pieces, parts, strict=True))) for parts in zip(*pieces.values(), strict=True)]

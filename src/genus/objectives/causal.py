@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from genus.objectives.batch import Batch, Rows
+from genus.objectives.objective import Objective
 from genus.ops.cross_entropy import IGNORE
 from genus.parts.ctx import PADDING
-from genus.spec import Spec
 
 
 @dataclass(frozen=True)
-class Causal(Spec):
+class Causal(Objective):
     """Each token from those before it in the same document (Bengio et al. 2003, section 1).
 
     The first token of a document is predicted from BOS, and the end of the document (EOS) is predicted like any token.

@@ -12,6 +12,7 @@ from genus.ops.cross_entropy import IGNORE, linear_cross_entropy
 from genus.ops.linear import linear
 from genus.parts.linear import Linear, linear_parameters
 from genus.parts.norm import LayerNorm, Norm
+from genus.parts.task_head import TaskHead
 from genus.spec import Spec
 
 ROWS = 512  # positions scored at once: bounds the logits held in memory
@@ -53,6 +54,7 @@ class Head(Spec):
         tied: the weight is the token embedding (Press & Wolf 2017). bias: one number per token.
         scale: factor on the vector before the read-out (T5: dim ** -0.5). softcap: c tanh(logit / c) (Gemma 2).
         transform: BERT's extra layer. dropout is the last sublayer's affair, not the head's.
+        task: a second read-out of the whole text (BERT's next-sentence prediction).
     """
 
     tied: bool = True
@@ -60,6 +62,7 @@ class Head(Spec):
     scale: float = 1.0
     softcap: float | None = None
     transform: Transform | None = None
+    task: TaskHead | None = None
 
     def inner(self, dim: int) -> int:
         """Width of the vector that meets the vocabulary."""
@@ -68,7 +71,13 @@ class Head(Spec):
     def count(self, dim: int, vocab: int) -> int:
         """Number of parameters, the tied table not counted again."""
         count = self.transform.parameters(dim) if self.transform else 0
+        count += self.task.count(dim) if self.task else 0
         return count + (0 if self.tied else self.inner(dim) * vocab) + (vocab if self.bias else 0)
+
+    def work(self, dim: int, vocab: int) -> float:
+        """Operations per position."""
+        inner = self.transform.flops(dim, 1) if self.transform else 0.0
+        return 2.0 * self.inner(dim) * vocab + inner + (self.task.work(dim) if self.task else 0.0)
 
     class Module(nn.Module):
         bias: nn.Parameter | None
@@ -85,9 +94,10 @@ class Head(Spec):
                 )
             self.weight = table if spec.tied else nn.Parameter(torch.empty(vocab, inner))
             self.register_parameter("bias", nn.Parameter(torch.zeros(vocab)) if spec.bias else None)
+            self.task = spec.task.build(dim) if spec.task else None
 
-        def forward(self, hidden: Tensor) -> Tensor:
-            """(..., dim) to float32 logits (..., vocab)."""
+        def forward(self, hidden: Tensor, doc: Tensor | None = None) -> Tensor:
+            """(..., dim) to float32 logits (..., vocab). `doc`: not used, a task's read-out needs it."""
             x = hidden if self.transform is None else self.transform(hidden)
             if self.spec.scale != 1.0:
                 x = x * self.spec.scale

@@ -16,6 +16,7 @@ from genus.parts.ctx import PADDING, Ctx, document_positions
 from genus.parts.embedding import Embedding
 from genus.parts.head import Head
 from genus.parts.init import Init
+from genus.parts.task_head import TaskHead
 from genus.spec import Spec
 
 State = dict[str, Any]
@@ -27,14 +28,14 @@ class Model(Spec):
 
     Attributes:
         dim: width of the residual stream. embed: token table. stack: the layers. encoder: a second stack over a source
-        sequence, which the first may cross-attend to. head: the read-out. init: initial weights.
+        sequence, which the first may cross-attend to. head: the read-out, of tokens or of a task. init: initial weights.
     """
 
     dim: int = 128
     embed: Embedding = Embedding()
     stack: Stack = Stack()
     encoder: Stack | None = None
-    head: Head = Head()
+    head: Head | TaskHead = Head()
     init: Init = Init()
 
     def build(self, dim: int | None = None) -> Model.Module:
@@ -49,8 +50,7 @@ class Model(Spec):
     def flops(self, dim: int | None = None, length: int = 1024) -> float:
         """Forward operations per target position; an encoder is counted as if the source were as long as the target."""
         width = self.stack.width(self.dim)
-        count = self.stack.flops(self.dim, length) + 2.0 * self.head.inner(width) * self.embed.vocab
-        count += self.head.transform.flops(width, length) if self.head.transform else 0
+        count = self.stack.flops(self.dim, length) + self.head.work(width, self.embed.vocab)
         embed = self.embed.flops(self.dim, length)
         return count + embed + (embed + self.encoder.flops(self.dim, length) if self.encoder else 0)
 
@@ -67,7 +67,7 @@ class Model(Spec):
             self.encoder = spec.encoder.build(spec.dim) if spec.encoder else None
             self.stack = spec.stack.build(spec.dim)
             width = spec.stack.width(spec.dim)
-            self.head = Head.Module(spec.head, width, spec.embed.vocab, self.embed.tokens.weight)
+            self.head = spec.head.Module(spec.head, width, spec.embed.vocab, self.embed.tokens.weight)
             spec.init.apply(self, spec.stack.depth)
 
         def forward(
@@ -80,7 +80,7 @@ class Model(Spec):
             types: Tensor | None = None,
             dtype: torch.dtype = torch.float32,
         ) -> Tensor:
-            """Logits (B, T, V) in float32 for token ids (B, T).
+            """Logits (B, T, V) in float32 for token ids (B, T); what a task's head gives, where the model has one.
 
             Args:
                 doc: (B, T) document ids, -1 for padding; None = every row is one document.
@@ -92,7 +92,7 @@ class Model(Spec):
                 ValueError: the sequence is longer than the model's positions or the state.
             """
             hidden = self.hidden(ids, doc, state, source, source_doc, types, dtype)
-            return self.head(hidden)  # type: ignore[no-any-return]
+            return self.head(hidden, doc)  # type: ignore[no-any-return]
 
         def hidden(
             self,

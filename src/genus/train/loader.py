@@ -23,6 +23,16 @@ class TokenStream(Protocol):
     def read(self, start: int, stop: int) -> np.ndarray[Any, Any]: ...
 
 
+class Loader(Protocol):
+    """Batches by number: what the trainer asks for, whatever a row is."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def steps_per_epoch(self) -> float: ...
+    def __call__(self, step: int) -> Any: ...
+
+
 def permute(index: int, size: int, key: int) -> int:
     """Place of `index` in a pseudo-random permutation of range(size), without storing it.
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from genus.objectives.batch import Batch
-from genus.ops.cross_entropy import IGNORE
 from genus.parts.model import forget_history
 from genus.recipes.recipe import Recipe
 from genus.recipes.training import EpochDecay, Training
@@ -20,7 +19,7 @@ from genus.run import Run
 from genus.train import checkpoint, optimizer, schedule
 from genus.train.compiled import compiled
 from genus.train.guard import Guard
-from genus.train.loader import Streams, Windows
+from genus.train.loader import Loader, Streams
 from genus.train.machine import peak_memory_mb
 from genus.train.telemetry import Telemetry
 
@@ -92,8 +91,8 @@ class Trainer:
         self,
         recipe: Recipe,
         model: torch.nn.Module,
-        data: Windows | Streams,
-        validation: Windows | Streams | None,
+        data: Loader,
+        validation: Loader | None,
         run: Run,
         plan: Plan,
         telemetry: Telemetry,
@@ -165,12 +164,12 @@ class Trainer:
         rate = self.plan.lr * self._factor()
         optimizer.set_rate(self.optimizers, rate)
         batch = self._batch(self.data, step)
-        count = int((batch.targets != IGNORE).sum())
+        count = batch.count
         divisor = len(batch.targets) if self.training.sum_over_time else max(1, count)
         self.model.train()
         state = self._stream_state(step)
         total = 0.0
-        for piece in _pieces(batch, self.plan.micro if state is None else len(batch.targets)):
+        for piece in batch.split(self.plan.micro if state is None else len(batch.targets)):
             loss, _ = self.loss(self.model, piece, state, self.plan.dtype)
             (loss / divisor).backward()
             total += float(loss.detach())
@@ -203,12 +202,11 @@ class Trainer:
         progress = self.plan.budget.progress(step, self.progress.elapsed)
         return schedule.factor(decay, progress, passes, share)  # type: ignore[arg-type]
 
-    def _batch(self, data: Windows | Streams, step: int) -> Batch:
+    def _batch(self, data: Loader, step: int) -> Batch:
         rows = data(step)
         generator = torch.Generator().manual_seed(self.plan.seed * 7919 + step)
         batch: Batch = self.recipe.objective.batch(rows, generator, stream=isinstance(data, Streams))  # type: ignore[attr-defined]
-        doc = None if batch.doc is None else batch.doc.to(self.device)
-        return Batch(batch.inputs.to(self.device), batch.targets.to(self.device), doc)
+        return batch.to(self.device)
 
     def _stream_state(self, step: int) -> dict[str, Any] | None:
         """What recurrent layers carry into this batch; None when rows are independent windows."""
@@ -288,10 +286,3 @@ class Trainer:
             remaining = p.elapsed / share * (1 - share) if share else 0.0
         record = {"step": p.step, "tokens": p.tokens, "seconds": p.elapsed, "loss": loss, "lr": rate, "grad_norm": norm}
         self.telemetry.training({**record, "tokens_per_s": speed, "rss_mb": peak_memory_mb()}, share, remaining)
-
-
-def _pieces(batch: Batch, rows: int) -> list[Batch]:
-    """The batch in pieces of `rows` rows."""
-    docs = [None] * math.ceil(len(batch.inputs) / rows) if batch.doc is None else batch.doc.split(rows)
-    parts = zip(batch.inputs.split(rows), batch.targets.split(rows), docs, strict=True)
-    return [Batch(*part) for part in parts]

@@ -1,0 +1,102 @@
+"""A read-out for a task instead of the vocabulary: one row of outputs for a text, or for each of its positions.
+
+Shapes: B batch, T time, D width, K outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from genus.ops.activation import activation
+from genus.ops.dropout import dropout
+from genus.parts.ctx import PADDING
+from genus.parts.linear import Linear, linear_parameters
+from genus.spec import Spec
+
+
+@dataclass(frozen=True)
+class Pool(Spec):
+    """One vector for a text, which is a row of the batch and whatever padding follows it.
+
+    Attributes:
+        take: the vector of the first position (BERT), of the last (GPT-1), or the mean over all.
+        dense: a layer of the same width and `act` after it (BERT's pooler, Devlin et al. 2019).
+    """
+
+    take: Literal["first", "last", "mean"] = "first"
+    dense: bool = True
+    act: str = "tanh"
+
+    def parameters(self, dim: int) -> int:
+        return linear_parameters(dim, dim, bias=True) if self.dense else 0
+
+    class Module(nn.Module):
+        def __init__(self, spec: Pool, dim: int) -> None:
+            super().__init__()
+            self.spec = spec
+            self.proj = Linear(dim, dim, bias=True) if spec.dense else None
+
+        def forward(self, hidden: Tensor, doc: Tensor | None) -> Tensor:
+            """(B, T, D) to (B, D); positions of document -1 are padding."""
+            match self.spec.take:
+                case "first":
+                    x = hidden[:, 0]
+                case "last" if doc is None:
+                    x = hidden[:, -1]
+                case "last":
+                    place = torch.arange(hidden.shape[1], device=hidden.device)
+                    last = torch.where(doc != PADDING, place, 0).amax(1)
+                    x = hidden[torch.arange(len(hidden), device=hidden.device), last]
+                case "mean" if doc is None:
+                    x = hidden.mean(1)
+                case "mean":
+                    real = (doc != PADDING)[..., None].to(hidden.dtype)
+                    x = (hidden * real).sum(1) / real.sum(1).clamp(min=1)
+            return x if self.proj is None else activation(self.spec.act, self.proj(x))
+
+
+@dataclass(frozen=True)
+class TaskHead(Spec):
+    """Linear read-out of K numbers: classes of a text, a tag for each position, where an answer begins and ends.
+
+    Attributes:
+        outputs: K. pool: None = a row of outputs for every position. bias: one number per output.
+        before, dropout: rates on what the pool reads and on what it gives.
+    """
+
+    outputs: int = 2
+    pool: Pool | None = Pool()
+    bias: bool = True
+    dropout: float = 0.0
+    before: float = 0.0
+
+    tied: ClassVar[bool] = False  # a task's outputs are not tokens
+    softcap: ClassVar[None] = None
+    transform: ClassVar[None] = None
+    scale: ClassVar[float] = 1.0
+
+    def count(self, dim: int, vocab: int = 0) -> int:
+        """Number of parameters."""
+        return linear_parameters(dim, self.outputs, self.bias) + (self.pool.parameters(dim) if self.pool else 0)
+
+    def work(self, dim: int, vocab: int = 0) -> float:
+        """Operations per position; a pool's, which come once for a text, are left out."""
+        return 0.0 if self.pool else 2.0 * dim * self.outputs
+
+    class Module(nn.Module):
+        def __init__(self, spec: TaskHead, dim: int, vocab: int = 0, table: nn.Parameter | None = None) -> None:
+            super().__init__()
+            self.spec = spec
+            self.pool = spec.pool.build(dim) if spec.pool else None
+            self.proj = Linear(dim, spec.outputs, bias=spec.bias)
+
+        def forward(self, hidden: Tensor, doc: Tensor | None = None) -> Tensor:
+            """(B, T, D) to float32 outputs (B, K), or (B, T, K) without a pool."""
+            x = dropout(hidden, self.spec.before, self.training)
+            if self.pool is not None:
+                x = self.pool(x, doc)
+            return self.proj(dropout(x, self.spec.dropout, self.training)).float()  # type: ignore[no-any-return]

@@ -1,0 +1,40 @@
+"""The read-out of a task."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from genus.parts.head import Head
+from genus.parts.model import Model
+from genus.parts.task_head import Pool, TaskHead
+
+
+def test_pools_look_past_the_padding() -> None:
+    hidden = torch.arange(24.0).view(2, 4, 3)
+    doc = torch.tensor([[0, 0, 0, 0], [0, 0, -1, -1]])
+    first, last, mean = (Pool(take, dense=False).build(3)(hidden, doc) for take in ("first", "last", "mean"))
+    assert first.equal(hidden[:, 0])
+    assert last.equal(torch.stack([hidden[0, 3], hidden[1, 1]]))
+    assert mean.equal(torch.stack([hidden[0].mean(0), hidden[1, :2].mean(0)]))
+    assert Pool("last", dense=False).build(3)(hidden, None).equal(hidden[:, 3])
+
+
+@pytest.mark.parametrize("head", [TaskHead(3), TaskHead(5, pool=None, bias=False), TaskHead(2, Pool("mean", dense=False))])
+def test_a_model_with_a_task_instead_of_a_vocabulary(head: TaskHead) -> None:
+    spec = Model(dim=16, head=head)
+    model = spec.build()
+    assert spec.parameters() == sum(p.numel() for p in model.parameters())
+    ids = torch.randint(0, 256, (2, 6))
+    shape = (2, head.outputs) if head.pool else (2, 6, head.outputs)
+    assert model(ids).shape == shape
+    short = model(ids[:, :4])
+    doc = torch.tensor([[0, 0, 0, 0, -1, -1]] * 2)
+    assert torch.allclose(model(ids, doc)[..., :4, :] if head.pool is None else model(ids, doc), short, atol=1e-5)
+
+
+def test_a_second_read_out() -> None:
+    spec = Model(dim=16, head=Head(bias=True, task=TaskHead(2)))
+    model = spec.build()
+    assert spec.parameters() == sum(p.numel() for p in model.parameters())
+    assert model.head.task(model.hidden(torch.zeros(3, 5, dtype=torch.long))).shape == (3, 2)
