@@ -127,3 +127,13 @@ def test_learned_positions_end() -> None:
     with pytest.raises(ValueError, match="position 4 lies beyond the 4 learned positions"):
         table(torch.tensor([4]))
     assert LearnedPositions(4).parameters(3) == 12
+
+
+def test_a_table_with_rows_before_the_first_position() -> None:
+    spec = LearnedPositions(4, offset=2)
+    table = spec.build(3)
+    torch.nn.init.normal_(table.weight)
+    assert table.weight.numel() == spec.parameters(3) == 18
+    assert torch.equal(table(torch.arange(4)), table.weight[2:])
+    with pytest.raises(ValueError, match="position 4 lies beyond the 4 learned positions"):
+        table(torch.tensor([4]))

@@ -7,7 +7,7 @@ import torch
 
 from genus.parts.head import Head
 from genus.parts.model import Model
-from genus.parts.task_head import Pool, TaskHead
+from genus.parts.task_head import Pool, TaskHead, Vectors
 
 
 def test_pools_look_past_the_padding() -> None:
@@ -38,3 +38,14 @@ def test_a_second_read_out() -> None:
     model = spec.build()
     assert spec.parameters() == sum(p.numel() for p in model.parameters())
     assert model.head.task(model.hidden(torch.zeros(3, 5, dtype=torch.long))).shape == (3, 2)
+
+
+@pytest.mark.parametrize("pool", [None, Pool("first")])
+def test_no_read_out(pool: Pool | None) -> None:
+    spec = Model(dim=16, head=Vectors(pool))
+    model = spec.build()
+    assert spec.parameters() == sum(p.numel() for p in model.parameters())
+    ids = torch.randint(0, 256, (2, 5))
+    assert torch.equal(model(ids), model.hidden(ids))
+    if pool is not None:  # the same name as in the head of a task, so that tuning may go on from it
+        assert model.head.pool.proj.weight.shape == spec.replace(head=TaskHead(3, pool)).build().head.pool.proj.weight.shape

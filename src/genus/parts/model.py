@@ -16,7 +16,7 @@ from genus.parts.ctx import PADDING, Ctx, document_positions
 from genus.parts.embedding import Embedding
 from genus.parts.head import Head
 from genus.parts.init import Init
-from genus.parts.task_head import TaskHead
+from genus.parts.task_head import TaskHead, Vectors
 from genus.spec import Spec
 
 State = dict[str, Any]
@@ -28,14 +28,14 @@ class Model(Spec):
 
     Attributes:
         dim: width of the residual stream. embed: token table. stack: the layers. encoder: a second stack over a source
-        sequence, which the first may cross-attend to. head: the read-out, of tokens or of a task. init: initial weights.
+        sequence, which the first may cross-attend to. head: the read-out, of tokens, of a task, or none. init: initial weights.
     """
 
     dim: int = 128
     embed: Embedding = Embedding()
     stack: Stack = Stack()
     encoder: Stack | None = None
-    head: Head | TaskHead = Head()
+    head: Head | TaskHead | Vectors = Head()
     init: Init = Init()
 
     def build(self, dim: int | None = None) -> Model.Module:

@@ -128,25 +128,28 @@ class Absolute(Spec):
 
 @dataclass(frozen=True)
 class LearnedPositions(Absolute):
-    """A trained vector for each of `length` positions."""
+    """A trained vector for each of `length` positions. `offset`: rows of the table before the first position's (RoBERTa: 2)."""
 
     length: int = 1024
+    offset: int = 0
 
     def parameters(self, dim: int) -> int:
-        return self.length * dim
+        return (self.length + self.offset) * dim
 
     class Module(nn.Module):
         def __init__(self, spec: LearnedPositions, dim: int) -> None:
             super().__init__()
-            self.weight = nn.Parameter(torch.empty(spec.length, dim))
+            self.spec = spec
+            self.weight = nn.Parameter(torch.empty(spec.length + spec.offset, dim))
 
         def forward(self, positions: Tensor) -> Tensor:
-            if positions.shape[-1] and not torch.compiler.is_compiling() and int(positions.max()) >= len(self.weight):
+            length = self.spec.length
+            if positions.shape[-1] and not torch.compiler.is_compiling() and int(positions.max()) >= length:
                 raise ValueError(
-                    f"position {int(positions.max())} lies beyond the {len(self.weight)} learned positions of this model; "
+                    f"position {int(positions.max())} lies beyond the {length} learned positions of this model; "
                     "shorten the text, or choose a recipe with rotary or relative positions"
                 )
-            return nn.functional.embedding(positions, self.weight)
+            return nn.functional.embedding(positions + self.spec.offset, self.weight)
 
 
 @dataclass(frozen=True)

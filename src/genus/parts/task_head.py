@@ -1,4 +1,4 @@
-"""A read-out for a task instead of the vocabulary: one row of outputs for a text, or for each of its positions.
+"""A read-out for a task instead of the vocabulary: one row of outputs for a text, or for each of its positions; or none at all.
 
 Shapes: B batch, T time, D width, K outputs.
 """
@@ -100,3 +100,38 @@ class TaskHead(Spec):
             if self.pool is not None:
                 x = self.pool(x, doc)
             return self.proj(dropout(x, self.spec.dropout, self.training)).float()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Vectors(Spec):
+    """No read-out: the model gives the vectors of its last layer (a sentence encoder, an encoder without its pre-training head).
+
+    Attributes:
+        pool: a layer that was trained to sum up the whole text (BERT's pooler); it is kept for a task's head that begins with it,
+            `model.head.pool(hidden, doc)`.
+    """
+
+    pool: Pool | None = None
+
+    tied: ClassVar[bool] = False
+    softcap: ClassVar[None] = None
+    transform: ClassVar[None] = None
+    scale: ClassVar[float] = 1.0
+
+    def count(self, dim: int, vocab: int = 0) -> int:
+        """Number of parameters."""
+        return self.pool.parameters(dim) if self.pool else 0
+
+    def work(self, dim: int, vocab: int = 0) -> float:
+        """Operations per position."""
+        return 0.0
+
+    class Module(nn.Module):
+        def __init__(self, spec: Vectors, dim: int, vocab: int = 0, table: nn.Parameter | None = None) -> None:
+            super().__init__()
+            self.spec = spec
+            self.pool = spec.pool.build(dim) if spec.pool else None
+
+        def forward(self, hidden: Tensor, doc: Tensor | None = None) -> Tensor:
+            """(B, T, D) as they are, in float32."""
+            return hidden.float()
