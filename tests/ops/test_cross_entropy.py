@@ -38,7 +38,18 @@ def _run(path: Any, inputs: dict[str, Any], factor: float = 1.0, **options: Any)
 
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 64, 100])
-@pytest.mark.parametrize("options", [{}, {"scale": 0.3}, {"softcap": 2.0}, {"scale": 0.3, "softcap": 5.0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale": 0.3},
+        {"softcap": 2.0},
+        {"scale": 0.3, "softcap": 5.0},
+        {"smoothing": 0.1},
+        {"smoothing": 0.3, "softcap": 2.0, "scale": 0.3},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("bias", [True, False])
 def test_chunked(rows: int, options: dict[str, float], bias: bool) -> None:
     inputs = _inputs(rows, bias=bias)
@@ -62,6 +73,15 @@ def test_reference_is_the_sum_of_surprises() -> None:
     keep = inputs["targets"] != IGNORE
     expected = -logits.log_softmax(-1)[keep, inputs["targets"][keep]].sum()
     torch.testing.assert_close(linear_cross_entropy.reference(**inputs), expected)
+
+
+def test_smoothing_spreads_the_target() -> None:
+    """The cross-entropy with 0.9 of the target and 0.1 of the uniform distribution (Szegedy et al. 2016, section 7)."""
+    inputs = _inputs(20)
+    log_p = (inputs["hidden"] @ inputs["weight"].T + inputs["bias"]).log_softmax(-1)
+    keep = inputs["targets"] != IGNORE
+    wanted = 0.9 * F.one_hot(inputs["targets"][keep], 33) + 0.1 / 33
+    torch.testing.assert_close(CHUNKED(**inputs, smoothing=0.1), -(wanted * log_p[keep]).sum())
 
 
 def test_nothing_to_predict() -> None:

@@ -34,14 +34,16 @@ def linear_cross_entropy(
     bias: Tensor | None = None,
     scale: float = 1.0,
     softcap: float | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Sum over positions of -log softmax(cap(scale * hidden @ weight.T + bias))[target], in nats, as a float32 scalar.
 
     Args:
         hidden: (positions, dim). weight: (vocabulary, dim). targets: (positions,), -100 = ignored. bias: (vocabulary,).
+        smoothing: share of the target's probability that is spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
     """
     logits = _logits(hidden, weight, bias, scale, softcap)
-    return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+    return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
 
 
 class _Chunked(torch.autograd.Function):
@@ -59,6 +61,7 @@ class _Chunked(torch.autograd.Function):
         bias: Tensor | None,
         scale: float,
         softcap: float | None,
+        smoothing: float,
         gradients: bool,
     ) -> Tensor:
         low = weight.to(hidden.dtype)
@@ -78,11 +81,14 @@ class _Chunked(torch.autograd.Function):
             p = logits.softmax(-1)
             norm = logits.amax(-1, keepdim=True) - p.amax(-1, keepdim=True).log()  # logsumexp from two cheap passes
             surprise = norm - logits.gather(1, index)
-            total += (surprise[:, 0] * keep).sum()
+            lost = surprise if not smoothing else torch.lerp(surprise, norm - logits.mean(-1, keepdim=True), smoothing)
+            total += (lost[:, 0] * keep).sum()
             if d_hidden is None or d_weight is None:
                 continue
             slope = None if softcap is None else 1 - (logits / softcap).square()
-            p.scatter_(1, index, torch.expm1(-surprise))  # p - 1 at the target, exact where p is near 1
+            p.scatter_(1, index, torch.expm1(-surprise) + smoothing)  # p - 1 at the target, exact where p is near 1
+            if smoothing:
+                p.sub_(smoothing / weight.shape[0])
             p.mul_(keep[:, None])
             if slope is not None:
                 p.mul_(slope)
@@ -111,6 +117,7 @@ class _Chunked(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
@@ -125,5 +132,6 @@ def _linear_cross_entropy_chunked(
     bias: Tensor | None = None,
     scale: float = 1.0,
     softcap: float | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
-    return _Chunked.apply(hidden, weight, targets, bias, scale, softcap, torch.is_grad_enabled())  # type: ignore[no-any-return]
+    return _Chunked.apply(hidden, weight, targets, bias, scale, softcap, smoothing, torch.is_grad_enabled())  # type: ignore[no-any-return]

@@ -104,8 +104,11 @@ class Head(Spec):
             y = linear(x, self.weight, self.bias).float()
             return y if self.spec.softcap is None else torch.tanh(y / self.spec.softcap) * self.spec.softcap
 
-        def loss(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-            """Sum of the negative log-likelihoods in nats and number of targets; targets of -100 do not count."""
+        def loss(self, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+            """Sum of the negative log-likelihoods in nats and number of targets; targets of -100 do not count.
+
+            `smoothing`: share of each target's probability that is spread over the vocabulary.
+            """
             x = hidden if self.transform is None else self.transform(hidden)
             flat = targets.reshape(-1)
             spec = self.spec
@@ -116,6 +119,7 @@ class Head(Spec):
                 self.bias,
                 spec.scale,
                 spec.softcap,
+                smoothing,
             )
             return total, (flat != IGNORE).sum()
 
