@@ -146,5 +146,10 @@ class Stack(Spec):
             wiring = self.spec.blocks[0].wiring
             h = wiring.enter(x)
             for i in range(self.spec.depth):
+                if ctx.layers is not None:
+                    ctx.layers.append(wiring.seen(h))
                 h = self.layers[i % len(self.layers)](h, ctx, None if state is None else state[i])
-            return wiring.leave(h, self.final or _same)
+            y = wiring.leave(h, self.final or _same)
+            if ctx.layers is not None:
+                ctx.layers.append(y)
+            return y

@@ -34,6 +34,7 @@ class Ctx:
         span, kind: (batch, time) span ids and their kinds (CAUSAL, FULL, NOISE); None = all causal text.
         cond: (batch, spans, dim) conditioning vectors, one per span id.
         shared: things that layers share within one forward pass (rotary tables, relative bias).
+        layers: where the stack leaves what each of its layers reads, and its own output; None = nobody asks.
     """
 
     positions: Tensor
@@ -47,6 +48,7 @@ class Ctx:
     kind: Tensor | None = None
     cond: Tensor | None = None
     shared: dict[Any, Any] = field(default_factory=dict)
+    layers: list[Tensor] | None = None
 
     @cached_property
     def pad(self) -> Tensor | None:

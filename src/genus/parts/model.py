@@ -1,4 +1,4 @@
-"""Model: embeddings, one or two stacks, a head. Decoder = one stack; encoder-decoder = two.
+"""Model: embeddings, one or two stacks, a head. Decoder = one stack; encoder-decoder = two; ELMo = one for each direction.
 
 Shapes: B batch, T time, S source time, D width, V vocabulary.
 """
@@ -29,6 +29,8 @@ class Model(Spec):
     Attributes:
         dim: width of the residual stream. embed: token table. stack: the layers. encoder: a second stack over a source
         sequence, which the first may cross-attend to. head: the read-out, of tokens, of a task, or none. init: initial weights.
+        reverse: a stack that reads the same text from right to left (ELMo). A head of tokens reads one direction at a time,
+        from `hidden` or `hidden_reverse`; any other reads both side by side.
     """
 
     dim: int = 128
@@ -37,6 +39,7 @@ class Model(Spec):
     encoder: Stack | None = None
     head: Head | TaskHead | Vectors = Head()
     init: Init = Init()
+    reverse: Stack | None = None
 
     def build(self, dim: int | None = None) -> Model.Module:
         """The model, with weights drawn from torch's current random state."""
@@ -44,15 +47,29 @@ class Model(Spec):
 
     def parameters(self, dim: int | None = None) -> int:
         count = self.embed.parameters(self.dim) + self.stack.parameters(self.dim)
-        count += self.encoder.parameters(self.dim) if self.encoder else 0
-        return count + self.head.count(self.stack.width(self.dim), self.embed.vocab)
+        count += sum(stack.parameters(self.dim) for stack in (self.encoder, self.reverse) if stack)
+        return count + self.head.count(self.reads, self.embed.vocab)
 
     def flops(self, dim: int | None = None, length: int = 1024) -> float:
-        """Forward operations per target position; an encoder is counted as if the source were as long as the target."""
-        width = self.stack.width(self.dim)
-        count = self.stack.flops(self.dim, length) + self.head.work(width, self.embed.vocab)
+        """Forward operations per target position; an encoder is counted as if the source were as long as the target.
+
+        Of two directions it is the one that `forward` runs, or both where the head reads both.
+        """
+        count = self.stack.flops(self.dim, length) + self.head.work(self.reads, self.embed.vocab)
         embed = self.embed.flops(self.dim, length)
-        return count + embed + (embed + self.encoder.flops(self.dim, length) if self.encoder else 0)
+        others = (self.encoder, self.reverse if self.reads_both else None)
+        return count + embed + sum(embed + stack.flops(self.dim, length) for stack in others if stack)
+
+    @property
+    def reads_both(self) -> bool:
+        """Whether the head reads two directions side by side."""
+        return self.reverse is not None and not isinstance(self.head, Head)
+
+    @property
+    def reads(self) -> int:
+        """Width of the vectors that the head reads."""
+        behind = self.reverse.width(self.dim) if self.reverse and self.reads_both else 0
+        return self.stack.width(self.dim) + behind
 
     @property
     def context(self) -> int | None:
@@ -66,8 +83,9 @@ class Model(Spec):
             self.embed = spec.embed.build(spec.dim)
             self.encoder = spec.encoder.build(spec.dim) if spec.encoder else None
             self.stack = spec.stack.build(spec.dim)
-            width = spec.stack.width(spec.dim)
-            self.head = spec.head.Module(spec.head, width, spec.embed.vocab, self.embed.tokens.weight)
+            self.reverse = spec.reverse.build(spec.dim) if spec.reverse else None
+            self.head = spec.head.Module(spec.head, spec.reads, spec.embed.vocab, self.embed.tokens.weight)
+            _check_mixture(spec)
             spec.init.apply(self, spec.stack.depth)
 
         def forward(
@@ -105,7 +123,28 @@ class Model(Spec):
             dtype: torch.dtype = torch.float32,
         ) -> Tensor:
             """Vectors (B, T, width) that the head reads. Arguments as in `forward`."""
+            mix = getattr(self.head, "mix", None)
+            if mix is not None or self.spec.reads_both:
+                if state is not None:
+                    raise ValueError("a head that reads both directions, or all layers, needs the whole text in one call")
+                layers = self.layers(ids, doc, source, source_doc, types, dtype)
+                return layers[-1] if mix is None else mix(layers)  # type: ignore[no-any-return]
+            return self._forward(ids, doc, state, source, source_doc, types, dtype)
+
+        def _forward(
+            self,
+            ids: Tensor,
+            doc: Tensor | None,
+            state: State | None,
+            source: Tensor | None,
+            source_doc: Tensor | None,
+            types: Tensor | None,
+            dtype: torch.dtype,
+            layers: list[Tensor] | None = None,
+        ) -> Tensor:
+            """The stack's output; `layers` is filled with those of all its layers."""
             ctx = self._context(ids, doc, state)
+            ctx.layers = layers
             if self.encoder is not None:
                 if source is None and not (state and state["start"]):
                     raise ValueError("this is an encoder-decoder: give the encoder's text as `source`")
@@ -120,16 +159,68 @@ class Model(Spec):
                 self._advance(state, ctx, ids.shape[1])
             return y  # type: ignore[no-any-return]
 
+        def hidden_reverse(
+            self,
+            ids: Tensor,
+            doc: Tensor | None = None,
+            types: Tensor | None = None,
+            dtype: torch.dtype = torch.float32,
+            layers: list[Tensor] | None = None,
+        ) -> Tensor:
+            """Vectors (B, T, width) of the direction from right to left: a position has read itself and what follows it.
+
+            Args:
+                layers: filled with the outputs of all layers. The others as in `forward`.
+            """
+            if self.reverse is None:
+                raise ValueError("this model reads from left to right only")
+            back = ids.flip(1)
+            ctx = self._context(back, None if doc is None else doc.flip(1), None)
+            ctx.layers = None if layers is None else []
+            y = self.reverse(self.embed(back, ctx.positions, None if types is None else types.flip(1), dtype), ctx)
+            if layers is not None:
+                layers += [each.flip(1) for each in ctx.layers or ()]
+            return y.flip(1)  # type: ignore[no-any-return]
+
+        def layers(
+            self,
+            ids: Tensor,
+            doc: Tensor | None = None,
+            source: Tensor | None = None,
+            source_doc: Tensor | None = None,
+            types: Tensor | None = None,
+            dtype: torch.dtype = torch.float32,
+        ) -> list[Tensor]:
+            """Outputs of all layers: the embedding's, then each layer's; `depth` + 1 tensors (B, T, width).
+
+            The last is the stack's own output, after its final norm. Between two layers stands the residual stream, which is
+            normalised where the wiring normalises it; of ResiDual's two streams it is the one that the sublayers read. Two
+            directions stand side by side. Of an encoder-decoder without `source` it is the encoder that reads the text.
+            Arguments as in `forward`.
+            """
+            found: list[Tensor] = []
+            if self.encoder is not None and source is None:
+                self.encode(ids, doc, dtype, found)
+                return found
+            self._forward(ids, doc, None, source, source_doc, types, dtype, found)
+            if self.reverse is None:
+                return found
+            behind: list[Tensor] = []
+            self.hidden_reverse(ids, doc, types, dtype, behind)
+            return [torch.cat(pair, dim=-1) for pair in zip(found, behind, strict=True)]
+
         def encode(
             self,
             source: Tensor,
             source_doc: Tensor | None = None,
             dtype: torch.dtype = torch.float32,
+            layers: list[Tensor] | None = None,
         ) -> Tensor:
-            """The encoder's output (B, S, D)."""
+            """The encoder's output (B, S, D); `layers` is filled with those of all its layers."""
             if self.encoder is None:
                 raise ValueError("this model has no encoder")
             ctx = self._context(source, source_doc, None)
+            ctx.layers = layers
             return self.encoder(self.embed(source, ctx.positions, None, dtype), ctx)  # type: ignore[no-any-return]
 
         def score(
@@ -186,6 +277,17 @@ class Model(Spec):
             state["last_doc"] = torch.where(newest >= 0, ctx.doc.gather(1, where)[:, 0], last)
             reached = ctx.positions.gather(1, where)[:, 0] + 1
             state["reached"] = torch.where(newest >= 0, reached, state.get("reached", 0))
+
+
+def _check_mixture(spec: Model) -> None:
+    """A mixture must know how many layers there are, and all of them must be equally wide."""
+    mix = getattr(spec.head, "mix", None)
+    widths = [width for _, width in spec.stack.layers(spec.dim)] + [spec.stack.width(spec.dim)]
+    if mix is not None and (mix.layers != len(widths) or len(set(widths)) > 1):
+        raise ValueError(
+            f"model.head.mix mixes {mix.layers} layers of one width, but the model has {len(widths)}, the embedding's output "
+            f"being one of them, {', '.join(map(str, widths))} wide; set model.head.mix.layers={len(widths)}"
+        )
 
 
 def forget_history(state: State) -> State:

@@ -15,6 +15,7 @@ from genus.ops.activation import activation
 from genus.ops.dropout import dropout
 from genus.parts.ctx import PADDING
 from genus.parts.linear import Linear, linear_parameters
+from genus.parts.mix import ScalarMix
 from genus.spec import Spec
 
 
@@ -66,6 +67,7 @@ class TaskHead(Spec):
     Attributes:
         outputs: K. pool: None = a row of outputs for every position. bias: one number per output.
         before, dropout: rates on what the pool reads and on what it gives.
+        mix: the head reads a mixture of all layers instead of the last one's output (ELMo).
     """
 
     outputs: int = 2
@@ -73,6 +75,7 @@ class TaskHead(Spec):
     bias: bool = True
     dropout: float = 0.0
     before: float = 0.0
+    mix: ScalarMix | None = None
 
     tied: ClassVar[bool] = False  # a task's outputs are not tokens
     softcap: ClassVar[None] = None
@@ -81,7 +84,8 @@ class TaskHead(Spec):
 
     def count(self, dim: int, vocab: int = 0) -> int:
         """Number of parameters."""
-        return linear_parameters(dim, self.outputs, self.bias) + (self.pool.parameters(dim) if self.pool else 0)
+        count = linear_parameters(dim, self.outputs, self.bias) + (self.pool.parameters(dim) if self.pool else 0)
+        return count + (self.mix.parameters(dim) if self.mix else 0)
 
     def work(self, dim: int, vocab: int = 0) -> float:
         """Operations per position; a pool's, which come once for a text, are left out."""
@@ -91,6 +95,7 @@ class TaskHead(Spec):
         def __init__(self, spec: TaskHead, dim: int, vocab: int = 0, table: nn.Parameter | None = None) -> None:
             super().__init__()
             self.spec = spec
+            self.mix = spec.mix.build(dim) if spec.mix else None
             self.pool = spec.pool.build(dim) if spec.pool else None
             self.proj = Linear(dim, spec.outputs, bias=spec.bias)
 

@@ -28,6 +28,10 @@ class Wiring(Spec):
     def join(self, h: Stream, f: Sublayer, norm: Sublayer, after: Sublayer) -> Stream:
         raise NotImplementedError
 
+    def seen(self, h: Stream) -> Tensor:
+        """The stream as the next sublayer finds it, before its norm."""
+        return h  # type: ignore[no-any-return]
+
     def leave(self, h: Stream, final: Sublayer) -> Tensor:
         return final(h)
 
@@ -101,6 +105,9 @@ class ResiDual(Wiring):
         post, dual = h
         y = f(post)
         return norm(post + y), dual + y
+
+    def seen(self, h: Stream) -> Tensor:
+        return h[0]  # type: ignore[no-any-return]
 
     def leave(self, h: Stream, final: Sublayer) -> Tensor:
         post, dual = h

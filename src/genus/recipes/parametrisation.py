@@ -145,7 +145,7 @@ class MuP(Parametrisation):
     def rate_parameters(self, recipe: Recipe) -> int:
         model = recipe.model
         m = self.base / model.dim
-        inner = sum(stack.parameters(model.dim) for stack in (model.stack, model.encoder) if stack)
+        inner = sum(stack.parameters(model.dim) for stack in (model.stack, model.encoder, model.reverse) if stack)
         return round(inner * m * m + (recipe.parameters_total - inner) * m)
 
     def _growth(self, multiplier: float, dim: int) -> float:
@@ -159,6 +159,39 @@ class MuP(Parametrisation):
         """Factor that a tied read-out still needs for logits that move equally at every width."""
         embed, head = self._growth(spec.embed.scale, spec.dim), self._growth(spec.head.scale, spec.dim)
         return self.base / spec.dim * embed / head
+
+
+@dataclass(frozen=True)
+class LayerDecay(Parametrisation):
+    """The learning rate falls by the factor `decay` with every layer further from the output: lower layers are more general and
+    are to be disturbed less (Howard & Ruder 2018, section 3.2, "discriminative fine-tuning"; Clark et al. 2020)."""
+
+    decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"the learning rate's decay per layer must lie above 0 and at most at 1, not {self.decay}")
+
+    def scales(self, model: nn.Module) -> dict[str, Scale]:
+        factors = {name: self.decay**far for name, far in distances(model).items()}
+        return {name: Scale(rate=f, orthogonal=f) for name, f in factors.items()}
+
+
+def distances(model: nn.Module) -> dict[str, int]:
+    """Layers between each parameter and the output, by name: 0 for what belongs to no layer (read-out, final norm), 1 for the
+    last layer, and one more than there are layers for the embedding. An encoder lies below its decoder."""
+    layers = {name: len(stack.layers) for name in ("stack", "encoder") if (stack := getattr(model, name, None)) is not None}
+    top = {"stack": layers["stack"], "encoder": sum(layers.values())}  # distance of the first layer
+    result = {}
+    for name, _ in model.named_parameters():
+        match name.split("."):
+            case ["embed", *_]:
+                result[name] = sum(layers.values()) + 1
+            case [stack, "layers", number, *_]:
+                result[name] = top[stack] - int(number)
+            case _:
+                result[name] = 0
+    return result
 
 
 def _multiplied(scale: Scale, multiplier: float) -> Scale:

@@ -47,7 +47,7 @@ def _network(model: Any, length: int) -> list[Share]:
         groups.setdefault(name, []).append((parameters, flops))
 
     add("Embedding", model.embed.parameters(model.dim))
-    for prefix, stack in (("Encoder ", model.encoder), ("", model.stack)):
+    for prefix, stack in (("Encoder ", model.encoder), ("", model.stack), ("Reverse ", model.reverse)):
         if stack is None:
             continue
         inside = 0
@@ -66,10 +66,9 @@ def _network(model: Any, length: int) -> list[Share]:
         rest = stack.parameters(model.dim) - inside
         if rest:
             add(prefix + "Norms", rest)
-    width = model.stack.width(model.dim)
-    inner = [part.flops(model.dim, length) for part in (model.stack, model.encoder) if part is not None]
-    vocabulary = model.embed.vocab
-    add("Head", model.head.count(width, vocabulary), model.flops(model.dim, length) - sum(inner))
+    forward = (model.stack, model.encoder, model.reverse if model.reads_both else None)
+    inner = [part.flops(model.dim, length) for part in forward if part is not None]
+    add("Head", model.head.count(model.reads, model.embed.vocab), model.flops(model.dim, length) - sum(inner))
     return [
         Share(name, len(rows), sum(p for p, _ in rows), 4 * sum(p for p, _ in rows), sum(f for _, f in rows))
         for name, rows in groups.items()
