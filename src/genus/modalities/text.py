@@ -224,8 +224,11 @@ class Tokenizer:
     # ---- special tokens
 
     def role(self, role: str) -> int | None:
-        """The id of the special token for a role: "cls", "sep", "mask", "pad", or "sentinel_0", "sentinel_1" ... (T5)."""
-        if role.startswith("sentinel_"):
+        """The id of the special token for a role: "cls", "sep", "mask", "pad", or "sentinel_0", "sentinel_1" ... (T5).
+
+        What is no name is the token itself: `<|im_start|>`.
+        """
+        if role.startswith("sentinel_") or not role.isidentifier():
             return self.id(_spelling(role))
         return self._declared(f"{role}_token", ())
 
@@ -352,7 +355,7 @@ class Stream:
 
 def _spelling(role: str) -> str:
     """The usual special token for a role."""
-    return f"<extra_id_{role.removeprefix('sentinel_')}>" if role.startswith("sentinel_") else ROLES[role]
+    return f"<extra_id_{role.removeprefix('sentinel_')}>" if role.startswith("sentinel_") else ROLES.get(role, role)
 
 
 def _shares(lengths: list[int], room: int) -> list[int]:
