@@ -115,6 +115,19 @@ def find(
     return found
 
 
+def listed(path: str | Path) -> list[Source]:
+    """The files behind a file, folder or glob, described, each with the split that its folder's names tell; without text fields.
+
+    Raises:
+        ValueError: nothing there, or nothing that can be read.
+    """
+    found = Found()
+    sources = [_describe(source) for source in _expand(str(path), found)]
+    if not sources:
+        raise ValueError(f"{path} holds nothing that can be read: {' '.join(FORMATS)}, also with .gz or .zst, are")
+    return sources
+
+
 def split_of(name: str) -> str | None:
     """The split that a file or folder name speaks of: "train-00000-of-00002.parquet" -> "train"; None when it names none."""
     for word in re.split(r"[^a-z]+", name.lower()):

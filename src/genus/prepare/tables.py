@@ -51,7 +51,18 @@ def _header(rows: Any, field: str) -> tuple[int | None, int]:
 
 
 def read_json(file: BinaryIO, encoding: str, field: str) -> Iterator[Item]:
-    """Documents of a JSON file: an array of objects or strings, or one object, decoded one by one from a moving window."""
+    """Documents of a JSON file: an array of objects or strings, or one object."""
+    line = 1
+    for line, value in json_values(file, encoding):
+        yield value if isinstance(value, Reject) else from_record(value, field, line)
+    yield Lines(line)
+
+
+def json_values(file: BinaryIO, encoding: str) -> Iterator[tuple[int, Any]]:
+    """The values of a JSON array, or the one value of the file, each with its line, decoded one by one from a moving window.
+
+    The last may be a `Reject`: after what is not JSON, the rest of the file is not read.
+    """
     text = io.TextIOWrapper(file, encoding="utf-8-sig" if encoding == "utf-8" else encoding, errors="surrogateescape")
     decoder = json.JSONDecoder()
     window, line, inside = text.read(1 << 20), 1, False
@@ -64,10 +75,10 @@ def read_json(file: BinaryIO, encoding: str, field: str) -> Iterator[Item]:
         if at == len(window):
             window, at = text.read(1 << 20), 0
             if not window:
-                break
+                return
             continue
         if window[at] == "]" and inside:
-            break
+            return
         try:
             record, end = decoder.raw_decode(window, at)
         except (json.JSONDecodeError, RecursionError) as error:
@@ -76,12 +87,11 @@ def read_json(file: BinaryIO, encoding: str, field: str) -> Iterator[Item]:
                 window, at = window[at:] + more, 0
                 continue
             message = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            yield Reject(line, "bad JSON, rest of the file not read", f"{message}: {excerpt(window[at : at + 400])}")
-            break
-        yield from_record(record, field, line)
+            yield line, Reject(line, "bad JSON, rest of the file not read", f"{message}: {excerpt(window[at : at + 400])}")
+            return
+        yield line, record
         line += window.count("\n", at, end)
         at = end
-    yield Lines(line)
 
 
 def read_parquet(path: str, start: int, stop: int, field: str) -> Iterator[Item]:
@@ -122,6 +132,47 @@ def read_arrow(path: str, field: str) -> Iterator[Item]:
     except (pa.ArrowException, OSError) as error:
         yield Reject(row + 1, "damaged file, rest not read", str(error)[:200])
     yield Lines(row)
+
+
+def parquet_rows(path: str) -> Iterator[tuple[int, Any]]:
+    """Every row of a Parquet file with its number from 1: a dict, or a `Reject`."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    row = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
+                yield from _rows(batch, row)
+                row += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        yield row + 1, Reject(row + 1, "damaged file, rest not read", str(error)[:200])
+
+
+def arrow_rows(path: str) -> Iterator[tuple[int, Any]]:
+    """Every row of an Arrow file, as `parquet_rows`."""
+    import pyarrow as pa
+
+    row = 0
+    try:
+        with pa.memory_map(path) as file:
+            for batch in _batches(file):
+                for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+                    yield from _rows(batch.slice(start, ROWS_AT_ONCE), row + start)
+                row += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        yield row + 1, Reject(row + 1, "damaged file, rest not read", str(error)[:200])
+
+
+def _rows(batch: Any, before: int) -> Iterator[tuple[int, Any]]:
+    try:
+        yield from enumerate(batch.to_pylist(), before + 1)
+    except UnicodeDecodeError:  # some cell of the batch: find it
+        for i in range(batch.num_rows):
+            try:
+                yield before + i + 1, batch.slice(i, 1).to_pylist()[0]
+            except UnicodeDecodeError:
+                yield before + i + 1, Reject(before + i + 1, "not valid utf-8")
 
 
 def arrow_schema(path: str) -> Any:
