@@ -1,0 +1,105 @@
+"""What every tuned model stands beside: what can be had without reading the text, or without knowing any language."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from genus.prepare.records import Record
+from genus.tune.bag_of_words import BagOfWords
+from genus.tune.results import Row
+from genus.tune.task import Task
+
+MAJORITY, MEAN, USUAL_TAG, BAG = "majority class", "mean", "usual tag of each word", "bag of words"
+
+
+def measure(task: Task, train: Sequence[Record], test: Sequence[Record], seed: int = 0) -> list[Row]:
+    """The rows of the table for one split: what each baseline that knows this kind of label reaches.
+
+    Classes: the commonest, and a bag of words. Numbers: their mean, and a bag of words. Tags: the usual tag of each word.
+
+    Raises:
+        ValueError: scikit-learn is missing; with the extra that brings it.
+    """
+    return [row for row, _ in predicted(task, train, test, seed)]
+
+
+def predicted(task: Task, train: Sequence[Record], test: Sequence[Record], seed: int = 0) -> list[tuple[Row, list[Any]]]:
+    """As `measure`, with each baseline's predictions."""
+    kind = type(task.target(train[0]))
+    if kind is float:
+        ways = {MEAN: _mean, BAG: _regression}
+    elif kind is str and task.labels_of():
+        ways = {MAJORITY: _majority, BAG: _classification}
+    elif kind is list and task.labels_of():
+        ways = {USUAL_TAG: _usual_tags}
+    else:
+        return []
+    found = []
+    for name, way in ways.items():
+        begin = time.perf_counter()
+        predictions, trainable, note = way(task, train, test, seed)
+        seconds = time.perf_counter() - begin
+        row = Row(name, (task.score(predictions, test),), float(len(train)), seconds, trainable, note)
+        found.append((row, predictions))
+    return found
+
+
+Found = tuple[list[Any], int, str]
+
+
+def _majority(task: Task, train: Sequence[Record], test: Sequence[Record], seed: int) -> Found:
+    """The share of each class among the training rows, whatever is asked."""
+    counts = Counter(task.target(row) for row in train)
+    shares = [counts[label] / len(train) for label in task.labels_of()]
+    name, count = counts.most_common(1)[0]
+    return [shares] * len(test), 0, f"always {name!r}, the class of {count / len(train):.0%} of the training rows"
+
+
+def _classification(task: Task, train: Sequence[Record], test: Sequence[Record], seed: int) -> Found:
+    targets = [task.target(row) for row in train]
+    if len(set(targets)) < 2:
+        return _majority(task, train, test, seed)
+    model = BagOfWords(seed=seed).fit([task.texts(row) for row in train], targets)
+    place = {label: i for i, label in enumerate(task.labels_of())}
+    predictions = []
+    for shares in model.predict([task.texts(row) for row in test]):
+        prediction = [0.0] * len(place)  # of a class that no training row has
+        for label, share in zip(model.classes, shares, strict=True):
+            prediction[place[label]] = float(share)
+        predictions.append(prediction)
+    return predictions, model.parameters, str(model)
+
+
+def _mean(task: Task, train: Sequence[Record], test: Sequence[Record], seed: int) -> Found:
+    mean = statistics.fmean(task.target(row) for row in train)
+    return [mean] * len(test), 1, f"always {mean:.4g}"
+
+
+def _regression(task: Task, train: Sequence[Record], test: Sequence[Record], seed: int) -> Found:
+    model = BagOfWords(numbers=True, seed=seed).fit([task.texts(row) for row in train], [task.target(row) for row in train])
+    return model.predict([task.texts(row) for row in test]).tolist(), model.parameters, str(model)
+
+
+def _usual_tags(task: Task, train: Sequence[Record], test: Sequence[Record], seed: int) -> Found:
+    """The commonest tag of each word; of a word that was not seen, the commonest tag of all."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    every: Counter[str] = Counter()
+    for row in train:
+        for word, tag in zip(words(task, row), task.target(row), strict=True):
+            counts[word][tag] += 1
+            every[tag] += 1
+    usual = {word: tags.most_common(1)[0][0] for word, tags in counts.items()}
+    other = every.most_common(1)[0][0]
+    unseen = sum(word not in usual for row in test for word in words(task, row))
+    whole = sum(len(words(task, row)) for row in test)
+    predictions = [[usual.get(word, other) for word in words(task, row)] for row in test]
+    return predictions, len(usual), f"{len(usual):,} words; {unseen / max(1, whole):.0%} of the test words are not among them"
+
+
+def words(task: Task, row: Record) -> list[str]:
+    """The words that a row's tags belong to."""
+    return list(row[task.columns[0]])
