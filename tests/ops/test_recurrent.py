@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from genus.ops.recurrent import GATES, recurrent
 
 CELLS = sorted(GATES)
+FUSED = sorted(set(GATES) - {"Cho"})  # those that the library has
 
 
 def _inputs(cell: str, batch: int, time: int, dim: int, hidden: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -28,7 +29,7 @@ def _run(path: Any, cell: str, x: Tensor, weights: list[Tensor], state: list[Ten
     return [y, *end, *torch.autograd.grad(loss, [x, *weights, *state])]
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", FUSED)
 @pytest.mark.parametrize(("batch", "time", "dim", "hidden"), [(1, 1, 1, 1), (2, 7, 5, 3), (3, 20, 8, 16)])
 def test_paths(cell: str, batch: int, time: int, dim: int, hidden: int) -> None:
     inputs = _inputs(cell, batch, time, dim, hidden)
@@ -38,7 +39,7 @@ def test_paths(cell: str, batch: int, time: int, dim: int, hidden: int) -> None:
             torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", FUSED)
 def test_against_pytorchs_modules(cell: str) -> None:
     x, weights, state = _inputs(cell, 2, 9, 5, 4)
     module: Any = getattr(nn, cell)(5, 4, batch_first=True)
@@ -53,6 +54,21 @@ def test_against_pytorchs_modules(cell: str) -> None:
         torch.testing.assert_close(a, b[0])
 
 
+def test_the_published_gru() -> None:
+    """Cho et al. 2014, eq. 5 to 8: with a reset gate that is open, and only then, the two forms of the GRU are one."""
+    x, (w_ih, w_hh, b_ih, b_hh), state = _inputs("Cho", 2, 1, 5, 4)
+    y, _ = recurrent("Cho", x, (w_ih, w_hh, b_ih, b_hh), state)
+    given, h = x[:, 0] @ w_ih.T + b_ih, state[0]
+    r, z = ((given[:, a : a + 4] + h @ w_hh[a : a + 4].T + b_hh[a : a + 4]).sigmoid() for a in (0, 4))
+    n = (given[:, 8:] + (r * h) @ w_hh[8:].T + b_hh[8:]).tanh()
+    torch.testing.assert_close(y[:, 0], z * h + (1 - z) * n)
+    opened = b_ih.detach().clone()
+    opened[:4] = 50.0
+    weights = (w_ih, w_hh, opened, b_hh)
+    torch.testing.assert_close(recurrent("Cho", x, weights, state)[0], recurrent("GRU", x, weights, state)[0])
+    assert not torch.allclose(y, recurrent("GRU", x, (w_ih, w_hh, b_ih, b_hh), state)[0], atol=1e-3)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_long_run_is_many_short_ones(cell: str) -> None:
     x, weights, state = _inputs(cell, 2, 12, 3, 4)
@@ -65,8 +81,7 @@ def test_a_long_run_is_many_short_ones(cell: str) -> None:
     torch.testing.assert_close(now, end)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("path", ["reference", "torch"])
+@pytest.mark.parametrize(("cell", "path"), [*((c, "reference") for c in CELLS), *((c, "torch") for c in FUSED)])
 def test_bfloat16_with_float32_weights_and_state(cell: str, path: str) -> None:
     x, weights, state = _inputs(cell, 2, 6, 5, 4)
     run = recurrent.reference if path == "reference" else recurrent.paths[path][1]

@@ -246,6 +246,7 @@ def test_state_after_right_padding(case) -> None:
 
 
 @pytest.mark.exempt("history", reason="cannot do without it")
+@pytest.mark.exempt("encoder-decoder", reason="a source belongs to one state: there is no stream of pairs")
 def test_stream_goes_on(case) -> None:
     """Truncated back-propagation and long documents: cut from its history, a state of constant size loses nothing else."""
     ids, doc = _packed(case)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genus.recipes.training import Constant, Cosine, EpochDecay, WarmupStableDecay
+from genus.recipes.training import Constant, Cosine, EpochDecay, InverseSqrt, WarmupStableDecay
 from genus.train.schedule import factor
 
 
@@ -24,6 +24,14 @@ def test_cosine_ends_at_its_final_value() -> None:
 
 def test_constant() -> None:
     assert factor(Constant(warmup=0.0), 0.7) == 1.0
+
+
+def test_inverse_square_root() -> None:
+    """Vaswani et al. 2017, eq. 3, as a factor on its highest value: 4,000 of 100,000 updates of warm-up."""
+    steps = [1, 2000, 4000, 16000, 100_000]
+    rates = [min(s**-0.5, s * 4000**-1.5) * 4000**0.5 for s in steps]
+    assert [factor(InverseSqrt(), s / 100_000) for s in steps] == pytest.approx(rates)
+    assert factor(InverseSqrt(warmup=0.0), 0.7) == 1.0
 
 
 def test_warmup_of_the_run_goes_before_the_schedules_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from genus.ops.dispatch import Op
 
-GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+GATES = {"RNN": 1, "LSTM": 4, "GRU": 3, "Cho": 3}
 
 
 @Op
@@ -17,17 +18,23 @@ def recurrent(cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[T
     """Run `cell` along time.
 
     Args:
-        cell: "RNN" (tanh), "LSTM" (gates i, f, g, o) or "GRU" (gates r, z, n), in PyTorch's conventions.
-        x: (batch, time, dim). weights: w_ih (gates * hidden, dim), w_hh (gates * hidden, hidden), b_ih, b_hh.
-        state: h (batch, hidden), and for the LSTM also c (batch, hidden).
+        cell: "RNN" (tanh), "LSTM" (gates i, f, g, o) or "GRU" (gates r, z, n), in PyTorch's conventions; "Cho", the GRU as it was
+            published (Cho et al. 2014, eq. 8): the reset gate acts on the state before the matrix product, not after it.
+        x: (batch, time, dim). weights: w_ih (gates * hidden, dim), w_hh (gates * hidden, outputs), b_ih, b_hh; for an LSTM whose
+            outputs are projected also w_hr (outputs, hidden).
+        state: h (batch, outputs), and for the LSTM also c (batch, hidden).
 
     Returns:
-        outputs (batch, time, hidden) and the state after the last step.
+        outputs (batch, time, outputs) and the state after the last step.
     """
-    w_ih, w_hh, b_ih, b_hh = (w.to(x.dtype) for w in weights)
+    w_ih, w_hh, b_ih, b_hh, *projection = (w.to(x.dtype) for w in weights)
     h, *rest = (s.to(x.dtype) for s in state)
     outputs = []
     for x_t in (x @ w_ih.T + b_ih).unbind(1):
+        if cell == "Cho":
+            h = reset_first(x_t, h, w_hh, b_hh)
+            outputs.append(h)
+            continue
         r_t = h @ w_hh.T + b_hh
         if cell == "RNN":
             h = (x_t + r_t).tanh()
@@ -35,6 +42,7 @@ def recurrent(cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[T
             i, f, g, o = (x_t + r_t).chunk(4, dim=-1)
             rest = [f.sigmoid() * rest[0] + i.sigmoid() * g.tanh()]
             h = o.sigmoid() * rest[0].tanh()
+            h = h @ projection[0].T if projection else h
         else:
             (x_r, x_z, x_n), (h_r, h_z, h_n) = (
                 x_t.chunk(3, dim=-1),
@@ -46,7 +54,19 @@ def recurrent(cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[T
     return torch.stack(outputs, dim=1), (h, *rest)
 
 
-@recurrent.path("torch", when=lambda cell, x, weights, state: True)
+def reset_first(x: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor) -> Tensor:
+    """One step of the GRU of Cho et al. (2014, eq. 5 to 8).
+
+    Args:
+        x: (batch, 3 * hidden), what the input says to r, z and n. h: (batch, hidden). w_hh, b_hh: of the three, in that order.
+    """
+    size = h.shape[1]
+    r, z = torch.addmm(x[:, : 2 * size] + b_hh[: 2 * size], h, w_hh[: 2 * size].T).sigmoid().chunk(2, dim=-1)
+    n = torch.addmm(x[:, 2 * size :] + b_hh[2 * size :], r * h, w_hh[2 * size :].T).tanh()
+    return torch.lerp(n, h, z)
+
+
+@recurrent.path("torch", when=lambda cell, x, weights, state: cell != "Cho")
 def _recurrent_torch(
     cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -62,7 +82,9 @@ def _recurrent_torch(
         True,
     )  # biases, layers, dropout, train, bidirectional, batch_first
     if cell == "LSTM":
-        y, h, c = torch.lstm(x, hx, params, *options)
+        with warnings.catch_warnings():  # that oneDNN has no projections, so that torch goes its own way: said once, not asked for
+            warnings.filterwarnings("ignore", message="LSTM with projections")
+            y, h, c = torch.lstm(x, hx, params, *options)
         return y, (h[0], c[0])
     y, h = (torch.gru if cell == "GRU" else torch.rnn_tanh)(x, hx[0], params, *options)
     return y, (h[0],)

@@ -19,50 +19,59 @@ class Recurrent(Spec):
     """One recurrent layer with PyTorch's parameters and conventions (Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014).
 
     Attributes:
+        cell: "Cho" is the GRU with the reset gate before the matrix product, as published; "GRU" has it after, as cuDNN.
         hidden: width of the state; None = the width of the input.
+        projection: width of what an LSTM gives out and reads back, a linear map of the state that spares most of the recurrent
+            weights (Sak et al. 2014; Jozefowicz et al. 2016); None = the state itself.
     """
 
-    cell: Literal["RNN", "LSTM", "GRU"] = "LSTM"
+    cell: Literal["RNN", "LSTM", "GRU", "Cho"] = "LSTM"
     hidden: int | None = None
+    projection: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.projection is not None and self.cell != "LSTM":
+            raise ValueError(f"a projection belongs to an LSTM; {self.cell} has none")
 
     def width(self, dim: int) -> int:
-        return self.hidden or dim
+        return self.projection or self.hidden or dim
 
     def parameters(self, dim: int) -> int:
-        hidden = self.width(dim)
-        return GATES[self.cell] * hidden * (dim + hidden + 2)
+        hidden, width = self.hidden or dim, self.width(dim)
+        return GATES[self.cell] * hidden * (dim + width + 2) + (self.projection or 0) * hidden
 
     def flops(self, dim: int, length: int) -> float:
-        hidden = self.width(dim)
-        return 2.0 * GATES[self.cell] * hidden * (dim + hidden)
+        hidden, width = self.hidden or dim, self.width(dim)
+        return 2.0 * hidden * (GATES[self.cell] * (dim + width) + (self.projection or 0))
 
     class Module(nn.Module):
         def __init__(self, spec: Recurrent, dim: int) -> None:
             super().__init__()
             self.spec = spec
-            self.hidden = spec.width(dim)
+            self.hidden, self.width = spec.hidden or dim, spec.width(dim)
             rows = GATES[spec.cell] * self.hidden
             self.weight_ih = nn.Parameter(torch.empty(rows, dim))
-            self.weight_hh = nn.Parameter(torch.empty(rows, self.hidden))
+            self.weight_hh = nn.Parameter(torch.empty(rows, self.width))
             self.bias_ih = nn.Parameter(torch.zeros(rows))
             self.bias_hh = nn.Parameter(torch.zeros(rows))
-            self.names = ("hidden", "cell") if spec.cell == "LSTM" else ("hidden",)
+            self.weight_hr = nn.Parameter(torch.empty(self.width, self.hidden)) if spec.projection else None
+            self.sizes = {"hidden": self.width, "cell": self.hidden} if spec.cell == "LSTM" else {"hidden": self.width}
 
         def init_state(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-            return {name: torch.zeros(batch, self.hidden, dtype=dtype, device=device) for name in self.names}
+            return {name: torch.zeros(batch, size, dtype=dtype, device=device) for name, size in self.sizes.items()}
 
         def forward(self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None) -> Tensor:
             if state is None and ctx.doc is not None and (ctx.fresh is not None or ctx.pad is not None):
                 return self._by_document(x, ctx.doc, ctx.positions)
             start = state or self.init_state(len(x), 0, x.dtype, x.device)
-            y, end = self._segments(x, ctx, tuple(start[name] for name in self.names))
+            y, end = self._segments(x, ctx, tuple(start[name] for name in self.sizes))
             if state is not None:
-                state.update({name: value.to(state[name].dtype) for name, value in zip(self.names, end, strict=True)})
+                state.update({name: value.to(state[name].dtype) for name, value in zip(self.sizes, end, strict=True)})
             return y
 
         def _run(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-            weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-            return recurrent(self.spec.cell, x, weights, state)
+            weights = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
+            return recurrent(self.spec.cell, x, weights if self.weight_hr is None else [*weights, self.weight_hr], state)
 
         def _segments(self, x: Tensor, ctx: Ctx, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
             """Cut time wherever any row begins a document or changes to or from padding, and mend the state of those rows."""
@@ -88,9 +97,9 @@ class Recurrent(Spec):
             real = doc != PADDING
             place = positions[real]
             if not len(place):
-                return x.new_zeros(*doc.shape, self.hidden)
+                return x.new_zeros(*doc.shape, self.width)
             number = (place == 0).cumsum(0) - 1  # which document each token belongs to
             rows = x.new_zeros(int(number[-1]) + 1, int(place.max()) + 1, x.shape[2])
             rows[number, place] = x[real]
-            y, _ = self._run(rows, tuple(x.new_zeros(len(rows), self.hidden) for _ in self.names))
-            return y.new_zeros(*doc.shape, self.hidden).masked_scatter(real[..., None], y[number, place])
+            y, _ = self._run(rows, tuple(x.new_zeros(len(rows), size) for size in self.sizes.values()))
+            return y.new_zeros(*doc.shape, self.width).masked_scatter(real[..., None], y[number, place])

@@ -10,6 +10,7 @@ from genus.recipes import (  # noqa: F401  (importing a branch registers its sys
     encoders,
     fast_weights,
     recurrent,
+    seq2seq,
     transformer,
 )
 from genus.recipes.recipe import BRANCHES, SHORT, Recipe, System, find, systems

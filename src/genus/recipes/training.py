@@ -70,6 +70,16 @@ class Cosine(Schedule):
 
 
 @dataclass(frozen=True)
+class InverseSqrt(Schedule):
+    """Falls as 1 / sqrt(update) from its peak at the end of the warm-up (Vaswani et al. 2017, eq. 3).
+
+    The warm-up is a share of the run, 4,000 of the paper's 100,000 updates; a number of updates can be asked for with `--warmup`.
+    """
+
+    warmup: float = 0.04
+
+
+@dataclass(frozen=True)
 class Constant(Schedule):
     """No change after the warm-up."""
 

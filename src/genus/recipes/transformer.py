@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from genus.objectives.seq2seq import Seq2Seq
 from genus.parts.attention import Attention, Score
 from genus.parts.block import Block, Stack
 from genus.parts.embedding import Embedding
@@ -13,10 +14,10 @@ from genus.parts.norm import LayerNorm, RMSNorm
 from genus.parts.positions import RelativeBias, Sinusoidal
 from genus.parts.wiring import PostNorm, PreNorm, ResiDual, Wiring
 from genus.recipes.recipe import Recipe, system
-from genus.recipes.training import AdamW, Training
+from genus.recipes.training import AdamW, InverseSqrt, Training
 
 
-def _vaswani(
+def vaswani(
     dim: int,
     depth: int,
     heads: int,
@@ -26,6 +27,7 @@ def _vaswani(
     wiring: Wiring,
     both: bool,
 ) -> Recipe:
+    """The Transformer with any wiring of its residual stream; `both`: an encoder too, and trained on pairs."""
     attention = Attention(heads, bias=True)
     mlp = MLP(4.0, "relu", bias=True)
     final = None if isinstance(wiring, PostNorm) else LayerNorm()
@@ -39,10 +41,11 @@ def _vaswani(
         Stack((encoder,), depth, final) if both else None,
         init=Init("normal", dim**-0.5, residual=False) if isinstance(wiring, PostNorm) else Init(),
     )
-    return Recipe(
-        model=model,
-        training=Training(AdamW(beta2=0.98, weight_decay=0.0), context=context),
-    )
+    if both:
+        peak = (dim * 4000) ** -0.5  # section 5.3, eq. 3 at its highest
+        training = Training(AdamW(peak, weight_decay=0.0, beta2=0.98, eps=1e-9), InverseSqrt(), context)
+        return Recipe(model=model, objective=Seq2Seq(label_smoothing=0.1), training=training)
+    return Recipe(model=model, training=Training(AdamW(beta2=0.98, weight_decay=0.0), context=context))
 
 
 @system(
@@ -62,7 +65,7 @@ def transformer(
     dropout: float = 0.0,
     **_: int,
 ) -> Recipe:
-    return _vaswani(dim, depth, heads, vocab, context, dropout, PostNorm(), both=True)
+    return vaswani(dim, depth, heads, vocab, context, dropout, PostNorm(), both=True)
 
 
 @system(
@@ -83,7 +86,7 @@ def transformer_post_norm(
     dropout: float = 0.0,
     **_: int,
 ) -> Recipe:
-    return _vaswani(dim, depth, heads, vocab, context, dropout, PostNorm(), both=False)
+    return vaswani(dim, depth, heads, vocab, context, dropout, PostNorm(), both=False)
 
 
 @system(
@@ -104,7 +107,7 @@ def transformer_pre_norm(
     dropout: float = 0.0,
     **_: int,
 ) -> Recipe:
-    return _vaswani(dim, depth, heads, vocab, context, dropout, PreNorm(), both=False)
+    return vaswani(dim, depth, heads, vocab, context, dropout, PreNorm(), both=False)
 
 
 @system(
@@ -125,7 +128,7 @@ def transformer_residual(
     dropout: float = 0.0,
     **_: int,
 ) -> Recipe:
-    return _vaswani(dim, depth, heads, vocab, context, dropout, ResiDual(), both=False)
+    return vaswani(dim, depth, heads, vocab, context, dropout, ResiDual(), both=False)
 
 
 @system(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from genus.recipes.training import Cosine, EpochDecay, Schedule, WarmupStableDecay
+from genus.recipes.training import Cosine, EpochDecay, InverseSqrt, Schedule, WarmupStableDecay
 
 
 def factor(schedule: Schedule, progress: float, epochs: float = 0.0, warmup: float | None = None) -> float:
@@ -24,6 +24,8 @@ def factor(schedule: Schedule, progress: float, epochs: float = 0.0, warmup: flo
     if isinstance(schedule, Cosine):
         along = min(1.0, (progress - rise) / max(1e-9, 1 - rise))
         return schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * along))
+    if isinstance(schedule, InverseSqrt):
+        return math.sqrt(rise / progress) if rise else 1.0
     if isinstance(schedule, EpochDecay):
         return schedule.factor ** max(0, math.ceil(epochs - schedule.keep + 1e-9))  # type: ignore[no-any-return]
     return 1.0

@@ -14,7 +14,7 @@ from torch import Tensor
 from genus.objectives.batch import Batch
 from genus.parts.model import forget_history
 from genus.recipes.recipe import Recipe
-from genus.recipes.training import EpochDecay, Training
+from genus.recipes.training import EpochDecay, InverseSqrt, Training
 from genus.run import Run
 from genus.train import checkpoint, optimizer, schedule
 from genus.train.compiled import compiled
@@ -197,6 +197,8 @@ class Trainer:
         share = None if rise is None else rise / steps if steps else 0.0
         passes = step / self.data.steps_per_epoch
         decay = self.training.schedule
+        if rise and isinstance(decay, InverseSqrt):
+            return math.sqrt(rise / step)  # a run whose budget is time has no share that the warm-up takes
         if isinstance(decay, EpochDecay):
             passes = math.floor(passes)
         progress = self.plan.budget.progress(step, self.progress.elapsed)
