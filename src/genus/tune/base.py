@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from genus.parts.task_head import TaskHead
 from genus.recipes.recipe import Recipe
 from genus.spec import to_json
 from genus.train.choose import with_dropout
+from genus.train.grow import grow
 
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
@@ -76,6 +77,13 @@ class Base:
             for name, tensor in taken.items():
                 own[name].copy_(tensor)
         return module
+
+    def extended(self, tokenizer: Tokenizer) -> Base:
+        """The same base with a tokenizer whose new tokens come after the old; the table grows, and new rows are the mean."""
+        spec, weights = grow(self.recipe.model, self.weights or {}, self.tokenizer.vocab_size, tokenizer.vocab_size)
+        return replace(
+            self, recipe=self.recipe.replace(model=spec), tokenizer=tokenizer, weights=None if self.weights is None else weights
+        )
 
     def _pooled(self, name: str, parameter: Tensor) -> bool:
         """Whether a parameter of the new read-out may be the base's own: the layer of a pool of the same kind."""

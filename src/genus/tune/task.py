@@ -21,6 +21,8 @@ from genus.spec import Spec, nearest
 
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
+    from genus.train.loader import Loader
+    from genus.tune.base import Base
 
 TEXT = ("text", "sentence", "content", "review", "sentence1", "premise", "question1", "text1", "title", "query", "comment")
 """Usual names of the column that is read, in the order in which they are tried."""
@@ -106,6 +108,14 @@ class Task(Spec):
         """What splits keep in proportion: the class of a row; None = nothing."""
         return None
 
+    def settle(self, base: Base) -> Base:
+        """The base with what the task needs of it: special tokens that its tokenizer lacks, a chat template.
+
+        Raises:
+            ValueError: the base cannot do this task; the message says which can.
+        """
+        return base
+
     def examples(self, rows: Sequence[Record], tokenizer: Tokenizer, limit: int) -> list[Example]:
         """The rows as a model reads them, at most `limit` tokens each; a row that has no label gets one that does not count."""
         raise NotImplementedError
@@ -118,6 +128,12 @@ class Task(Spec):
     def objective(self) -> Objective:
         """Makes a batch of examples, and its loss."""
         raise NotImplementedError
+
+    def loader(self, examples: Sequence[Example], batch: int, limit: int, seed: int) -> Loader:
+        """Batches of `batch` rows of at most `limit` tokens for training, by number; `objective` makes them tensors."""
+        from genus.tune.examples import Batches
+
+        return Batches(examples, batch, seed)
 
     def outputs(self, model: Any, batch: Batch, dtype: torch.dtype = torch.float32) -> list[Any]:
         """What the model gives for each example of a batch."""
