@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genus.ops.cross_entropy import IGNORE
+from genus.parts.ctx import PADDING
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Rows:
         tokens: (B, T) stored tokens. doc: (B, T) number of the document each belongs to, -1 where a row has run out.
         previous: (B,) the stored token before each row. begins: (B,) whether a row's first token begins its document.
         bos: the id that stands before the first token of a document.
+        words: (B, T) whether a word begins with the token; None where the objective does not ask.
     """
 
     tokens: Tensor
@@ -25,6 +27,7 @@ class Rows:
     previous: Tensor
     begins: Tensor
     bos: int
+    words: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Batch:
         inputs: (B, T) token ids. targets: (B, T) or (B,) what the model should say, -100 (not a number, where they are numbers)
             = no target.
         doc: (B, T) document ids, -1 = padding; None where every row is one document. types: (B, T) segment types.
-        source, source_doc: (B, S) the encoder's text and its documents. labels: (B,) of a second read-out, -100 = none.
+        source, source_doc: (B, S) the encoder's text and its documents. labels: of a second read-out, -100 = none: (B,), or
+            (B, T) at the first position of each text where a row holds several.
     """
 
     inputs: Tensor
@@ -51,6 +55,12 @@ class Batch:
         """Number of targets."""
         given = self.targets.isfinite() if self.targets.is_floating_point() else self.targets != IGNORE
         return int(given.sum())
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that the model reads."""
+        pairs = ((self.inputs, self.doc), (self.source, self.source_doc))
+        return sum(ids.shape[:2].numel() if doc is None else int((doc != PADDING).sum()) for ids, doc in pairs if ids is not None)
 
     @property
     def given(self) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ class Causal(Objective):
 
     The first token of a document is predicted from BOS, and the end of the document (EOS) is predicted like any token.
     """
+
+    likelihood: ClassVar[bool] = True
 
     def batch(self, rows: Rows, rng: torch.Generator | None = None, stream: bool = False) -> Batch:
         """Shift the rows by one. `stream`: the rows continue those of the batch before, so document ids are always kept."""

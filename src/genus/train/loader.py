@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -64,7 +65,11 @@ class First:
 
 @dataclass(frozen=True)
 class Windows:
-    """Rows are windows of `context` tokens in random order, a new order and a new offset in each pass over the data."""
+    """Rows are windows of `context` tokens in random order, a new order and a new offset in each pass over the data.
+
+    Attributes:
+        words: says of the tokens of a row whether a word begins with each; None where the objective does not ask.
+    """
 
     split: TokenStream
     context: int
@@ -72,6 +77,7 @@ class Windows:
     bos: int
     seed: int = 0
     shuffle: bool = True
+    words: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]] | None = None
 
     @property
     def rows(self) -> int:
@@ -99,7 +105,10 @@ class Windows:
         return offset + permute(index, self.rows, self.seed * 1_000_003 + epoch) * self.context
 
     def _rows(self, starts: list[int]) -> Rows:
-        return gather(self.split, starts, self.context, self.bos)
+        rows = gather(self.split, starts, self.context, self.bos)
+        if self.words is None:
+            return rows
+        return replace(rows, words=torch.from_numpy(np.stack([self.words(row) for row in rows.tokens.numpy()])))
 
 
 @dataclass(frozen=True)
