@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from genus.objectives.seq2seq import Seq2Seq
+from genus.objectives.mixture import Mixture
+from genus.objectives.spans import Spans
 from genus.parts.attention import Attention, Score
 from genus.parts.block import Block, Stack
 from genus.parts.embedding import Embedding
@@ -136,8 +140,8 @@ def transformer_residual(
     title="Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
     year=2020,
     citation="Raffel, Shazeer, Roberts et al. JMLR 21, 2020",
-    summary="T5: pre-norm without biases, one relative position bias per stack",
-    summary_zh="T5：前置归一化、无偏置，每个栈共享一套相对位置偏置",
+    summary="T5: pre-norm without biases, one relative position bias per stack; learns by span corruption",
+    summary_zh="T5：前置归一化、无偏置，每个栈共享一套相对位置偏置；以片段破坏为训练目标",
     parent="transformer",
     hf="t5",
 )
@@ -155,9 +159,10 @@ def t5(
     max_distance: int = 128,
     eps: float = 1e-6,
     gated: bool = False,
+    act: str | None = None,
     tied: bool = True,
 ) -> Recipe:
-    """`gated` (gelu_tanh gate) and `tied=False` give T5 v1.1."""
+    """`act`: None = relu, and gelu_tanh for a gate."""
     norm = RMSNorm(eps)
     position = RelativeBias(buckets, max_distance)
     attention = Attention(
@@ -167,7 +172,7 @@ def t5(
         score=Score(scale=1.0),
         dropout=dropout,
     )
-    mlp = MLP(hidden or 4 * dim, "gelu_tanh" if gated else "relu", gated)
+    mlp = MLP(hidden or 4 * dim, act or ("gelu_tanh" if gated else "relu"), gated)
     decoder = Block(
         (attention, attention.replace(cross=True, position=None), mlp),
         norm,
@@ -181,4 +186,40 @@ def t5(
         Stack((encoder,), encoder_depth or depth, norm),
         Head(tied, scale=dim**-0.5 if tied else 1.0),
     )
-    return Recipe(model=model, training=Training(context=context))
+    return Recipe(model=model, objective=Spans(), training=Training(context=context))
+
+
+@system(
+    branch="encoder-decoder",
+    title="GLU Variants Improve Transformer",
+    year=2020,
+    citation="Shazeer. arXiv:2002.05202; Raffel et al. JMLR 21, 2020 (the checkpoints of T5 v1.1)",
+    summary="T5 v1.1: T5 with a gate in the feed-forward layer and a read-out of its own",
+    summary_zh="T5 v1.1：前馈层带门控、输出矩阵不与词表共享的 T5",
+    parent="t5",
+    hf="t5",
+)
+def t5_v1_1(
+    dim: int = 512,
+    depth: int = 8,
+    hidden: int | None = None,
+    gated: bool = True,
+    tied: bool = False,
+    **sizes: Any,
+) -> Recipe:
+    """The gate has 8/3 of the width, so that the layer has the parameters of T5's, as in the base model."""
+    return t5(dim, depth, hidden=hidden or max(64, round(dim / 24) * 64), gated=gated, tied=tied, **sizes)
+
+
+@system(
+    branch="encoder-decoder",
+    title="UL2: Unifying Language Learning Paradigms",
+    year=2023,
+    citation="Tay, Dehghani, Tran et al. ICLR 2023",
+    summary="UL2: T5 v1.1 with a SiLU gate that learns by a mixture of denoisers",
+    summary_zh="UL2：以混合去噪为训练目标、采用 SiLU 门控的 T5 v1.1",
+    parent="t5-v1-1",
+    hf="t5",
+)
+def ul2(act: str = "silu", **sizes: Any) -> Recipe:
+    return t5_v1_1(act=act, **sizes).replace(objective=Mixture())
