@@ -1,14 +1,19 @@
-"""Exact-resume checkpoints: weights, optimiser, carried state and counters, in safetensors and JSON, put in place atomically."""
+"""Exact-resume checkpoints: weights, optimiser, carried state and counters, in safetensors and JSON, put in place atomically.
+
+Frozen weights are not written: they come from where they came from at first. A checksum of them is, so that others are noticed.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -76,10 +81,10 @@ def restore(path: Path, model: nn.Module, optimizers: Optimizers) -> tuple[dict[
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the weights in full precision, replacing an older file whole."""
+    """Write the weights that are trained, in full precision, replacing an older file whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file(_contiguous(dict(_own_tensors(model))), temporary)
+    save_file(_contiguous(dict(_own_tensors(model))), temporary, metadata=_frozen(model) or None)
     temporary.replace(path)
 
 
@@ -87,24 +92,37 @@ def restore_weights(path: Path, model: nn.Module) -> None:
     """Load weights in place.
 
     Raises:
-        ValueError: they belong to another model.
+        ValueError: they belong to another model, or to one whose frozen weights were others.
     """
     tensors, own = load_file(path), dict(_own_tensors(model))
     if tensors.keys() != own.keys():
         odd = sorted(tensors.keys() ^ own.keys())
         raise ValueError(f"{path} belongs to another model: {len(odd)} tensors differ, such as {odd[0]}")
+    with safe_open(path, "pt") as file:
+        frozen = file.metadata()
+    if (frozen or {}) != _frozen(model):
+        raise ValueError(f"the frozen weights are not those that {path} was trained on; put the base model back as it was")
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
 
 
 def _own_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and saved buffer once (a tied weight under its first name)."""
-    yield from model.named_parameters()
+    """Every parameter that is trained and every saved buffer once (a tied weight under its first name)."""
+    yield from ((name, p) for name, p in model.named_parameters() if p.requires_grad)
     saved = model.state_dict(keep_vars=True)
     for name, buffer in model.named_buffers():
         if name in saved:
             yield name, buffer
+
+
+def _frozen(model: nn.Module) -> dict[str, str]:
+    """A checksum of the weights that are not trained; empty where all are."""
+    total = None
+    for name, p in model.named_parameters():
+        if not p.requires_grad:
+            total = zlib.crc32(p.detach().cpu().reshape(-1).view(torch.uint8).numpy().data, zlib.crc32(name.encode(), total or 0))
+    return {} if total is None else {"frozen": f"{total:08x}"}
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, Tensor]]:

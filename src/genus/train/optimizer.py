@@ -16,14 +16,19 @@ STANDARD = Standard()
 
 
 def build(spec: Optimizer, model: nn.Module, lr: float, parametrisation: Parametrisation = STANDARD) -> Optimizers:
-    """One or two optimisers that together own every trainable parameter.
+    """One or two optimisers that together own every trainable parameter; those that are frozen have no place in them.
 
     Weight decay falls on matrices, not on vectors or token tables' norms. Muon takes the hidden matrices; tables, the read-out
     and vectors go to AdamW. Fused kernels are used where torch has them (4 times faster on the CPU than the default). The
     parametrisation's factors on the learning rate are kept in the groups.
+
+    Raises:
+        ValueError: everything is frozen, or the parametrisation has no rules for this optimiser.
     """
     scales = parametrisation.scales(model)
     named = [(n, p, scales[n]) for n, p in model.named_parameters() if p.requires_grad]
+    if not named:
+        raise ValueError("every parameter of this model is frozen; nothing is left to train")
     if isinstance(spec, SGD):
         if parametrisation != STANDARD:
             raise ValueError(f"{type(parametrisation).__name__} has no rules for SGD; choose --optimizer adamw")
@@ -34,8 +39,12 @@ def build(spec: Optimizer, model: nn.Module, lr: float, parametrisation: Paramet
         taken = {n for n, _, _ in hidden}
         rest = _groups([(p, s.rate, s.eps) for n, p, s in named if n not in taken], lr, spec.weight_decay, 1e-8)
         groups = _groups([(p, s.orthogonal, 1.0) for _, p, s in hidden], lr, spec.weight_decay, None)
-        muon = torch.optim.Muon(groups, lr=lr, momentum=spec.momentum, adjust_lr_fn="match_rms_adamw")
-        return [muon, torch.optim.AdamW(rest, lr=lr, betas=(spec.beta1, spec.beta2), fused=True)]
+        found: Optimizers = []
+        if groups:
+            found.append(torch.optim.Muon(groups, lr=lr, momentum=spec.momentum, adjust_lr_fn="match_rms_adamw"))
+        if rest:
+            found.append(torch.optim.AdamW(rest, lr=lr, betas=(spec.beta1, spec.beta2), fused=True))
+        return found
     if isinstance(spec, AdamW):
         groups = _groups([(p, s.rate, s.eps) for _, p, s in named], lr, spec.weight_decay, spec.eps)
         return [torch.optim.AdamW(groups, lr=lr, betas=(spec.beta1, spec.beta2), fused=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from genus.parts.head import Head
+from genus.recipes.parametrisation import LayerDecay, Parametrisation, Standard, distances
+from genus.run import CONFIG, Run
 from genus.spec import Spec, nearest
+from genus.tune import adapters
 
 if TYPE_CHECKING:
     from genus.recipes.recipe import Recipe
     from genus.tune.options import TuneOptions
+
+ADAPTER = "adapter"  # of a run: what a method added to its base, in peft's format
 
 
 @dataclass(frozen=True)
@@ -22,18 +27,27 @@ class Method(Spec):
     """A way of tuning; use one of its children.
 
     Class attributes:
-        name: what `--method` calls it. rate: factor on the learning rate that full tuning would use.
+        name: what `--method` calls it.
     """
 
     name: ClassVar[str] = ""
-    rate: ClassVar[float] = 1.0
+
+    @property
+    def rate(self) -> float:
+        """Factor on the learning rate that full tuning would use."""
+        return 1.0
 
     def apply(self, model: nn.Module, recipe: Recipe) -> None:
         """Change the model in place before training: wrap modules, set `requires_grad`. `recipe`: what the model is."""
 
+    @property
+    def parametrisation(self) -> Parametrisation:
+        """What takes the place of the recipe's `training.parametrisation`, and so brings `rates` to the optimiser."""
+        return Standard()
+
     def rates(self, model: nn.Module) -> Mapping[str, float]:
-        """Factors on the learning rate by parameter name; 1 for what is not named."""
-        return {}
+        """Factors on the learning rate by parameter name."""
+        return {name: scale.rate for name, scale in self.parametrisation.scales(model).items()}
 
     def save(self, model: nn.Module, folder: Path, recipe: Recipe) -> None:
         """Write what the method added, before `finish` merges it; `folder` is the run's."""
@@ -49,50 +63,90 @@ class Full(Method):
     name: ClassVar[str] = "full"
     layer_decay: float = 1.0
 
-    def rates(self, model: nn.Module) -> Mapping[str, float]:
-        if self.layer_decay == 1.0:
-            return {}
-        return {n: self.layer_decay**distance for n, distance in distances(model).items() if distance}
+    @property
+    def parametrisation(self) -> Parametrisation:
+        return Standard() if self.layer_decay == 1.0 else LayerDecay(self.layer_decay)
 
 
 @dataclass(frozen=True)
 class Frozen(Method):
-    """Only the new read-out learns; the model gives features."""
+    """Lower layers stay as they are.
+
+    Attributes:
+        up_to: how many, from the bottom, with the embedding; None = all but the read-out, so that the model gives features.
+    """
 
     name: ClassVar[str] = "frozen"
-    rate: ClassVar[float] = 10.0
+    up_to: int | None = None
+
+    @property
+    def rate(self) -> float:
+        return 10.0 if self.up_to is None else 1.0
 
     def apply(self, model: nn.Module, recipe: Recipe) -> None:
+        far = distances(model)
+        layers = max(far.values()) - 1
+        if self.up_to is not None and not 0 <= self.up_to <= layers:
+            raise ValueError(f"the model has {layers} layers; freeze 0 to {layers} of them, not {self.up_to}")
         for name, parameter in model.named_parameters():
-            parameter.requires_grad = name.startswith("head.")
+            learns = name.startswith("head.") if self.up_to is None else far[name] <= layers - self.up_to
+            parameter.requires_grad_(learns)
+
+    def finish(self, model: nn.Module) -> None:
+        model.requires_grad_(True)
 
 
-def distances(model: nn.Module) -> dict[str, int]:
-    """How many layers below the read-out each parameter stands: 0 for the head, 1 for the last layer, depth + 1 for tables."""
-    depth = {
-        stack: 1
-        + max((int(m[1]) for n, _ in model.named_parameters() if (m := re.match(rf"{stack}\.layers\.(\d+)\.", n))), default=-1)
-        for stack in ("stack", "encoder")
-    }
-    above = {"stack": 0, "encoder": depth["stack"]}
-    found = {}
-    for name, _ in model.named_parameters():
-        stack = name.partition(".")[0]
-        layer = re.match(r"(stack|encoder)\.layers\.(\d+)\.", name)
-        if layer:
-            found[name] = above[stack] + depth[stack] - int(layer[2])
-        elif stack == "embed":
-            found[name] = depth["stack"] + depth["encoder"] + 1
-        else:
-            found[name] = 0
-    return found
+@dataclass(frozen=True)
+class LoRA(Method):
+    """Low-rank changes of matrices that stay as they are (Hu et al. 2022), and a new read-out.
+
+    Attributes:
+        rank, alpha: the change is alpha / rank B A. dropout: on what A reads.
+        targets: which matrices; see `adapters.select`. dora: directions change so, lengths on their own (Liu et al. 2024).
+    """
+
+    name: ClassVar[str] = "lora"
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("all-linear",)
+    dora: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"a change needs a rank of at least 1, not {self.rank}")
+
+    @property
+    def rate(self) -> float:
+        return 10.0
+
+    def apply(self, model: nn.Module, recipe: Recipe) -> None:
+        model.requires_grad_(False)
+        chosen = adapters.select(model, self.targets)
+        scale = self.alpha / self.rank
+        changes = {n: adapters.LowRank(m.weight, self.rank, scale, self.dropout, self.dora) for n, m in chosen.items()}
+        adapters.attach(model, changes)
+        if not isinstance(model.spec.head, Head):
+            model.get_submodule("head").requires_grad_(True)
+
+    def save(self, model: nn.Module, folder: Path, recipe: Recipe) -> None:
+        from genus.tune.adapters.peft import save_peft
+
+        save_peft(folder / ADAPTER, model, base=_base(folder))
+
+    def finish(self, model: nn.Module) -> None:
+        adapters.merge(model)
+        adapters.detach(model)
+        model.requires_grad_(True)
 
 
 METHODS: dict[str, Callable[[TuneOptions], Method]] = {
     "full": lambda options: Full(options.layer_decay),
     "frozen": lambda options: Frozen(),
+    "lora": lambda options: LoRA(options.rank, options.alpha, targets=options.targets or LoRA.targets),
+    "dora": lambda options: LoRA(options.rank, options.alpha, targets=options.targets or LoRA.targets, dora=True),
 }
-"""By the word of `--method`; an adapter adds itself here."""
+"""By the word of `--method`."""
 
 
 def method(options: TuneOptions) -> Method:
@@ -109,3 +163,12 @@ def method(options: TuneOptions) -> Method:
 def trainable(model: nn.Module) -> int:
     """Number of parameters that learn."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _base(run: Path) -> Path | None:
+    """The model folder that a run was tuned from; None where its weights were fresh."""
+    base = Run.open(run).config.get("base")
+    if base is None:
+        return None
+    path = Path(base)
+    return path / "model" if (path / CONFIG).is_file() else path
