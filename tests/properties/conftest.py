@@ -74,6 +74,13 @@ class Case:
             source = {"source": ids.flip(1), "source_doc": None if doc is None else doc.flip(1)}
         return self.model.head.loss(self.model.hidden(ids, doc, **source), targets)  # type: ignore[no-any-return]
 
+    def whole_loss(self, ids: Tensor, targets: Tensor, doc: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`loss`, and that of a second direction on the same targets, so that every parameter has its part in it."""
+        total, count = self.loss(ids, targets, doc)
+        if getattr(self.spec, "reverse", None) is not None:
+            total = total + self.model.head.loss(self.model.hidden_reverse(ids, doc), targets)[0]
+        return total, count
+
 
 def kind_of(spec: Spec) -> str:
     if not isinstance(spec, Model):

@@ -305,7 +305,7 @@ def _gradients(case, batches: list[tuple[Tensor, Tensor, Tensor | None]]) -> dic
     case.model.zero_grad()
     total = sum(int((targets != IGNORE).sum()) for _, targets, _ in batches)
     for ids, targets, doc in batches:
-        loss, count = case.loss(ids, targets, doc)
+        loss, count = case.whole_loss(ids, targets, doc)
         assert int(count) == int((targets != IGNORE).sum())
         (loss / total).backward()
     return {name: p.grad.clone() for name, p in case.model.named_parameters()}

@@ -41,6 +41,11 @@ PUBLISHED = [  # counted from the checkpoints that their authors released
     ("t5", {"depth": 8, "heads": 6, "head_dim": 64, "hidden": 1024, "gated": True, "tied": False}, 76_961_152),  # v1.1 small
     ("zaremba", {}, 4_653_200),
     ("zaremba", {"size": "large"}, 66_034_000),
+    (
+        "elmo",
+        {"spelled": True},
+        98_796_368,
+    ),  # the released biLM has 93,600,864 before the read-out, and one bias less for each gate
 ]
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.parts.block import Stack
+from genus.parts.char_cnn import CharCNN
 from genus.parts.embedding import Embedding
 from genus.parts.head import Head
 from genus.parts.model import Model
@@ -180,15 +181,18 @@ class LayerDecay(Parametrisation):
 def distances(model: nn.Module) -> dict[str, int]:
     """Layers between each parameter and the output, by name: 0 for what belongs to no layer (read-out, final norm), 1 for the
     last layer, and one more than there are layers for the embedding. An encoder lies below its decoder."""
-    layers = {name: len(stack.layers) for name in ("stack", "encoder") if (stack := getattr(model, name, None)) is not None}
-    top = {"stack": layers["stack"], "encoder": sum(layers.values())}  # distance of the first layer
+    depth = {name: len(module.layers) for name, module in model.named_children() if isinstance(module, Stack.Module)}
+    below = depth.pop("encoder", 0)
+    above = max(depth.values(), default=0)
     result = {}
     for name, _ in model.named_parameters():
         match name.split("."):
             case ["embed", *_]:
-                result[name] = sum(layers.values()) + 1
-            case [stack, "layers", number, *_]:
-                result[name] = top[stack] - int(number)
+                result[name] = above + below + 1
+            case ["encoder", "layers", number, *_]:
+                result[name] = above + below - int(number)
+            case [stack, "layers", number, *_] if stack in depth:
+                result[name] = depth[stack] - int(number)
             case _:
                 result[name] = 0
     return result
@@ -241,10 +245,13 @@ def roles(model: nn.Module) -> dict[str, Role]:
                 tag("readout" if transform is None or transform.outputs is None else "input", module.weight)
             case Embedding.Module():
                 # A table of a width of its own does not grow; what grows is the output of the projection after it.
-                for table in (module.tokens, module.types, module.positions):
+                for table in (None if module.spec.spelled else module.tokens, module.types, module.positions):
                     tag("table" if module.spec.dim is None else "input", *(table.parameters() if table is not None else ()))
                 if module.projection is not None:
                     tag("input", module.projection.weight)
+            case CharCNN.Module():
+                tag("input", module.symbols.weight, *(c.weight for c in module.convolutions))
+                tag("hidden", module.projection.weight, *(layer.weight for layer in module.highway))
     result: dict[str, Role] = {}
     for name, p in model.named_parameters():
         matrix = p.dim() > 1 and not getattr(p, "keep_init", False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from genus.objectives.both_directions import BothDirections
 from genus.parts.block import Block, Stack
+from genus.parts.char_cnn import CharCNN
 from genus.parts.embedding import Embedding
 from genus.parts.head import Head
 from genus.parts.init import Init
@@ -12,7 +14,7 @@ from genus.parts.mlp import Hidden
 from genus.parts.model import Model
 from genus.parts.recurrent import Recurrent
 from genus.parts.window import Window
-from genus.parts.wiring import Plain
+from genus.parts.wiring import Plain, PreNorm
 from genus.recipes.recipe import Recipe, system
 from genus.recipes.training import SGD, AdamW, EpochDecay, Training
 from genus.spec import nearest
@@ -191,3 +193,80 @@ def gru(
     **_: int,
 ) -> Recipe:
     return _recurrent("GRU", dim, depth, vocab, context, dropout)
+
+
+FILTERS = (1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)  # of width 1, 2 ... 7, in widths of the model (Peters et al.: of 512)
+
+
+@system(
+    branch="recurrent",
+    title="Character-Aware Neural Language Models",
+    year=2016,
+    citation="Kim, Jernite, Sontag, Rush. AAAI 2016",
+    summary="Character-aware LSTM: a token's vector comes from its bytes, through filters and highway layers",
+    summary_zh="字符感知 LSTM：用卷积和高速公路层从字节得到词元向量",
+    parent="lstm",
+    aspect=256.0,
+    heads_of=8,
+    depths=(1, 4),
+)
+def char_lstm(
+    dim: int = 256,
+    depth: int = 2,
+    vocab: int = 10000,
+    context: int = 64,
+    dropout: float = 0.0,
+    highway: int = 1,
+    **_: int,
+) -> Recipe:
+    """Table 2, small: 25 w filters of each width w up to 6 at 300 units, tanh, one highway layer; over bytes of subwords."""
+    recipe = _recurrent("LSTM", dim, depth, vocab, context, dropout)
+    filters = tuple(max(1, round(dim * w / 12)) for w in range(1, 7))
+    embed = recipe.model.embed.replace(spelled=CharCNN(filters, highway=highway, act="tanh"))
+    return recipe.replace(model=recipe.model.replace(embed=embed, head=Head(tied=False, bias=True)))
+
+
+@system(
+    branch="recurrent",
+    title="Deep contextualized word representations",
+    year=2018,
+    citation="Peters, Neumann, Iyyer, Gardner, Clark, Lee, Zettlemoyer. NAACL 2018; Jozefowicz et al. arXiv:1602.02410",
+    summary="ELMo: two directions of projected LSTMs, residual between layers; a task mixes all layers",
+    summary_zh="ELMo：双向的投影 LSTM 语言模型，层间残差；下游任务混合各层",
+    parent="lstm",
+    aspect=256.0,
+    heads_of=8,
+    depths=(2, 4),
+)
+def elmo(
+    dim: int = 512,
+    depth: int = 2,
+    vocab: int = 10000,
+    context: int = 64,
+    hidden: int | None = None,
+    dropout: float = 0.1,
+    spelled: bool = False,
+    highway: int = 2,
+    **_: int,
+) -> Recipe:
+    """Section 3.4: two layers of 4,096 units with projections to 512 and a residual connection from the first to the second.
+
+    The directions share the tokens' vectors and the read-out, not the LSTMs. Left out: the clipping of cells and projections.
+
+    Args:
+        hidden: units of an LSTM; None = 8 x dim. spelled: tokens are read byte by byte (the paper's), not from a table.
+    """
+    lstm = Recurrent("LSTM", hidden or 8 * dim, projection=dim)
+    first, later = (Block((lstm,), None, wiring, dropout) for wiring in (Plain(), PreNorm()))
+    stack = Stack((first,) + (later,) * (depth - 1), depth, final=None)
+    filters = tuple(max(1, round(dim * share)) for share in FILTERS)
+    model = Model(
+        dim,
+        Embedding(vocab, dropout=dropout, spelled=CharCNN(filters, highway=highway) if spelled else None),
+        stack,
+        head=Head(tied=not spelled, bias=True),
+        init=Init("fan_in", residual=False, forget=1.0),
+        reverse=stack,
+    )
+    training = Training(AdamW(lr=2e-3, weight_decay=0.01), context=context, batch=32, stream=True, restart=1 / 16)
+    return Recipe(model=model, objective=BothDirections(), training=training)

@@ -46,17 +46,19 @@ def _network(model: Any, length: int) -> list[Share]:
     def add(name: str, parameters: int, flops: float = 0.0) -> None:
         groups.setdefault(name, []).append((parameters, flops))
 
-    add("Embedding", model.embed.parameters(model.dim))
-    for prefix, stack in (("Encoder ", model.encoder), ("", model.stack), ("Reverse ", model.reverse)):
-        if stack is None:
-            continue
+    stacks = [("Encoder ", model.encoder, True), ("", model.stack, True), ("Reverse ", model.reverse, model.reads_both)]
+    stacks = [row for row in stacks if row[1] is not None]
+    run = [stack for _, stack, runs in stacks if runs]  # of two directions a head of tokens reads one
+    embedded = len(run) * model.embed.flops(model.dim, length)
+    add("Embedding", model.embed.parameters(model.dim), embedded)
+    for prefix, stack, runs in stacks:
         inside = 0
         for i, (block, width) in enumerate(stack.layers(model.dim)):
             owned = not stack.share or i < len(stack.blocks)
             before = width
             for part in block.parts:
                 count = part.parameters(width) if owned else 0
-                add(prefix + type(part).__name__, count, part.flops(width, length))
+                add(prefix + type(part).__name__, count, part.flops(width, length) if runs else 0.0)
                 inside += count
                 width = part.width(width)
             norms = block.parameters(before) - sum(_part_counts(block, before))
@@ -66,9 +68,8 @@ def _network(model: Any, length: int) -> list[Share]:
         rest = stack.parameters(model.dim) - inside
         if rest:
             add(prefix + "Norms", rest)
-    forward = (model.stack, model.encoder, model.reverse if model.reads_both else None)
-    inner = [part.flops(model.dim, length) for part in forward if part is not None]
-    add("Head", model.head.count(model.reads, model.embed.vocab), model.flops(model.dim, length) - sum(inner))
+    inner = embedded + sum(stack.flops(model.dim, length) for stack in run)
+    add("Head", model.head.count(model.reads, model.embed.vocab), model.flops(model.dim, length) - inner)
     return [
         Share(name, len(rows), sum(p for p, _ in rows), 4 * sum(p for p, _ in rows), sum(f for _, f in rows))
         for name, rows in groups.items()
