@@ -82,9 +82,7 @@ def _recurrent_torch(
         True,
     )  # biases, layers, dropout, train, bidirectional, batch_first
     if cell == "LSTM":
-        with (
-            warnings.catch_warnings()
-        ):  # that oneDNN has no projections, so that torch goes its own way: said once, not asked for
+        with warnings.catch_warnings():  # oneDNN has no projections, and torch says so before it goes its own way
             warnings.filterwarnings("ignore", message="LSTM with projections")
             y, h, c = torch.lstm(x, hx, params, *options)
         return y, (h[0], c[0])

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from genus.parts.char_cnn import spelling
 from genus.parts.head import Head
 from genus.parts.model import Model
 
 TABLES = ("embed.tokens.weight", "head.weight", "head.bias")
 """What has a row for every token."""
+
+SPELLING = "embed.tokens.spelling"
 
 
 def grow(spec: Model, weights: Mapping[str, Tensor], known: int, vocab: int) -> tuple[Model, dict[str, Tensor]]:
@@ -34,6 +37,9 @@ def grow(spec: Model, weights: Mapping[str, Tensor], known: int, vocab: int) -> 
             rows[: len(old)] = old
             rows[known:] = old[:known].float().mean(0).to(old.dtype)
             new[name] = rows
+    if SPELLING in weights:  # new tokens are no text: they are told apart by their ids
+        old = weights[SPELLING]
+        new[SPELLING] = torch.cat([old, spelling([None] * size, old.shape[1])[len(old) :].to(old)])
     return spec.replace(embed=spec.embed.replace(vocab=size)), new
 
 
