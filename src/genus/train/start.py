@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from genus.modalities.spelling import spell
 from genus.ops.memory import keep_freed_memory
 from genus.parts.attention import Attention
 from genus.parts.model import Model
@@ -141,6 +142,7 @@ def assemble(
     if model is None:
         torch.manual_seed(options.seed)
         model = recipe.model.build(0)
+        spell(model, data.tokenizer)
         training.parametrisation.start(model)
     model.to(device)
     train, validation = loaders(recipe, data, options)
