@@ -37,7 +37,7 @@ LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog")
 ANSWERS = ("response", "completion", "output", "answer", "chosen")
 
 
-class Conversation(NamedTuple):
+class Dialogue(NamedTuple):
     """Messages, each with a role and its content, and the tools that the assistant may call."""
 
     messages: list[Message]
@@ -59,7 +59,7 @@ def form(columns: Iterable[str]) -> tuple[str, ...] | None:
     return None
 
 
-def read(record: Mapping[str, Any], columns: tuple[str, ...], answered: bool = True) -> Conversation:
+def read(record: Mapping[str, Any], columns: tuple[str, ...], answered: bool = True) -> Dialogue:
     """The conversation of a row.
 
     Args:
@@ -83,14 +83,14 @@ def read(record: Mapping[str, Any], columns: tuple[str, ...], answered: bool = T
             messages += _answer(record.get(columns[-1]), columns[-1])
     if answered:
         _check(messages)
-    return Conversation(messages, tools)
+    return Dialogue(messages, tools)
 
 
-def asked(conversation: Conversation) -> Conversation:
+def asked(dialogue: Dialogue) -> Dialogue:
     """The conversation without the assistant's last words: what a model is asked."""
-    messages = conversation.messages
+    messages = dialogue.messages
     last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=len(messages))
-    return Conversation(messages[:last], conversation.tools)
+    return Dialogue(messages[:last], dialogue.tools)
 
 
 def _question(record: Mapping[str, Any], columns: tuple[str, ...]) -> list[Message]:
