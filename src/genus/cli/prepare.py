@@ -25,6 +25,11 @@ class Options:
     """The folder to make."""
     field: str | None = None
     """Field with the text; guessed (and told) if not given. A number: that column of a table without a header line."""
+    pairs: FlagCreatePairsOff[bool] = False
+    """Every document is a source and its target: lines "source TAB target", two fields of records, or two line-aligned files."""
+    fields: str | None = None
+    """Of pairs: the fields of source and target, as in de,en; guessed (and told) if not given. Numbers: columns of a table
+    without a header line, so 2,1 turns source and target round. Records may keep both in a field "translation"."""
     tokenizer: str = "bpe"
     """bpe (byte-level, trained here), bytes, chars, words (lossy), or a tokenizer.json or a folder that holds one."""
     vocab: int | None = None
@@ -68,6 +73,8 @@ def main(options: Options) -> int:
         overwrite=options.overwrite,
         workers=options.workers,
         progress=Progress("none" if options.quiet else "auto"),
+        pairs=options.pairs,
+        fields=tuple(f.strip() for f in options.fields.split(",")) if options.fields else (),
     )
     if sys.stdout.encoding.lower() not in ("utf-8", "utf8") and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")

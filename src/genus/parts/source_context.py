@@ -46,8 +46,8 @@ class SourceContext(Spec):
 class Additive(SourceContext):
     """A weighted mean of the encoder's output (Bahdanau et al. 2015, eq. 5 and 6, appendix A.1.2).
 
-    The weight of source position j before step i is the softmax over j of v' tanh(W s_{i-1} + U h_j). The decoder starts from what
-    the backward encoder, the second half of the memory, says of the first position.
+    The weight of source position j before step i is the softmax over j of v' tanh(W s_{i-1} + U h_j). The decoder starts from
+    what the backward encoder, the second half of the memory, says of the first position.
     """
 
     align: int = 1000
@@ -80,9 +80,8 @@ class Additive(SourceContext):
             return backward[:, 0] if visible is None else _at(backward, visible.long().argmax(1))
 
         def read(self, state: Tensor, prepared: dict[str, Tensor]) -> Tensor:
-            energy_NS1 = (
-                torch.tanh(self.query(state)[:, None] + prepared["keys"].to(state.dtype)) @ self.energy.to(state.dtype)[:, None]
-            )
+            meeting_NSA = torch.tanh(self.query(state)[:, None] + prepared["keys"].to(state.dtype))
+            energy_NS1 = meeting_NSA @ self.energy.to(state.dtype)[:, None]
             if "visible" in prepared:
                 energy_NS1 = energy_NS1.masked_fill(~prepared["visible"][..., None], torch.finfo(state.dtype).min)
             weight = energy_NS1.softmax(1, dtype=torch.float32).to(state.dtype)

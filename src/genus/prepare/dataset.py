@@ -6,6 +6,7 @@ DATA/{train,validation,test}/
     tokens-00000.npy                   uint16 or uint32: documents one after the other, each ended by the end token
     ends-00000.npy                     int64: exclusive end of every document inside its shard
     bytes-00000.npy                    int64: UTF-8 bytes of every document's text
+    source-*.npy                       of pairs: the same of what the documents are translations of, document by document
 DATA/rejected/*.jsonl                  records that could not be used: source, line, reason, excerpt
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,8 @@ FORMAT = "genus-dataset"
 VERSION = 1
 MANIFEST = "manifest.json"
 SPLITS = ("train", "validation", "test")
+SOURCE = "source-"
+"""What the names of the shards of sources begin with."""
 
 
 class Dataset:
@@ -50,10 +54,8 @@ class Dataset:
         """
         root = Path(path)
         dataset = cls(root, read_manifest(root))
-        for name, counts in dataset.manifest["splits"].items():
-            for shard in counts["shards"]:
-                for file, expected in shard["files"].items():
-                    _check_size(root / name / file, expected["size"])
+        for file, expected in dataset._files():
+            _check_size(file, expected["size"])
         if verify:
             dataset.verify()
         return dataset
@@ -64,14 +66,18 @@ class Dataset:
         Raises:
             ValueError: a file was changed; names it.
         """
+        known = [(file, expected["sha256"]) for file, expected in self._files()]
+        known += [(self.root / "tokenizer" / file, expected) for file, expected in self.manifest["tokenizer"]["files"].items()]
+        for file, expected in known:
+            if sha256(file) != expected:
+                raise ValueError(f"{file} was changed after it was prepared: {_REMEDY}")
+
+    def _files(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Every file of a shard, and what the manifest says of it."""
         for name, counts in self.manifest["splits"].items():
-            for shard in counts["shards"]:
-                for file, expected in shard["files"].items():
-                    if sha256(self.root / name / file) != expected["sha256"]:
-                        raise ValueError(f"{self.root / name / file} was changed after it was prepared: {_REMEDY}")
-        for file, expected in self.manifest["tokenizer"]["files"].items():
-            if sha256(self.root / "tokenizer" / file) != expected:
-                raise ValueError(f"{self.root / 'tokenizer' / file} was changed after it was prepared: {_REMEDY}")
+            for side in (counts, counts.get("source") or {"shards": []}):
+                for shard in side["shards"]:
+                    yield from ((self.root / name / file, expected) for file, expected in shard["files"].items())
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -88,6 +94,11 @@ class Dataset:
     def fingerprint(self) -> str:
         """Hash over tokens, boundaries and tokenizer: equal for equal content, wherever it lies."""
         return self.manifest["fingerprint"]
+
+    @property
+    def pairs(self) -> bool:
+        """Whether every document is the translation of a source (`Split.source`)."""
+        return "pairs" in self.manifest
 
     @property
     def bytes_per_token(self) -> float:
@@ -115,10 +126,13 @@ class Split:
 
     Attributes:
         tokens, documents, bytes: how many; bytes are UTF-8 bytes of text.
+        source: of pairs, the split whose document n is what document n here is a translation of; else None.
     """
 
-    def __init__(self, folder: Path, counts: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, counts: dict[str, Any], prefix: str = "") -> None:
         self.folder = folder
+        self.source: Split | None = Split(folder, counts["source"], SOURCE) if "source" in counts else None
+        self._prefix = prefix
         self.tokens: int = counts["tokens"]
         self.documents: int = counts["documents"]
         self.bytes: int = counts["bytes"]
@@ -166,17 +180,17 @@ class Split:
         return self.read(int(self.ends[index - 1]) if index else 0, int(self.ends[index]))
 
     def _map(self, shard: int) -> np.ndarray:
-        return np.load(self.folder / shard_name("tokens", shard), mmap_mode="r", allow_pickle=False)
+        return np.load(self.folder / shard_name(self._prefix + "tokens", shard), mmap_mode="r", allow_pickle=False)
 
     def _array(self, what: str, shard: int) -> np.ndarray:
-        return np.load(self.folder / shard_name(what, shard), allow_pickle=False)
+        return np.load(self.folder / shard_name(self._prefix + what, shard), allow_pickle=False)
 
 
 _REMEDY = "restore it, or run genus prepare again with --overwrite"
 
 
 def shard_name(what: str, number: int) -> str:
-    """File name of a shard: what is "tokens", "ends" or "bytes"."""
+    """File name of a shard: what is "tokens", "ends" or "bytes", with SOURCE before it for the sources of pairs."""
     return f"{what}-{number:05d}.npy"
 
 

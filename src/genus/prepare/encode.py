@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -31,25 +30,31 @@ def dtype_for(vocab_size: int) -> np.dtype:
 
 
 def encode_unit(space: Workspace, plan: Plan, unit: int) -> None:
-    """Write `encode-UNIT.SPLIT.tokens` (raw ids) and one .npz with the lengths and bytes of the documents."""
+    """Write `encode-UNIT.SPLIT.tokens` (raw ids) and one .npz with the lengths and bytes of the documents.
+
+    Pairs have their sources beside them, as a split of its own called `SPLIT-source`.
+    """
+    names = sides(plan.options.get("pairs", False))
     tokenizer = Tokenizer.load(space.folder / "tokenizer")
     tokens_of_source: Counter[int] = Counter()
     with ExitStack() as stack:
-        writers = [
-            _Writer(
-                stack.enter_context(open(space.file(STAGE, unit, f"{split}.tokens"), "wb")),
+        writers = {
+            name: _Writer(
+                stack.enter_context(open(space.file(STAGE, unit, f"{name}.tokens"), "wb")),
                 tokenizer,
                 dtype_for(tokenizer.vocab_size),
                 tokens_of_source,
             )
-            for split in SPLITS
-        ]
-        for split, source, text in _assigned(space, plan, unit):
-            writers[split].add(text, source)
-        for writer in writers:
+            for name in names
+        }
+        for split, number, text, source in _assigned(space, plan, unit):
+            writers[SPLITS[split]].add(text, number)
+            if source is not None:
+                writers[f"{SPLITS[split]}-source"].add(source, number)
+        for writer in writers.values():
             writer.flush()
     arrays = {}
-    for name, writer in zip(SPLITS, writers, strict=True):
+    for name, writer in writers.items():
         arrays[f"{name}_lengths"] = np.array(writer.lengths, dtype=np.int64)
         arrays[f"{name}_bytes"] = np.array(writer.sizes, dtype=np.int64)
         arrays[f"{name}_characters"] = np.array([writer.characters], dtype=np.int64)
@@ -57,8 +62,13 @@ def encode_unit(space: Workspace, plan: Plan, unit: int) -> None:
     space.mark_done(STAGE, unit, {"tokens_of_source": {str(key): count for key, count in tokens_of_source.items()}})
 
 
-def _assigned(space: Workspace, plan: Plan, unit: int) -> Iterator[tuple[int, int, str]]:
-    """(split, source, text) of the unit's documents, cut ones in their parts."""
+def sides(pairs: bool) -> list[str]:
+    """Names of the streams of tokens: the splits, and those of their sources."""
+    return [*SPLITS, *(f"{split}-source" for split in SPLITS if pairs)]
+
+
+def _assigned(space: Workspace, plan: Plan, unit: int) -> Iterator[tuple[int, int, str, str | None]]:
+    """(split, number of the file, text, source of a pair) of the unit's documents, cut ones in their parts."""
     with np.load(space.journal / f"verdicts-{unit:05d}.npz") as decided:
         verdicts, cuts = decided["verdicts"].tolist(), decided["cuts"]
     with np.load(space.file(scan.STAGE, unit, "npz")) as known:
@@ -70,22 +80,18 @@ def _assigned(space: Workspace, plan: Plan, unit: int) -> Iterator[tuple[int, in
         for item in read(source, part, plan.split_documents):
             if not isinstance(item, Document):
                 continue
-            if position >= count or _digest(item.text) != digests[16 * position : 16 * position + 16]:
+            if position >= count or item.digest != digests[16 * position : 16 * position + 16]:
                 raise ValueError(f"{source.label} changed while it was being prepared: run the command again")
             verdict = verdicts[position]
             if verdict == CUT:
                 train, held = map(int, cuts[position])
                 pieces = (item.text[:train], item.text[train:held], item.text[held:])
-                yield from ((split, part.source, piece) for split, piece in enumerate(pieces) if piece)
+                yield from ((split, part.source, piece, None) for split, piece in enumerate(pieces) if piece)
             elif verdict != REPEAT:
-                yield verdict, part.source, item.text
+                yield verdict, part.source, item.text, item.source
             position += 1
     if position != count:
         raise ValueError("the sources changed while they were being prepared: run the command again")
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 @dataclass

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple
 
 EXCERPT = 200
 
 
 class Document(NamedTuple):
-    """One document's text. `starts` is false for the later pieces of a file too large to be one document."""
+    """One document's text. `starts` is false for the later pieces of a file too large to be one document.
+
+    `source`: what it is a translation of, where documents come in pairs.
+    """
 
     text: str
     starts: bool = True
+    source: str | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """128-bit hash of the text, or of the pair."""
+        whole = self.text if self.source is None else f"{len(self.source)} {self.source}{self.text}"
+        return hashlib.blake2b(whole.encode(), digest_size=16).digest()
 
 
 class Reject(NamedTuple):
@@ -35,6 +46,11 @@ class Lines(NamedTuple):
 
 
 Item = Document | Reject | Remark | Lines
+Pair = tuple[Any, Any]
+"""The fields of the source and of the target: names, or columns (from 0) of a table without a header line."""
+
+TRANSLATION = "translation"
+"""The field in which Hugging Face data sets keep {"de": ..., "en": ...}."""
 
 
 def take(value: Any, name: str | int | None, line: int) -> Document | Reject:
@@ -48,6 +64,32 @@ def take(value: Any, name: str | int | None, line: int) -> Document | Reject:
     if value is None:
         return Reject(line, "empty document")
     return Reject(line, f"field {name!r} is not text", excerpt(repr(value)))
+
+
+def take_pair(source: Any, target: Any, fields: Pair, line: int) -> Document | Reject:
+    """The pair of a record's two fields, or why there is none. White space around a side is not part of it."""
+    texts = []
+    for value, other, name in ((source, target, fields[0]), (target, source, fields[1])):
+        if value is None:
+            return Reject(line, "missing side", excerpt(f"no {name!r} beside {other!r}"))
+        if not isinstance(value, str):
+            return Reject(line, f"field {name!r} is not text", excerpt(repr(value)))
+        if not value.strip():
+            return Reject(line, "empty side", excerpt(f"empty {name!r} beside {other!r}"))
+        if not value.isascii() and has_surrogate(value):
+            return Reject(line, "not valid Unicode", excerpt(value))
+        texts.append(value.strip())
+    return Document(texts[1], source=texts[0])
+
+
+def pair_from_record(record: object, fields: Pair, line: int) -> Document | Reject:
+    """The pair in a decoded JSON value: an object with both fields, itself or in its `translation`."""
+    if not isinstance(record, dict):
+        return Reject(line, "not a JSON object", excerpt(repr(record)))
+    inner = record.get(TRANSLATION)
+    if isinstance(inner, dict) and not (fields[0] in record and fields[1] in record):
+        record = inner
+    return take_pair(record.get(fields[0]), record.get(fields[1]), fields, line)
 
 
 def has_surrogate(text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from genus.prepare import encode
-from genus.prepare.dataset import SPLITS, sha256, shard_name
+from genus.prepare.dataset import SOURCE, SPLITS, sha256, shard_name
 from genus.prepare.workspace import Workspace
 
 SHARD_TOKENS = 2**27
@@ -19,36 +19,45 @@ SHARD_TOKENS = 2**27
 _COPY = 2**24
 
 
-def pack(space: Workspace, units: int, dtype: np.dtype, advance: Callable[[int], None]) -> dict[str, Any]:
-    """Write the shards of every split; returns the `splits` part of the manifest."""
+def pack(space: Workspace, units: int, dtype: np.dtype, advance: Callable[[int], None], pairs: bool = False) -> dict[str, Any]:
+    """Write the shards of every split, and beside them those of its sources; returns the `splits` part of the manifest."""
     splits: dict[str, Any] = {}
     for split in SPLITS:
         folder = space.folder / split
         folder.mkdir(exist_ok=True)
-        shards: list[dict[str, Any]] = []
-        characters = 0
-        writer = None
-        for unit in range(units):
-            with np.load(space.file(encode.STAGE, unit, "npz")) as known:
-                lengths, sizes = known[f"{split}_lengths"], known[f"{split}_bytes"]
-                characters += int(known[f"{split}_characters"][0])
-            with open(space.file(encode.STAGE, unit, f"{split}.tokens"), "rb") as file:
-                for first, last in _runs(lengths, 0 if writer is None else writer.tokens):
-                    if writer is None or (writer.tokens and writer.tokens + int(lengths[first]) > SHARD_TOKENS):
-                        if writer is not None:
-                            shards.append(writer.close())
-                        writer = _Shard(folder, len(shards), dtype)
-                    writer.append(file, lengths[first:last], sizes[first:last], advance)
-        if writer is not None:
-            shards.append(writer.close())
-        splits[split] = {
-            "documents": sum(shard["documents"] for shard in shards),
-            "tokens": sum(shard["tokens"] for shard in shards),
-            "bytes": sum(shard["bytes"] for shard in shards),
-            "characters": characters,
-            "shards": shards,
-        }
+        splits[split] = _pack(space, units, dtype, advance, split, folder, "")
+        if pairs:
+            splits[split]["source"] = _pack(space, units, dtype, advance, f"{split}-source", folder, SOURCE)
     return splits
+
+
+def _pack(
+    space: Workspace, units: int, dtype: np.dtype, advance: Callable[[int], None], name: str, folder: Path, prefix: str
+) -> dict[str, Any]:
+    """One stream of tokens."""
+    shards: list[dict[str, Any]] = []
+    characters = 0
+    writer = None
+    for unit in range(units):
+        with np.load(space.file(encode.STAGE, unit, "npz")) as known:
+            lengths, sizes = known[f"{name}_lengths"], known[f"{name}_bytes"]
+            characters += int(known[f"{name}_characters"][0])
+        with open(space.file(encode.STAGE, unit, f"{name}.tokens"), "rb") as file:
+            for first, last in _runs(lengths, 0 if writer is None else writer.tokens):
+                if writer is None or (writer.tokens and writer.tokens + int(lengths[first]) > SHARD_TOKENS):
+                    if writer is not None:
+                        shards.append(writer.close())
+                    writer = _Shard(folder, len(shards), dtype, prefix)
+                writer.append(file, lengths[first:last], sizes[first:last], advance)
+    if writer is not None:
+        shards.append(writer.close())
+    return {
+        "documents": sum(shard["documents"] for shard in shards),
+        "tokens": sum(shard["tokens"] for shard in shards),
+        "bytes": sum(shard["bytes"] for shard in shards),
+        "characters": characters,
+        "shards": shards,
+    }
 
 
 def _runs(lengths: np.ndarray, filled: int) -> Iterator[tuple[int, int]]:
@@ -72,12 +81,12 @@ def _runs(lengths: np.ndarray, filled: int) -> Iterator[tuple[int, int]]:
 class _Shard:
     """One shard being written. Its header is filled in at the end, when the length is known."""
 
-    def __init__(self, folder: Path, number: int, dtype: np.dtype) -> None:
-        self.folder, self.number, self.dtype = folder, number, dtype
+    def __init__(self, folder: Path, number: int, dtype: np.dtype, prefix: str = "") -> None:
+        self.folder, self.number, self.dtype, self.prefix = folder, number, dtype, prefix
         self.tokens = 0
         self.lengths: list[np.ndarray] = []
         self.sizes: list[np.ndarray] = []
-        self.file = open(folder / shard_name("tokens", number), "wb")  # noqa: SIM115 (closed by `close`)
+        self.file = open(folder / shard_name(prefix + "tokens", number), "wb")  # noqa: SIM115 (closed by `close`)
         self._header()
         self._start = self.file.tell()
 
@@ -102,11 +111,11 @@ class _Shard:
         self.file.close()
         ends = np.cumsum(np.concatenate(self.lengths), dtype=np.int64)
         sizes = np.concatenate(self.sizes)
-        np.save(self.folder / shard_name("ends", self.number), ends)
-        np.save(self.folder / shard_name("bytes", self.number), sizes)
+        np.save(self.folder / shard_name(self.prefix + "ends", self.number), ends)
+        np.save(self.folder / shard_name(self.prefix + "bytes", self.number), sizes)
         files = {}
         for what in ("tokens", "ends", "bytes"):
-            name = shard_name(what, self.number)
+            name = shard_name(self.prefix + what, self.number)
             files[name] = {"size": os.path.getsize(self.folder / name), "sha256": sha256(self.folder / name)}
         return {"tokens": self.tokens, "documents": len(ends), "bytes": int(sizes.sum()), "files": files}
 

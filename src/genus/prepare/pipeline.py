@@ -53,6 +53,8 @@ def prepare(
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
+    pairs: bool = False,
+    fields: Sequence[str] = (),
 ) -> Dataset:
     """Make a data folder from files, folders or globs.
 
@@ -69,6 +71,8 @@ def prepare(
         overwrite: replace a data folder that is already there.
         workers: processes; all cores when not given. The result does not depend on it.
         progress: where to tell progress; silent when not given.
+        pairs: every document is a source and its target: lines `source TAB target`, two fields of records, or two line-aligned
+            files, the source's first. fields: names of the two, guessed when not given.
 
     Raises:
         ValueError: with what to do about it.
@@ -80,7 +84,10 @@ def prepare(
         raise ValueError(f"--split-documents {split_documents}: choose one of {', '.join(SPLIT_MODES)}")
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers}: at least one is needed")
-    found = find(paths, _files(validation), _files(test), field)
+    pairs = pairs or bool(fields)
+    if pairs and field is not None:
+        raise ValueError("--field names the text of single documents; of pairs name both sides, as in --fields de,en")
+    found = find(paths, _files(validation), _files(test), field, list(fields) if pairs else None)
     fractions = _fractions(found, validation, test)
     adopted = None if making.is_built_in(str(tokenizer)) else making.adopt(tokenizer)
     plan = Plan(
@@ -96,6 +103,7 @@ def prepare(
             "validation": fractions.validation,
             "test": fractions.test,
             "keep_repeats": keep_repeats,
+            "pairs": pairs,
         },
     )
     opened = Workspace.open(out, plan.to_json(), overwrite)
@@ -128,14 +136,16 @@ class _Preparation:
                 f"see {self.space.folder / 'rejected'} for file and line"
             )
         self._tell_pieces(documents)
-        assignment = assign(documents, fractions, drop_repeats=not self.plan.options["keep_repeats"])
+        self._tell_uneven(facts)
+        keep, pairs = self.plan.options["keep_repeats"], self.plan.options["pairs"]
+        assignment = assign(documents, fractions, drop_repeats=not keep, whole=pairs)
         self._write_verdicts(assignment, facts)
         tokenizer = self._tokenizer(documents, assignment, adopted)
         self._stage(encode.STAGE, "tokenizing")
         dtype = encode.dtype_for(tokenizer.vocab_size)
         total = sum(file.stat().st_size for file in self.space.journal.glob("encode-*.tokens"))
         with self.progress.stage("packing", total) as stage:
-            splits = pack(self.space, len(self.plan.units), dtype, stage.advance)
+            splits = pack(self.space, len(self.plan.units), dtype, stage.advance, pairs)
         if not splits["train"]["documents"]:
             raise ValueError("every document went to validation or test: lower --validation and --test")
         manifest = self._manifest(tokenizer, dtype, splits, assignment, reasons, rejected_of)
@@ -177,6 +187,16 @@ class _Preparation:
             label = self.plan.sources[index].label
             self.remarks.append(
                 f"{label}: too large for one document, cut at line ends into {count + 1:,} of about {PIECE_BYTES >> 20} MB"
+            )
+            self.progress.note(self.remarks[-1])
+
+    def _tell_uneven(self, facts: list[dict[str, Any]]) -> None:
+        """Say how many pairs are of very different lengths."""
+        uneven = sum(known.get("uneven", 0) for known in facts)
+        if uneven:
+            self.remarks.append(
+                f"{uneven:,} pair{'s have' if uneven > 1 else ' has'} one side more than {scan.UNEVEN} times as long as the "
+                "other; kept, but look whether the two sides correspond"
             )
             self.progress.note(self.remarks[-1])
 
@@ -251,7 +271,9 @@ class _Preparation:
         files = {file.name: sha256(file) for file in sorted((self.space.folder / "tokenizer").iterdir())}
         repeats = int((assignment.verdicts == REPEAT).sum())
         train = splits["train"]
-        content = json.dumps([dtype.name, files, [s["shards"] for s in splits.values()]], sort_keys=True)
+        shards = [s["shards"] for s in splits.values()]
+        shards += [s["source"]["shards"] for s in splits.values() if "source" in s]
+        content = json.dumps([dtype.name, files, shards], sort_keys=True)
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -268,6 +290,7 @@ class _Preparation:
                 "files": files,
             },
             "splits": splits,
+            **({"pairs": self._sides()} if self.plan.options["pairs"] else {}),
             "split_rule": assignment.rule,
             "drops": dict(reasons) | ({"repeated document": repeats} if repeats else {}),
             "rejected": sum(reasons.values()),
@@ -276,6 +299,12 @@ class _Preparation:
             "remarks": self.remarks,
             "options": self.plan.options | {"split_documents": self.plan.split_documents},
         }
+
+    def _sides(self) -> dict[str, str]:
+        """What the sides of the pairs are called in the first file."""
+        first = self.plan.sources[0]
+        names = {"source": first.source_field, "target": first.field}
+        return {side: f"column {name + 1}" if isinstance(name, int) else str(name) for side, name in names.items()}
 
     def _sources(self, rejected_of: Counter[int]) -> list[dict[str, Any]]:
         documents: Counter[int] = Counter()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from genus.prepare.decode import is_utf8, read_errors, recognise
-from genus.prepare.items import Document, Item, Lines, Reject, Remark, excerpt, take
+from genus.prepare.items import Document, Item, Lines, Pair, Reject, Remark, excerpt, pair_from_record, take
 
 PIECE_BYTES = 8 * 2**20
 """A plain text larger than this becomes several documents of about this size, cut at line ends."""
@@ -52,8 +52,8 @@ def read_text(
     yield Lines(lines)
 
 
-def read_json_lines(file: BinaryIO, length: int | None, encoding: str, field: str) -> Iterator[Item]:
-    """Documents of JSON lines: the text field of one object per line."""
+def read_json_lines(file: BinaryIO, length: int | None, encoding: str, field: str | Pair) -> Iterator[Item]:
+    """Documents of JSON lines: the text field of one object per line, or its two fields."""
     line = 0
     for raw, _ in chunks(file, length, encoding, PIECE_BYTES, RECORD_BYTES, last_line):
         for each in raw.split(b"\n") if not raw.endswith(b"\n") else raw[:-1].split(b"\n"):
@@ -74,8 +74,10 @@ def read_json_lines(file: BinaryIO, length: int | None, encoding: str, field: st
     yield Lines(line)
 
 
-def from_record(record: object, field: str, line: int) -> Document | Reject:
-    """The document in a decoded JSON value: an object with the field, or a bare string."""
+def from_record(record: object, field: str | Pair, line: int) -> Document | Reject:
+    """The document in a decoded JSON value: an object with the field, or a bare string; or the pair in an object."""
+    if isinstance(field, tuple):
+        return pair_from_record(record, field, line)
     if isinstance(record, str):
         return take(record, None, line)
     if not isinstance(record, dict):

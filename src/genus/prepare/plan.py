@@ -32,7 +32,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         return {
             "sources": [asdict(source) for source in self.sources],
-            "units": [[[part.source, part.start, part.stop] for part in unit] for unit in self.units],
+            "units": [[[part.source, part.start, part.stop, part.beside] for part in unit] for unit in self.units],
             "split_documents": self.split_documents,
             "sample": self.sample,
             "options": self.options,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from array import array
 from collections import Counter
@@ -16,12 +15,15 @@ from genus.prepare.units import read
 from genus.prepare.workspace import Workspace
 
 STAGE = "scan"
+UNEVEN = 9
+"""Times that one side of a pair is longer than the other from which they are hardly translations (as Moses cleans corpora)."""
 SEGMENT = 2**16
 """Characters of the pieces that a tokenizer's sample is drawn in."""
 
 
 def scan_unit(space: Workspace, plan: Plan, unit: int) -> None:
     """Read a unit and write what the later steps need to know of its documents (about 40 bytes for each)."""
+    uneven = 0
     digests = bytearray()
     characters, sizes, sources, starts = array("q"), array("q"), array("i"), array("b")
     lines: list[int] = []
@@ -36,12 +38,17 @@ def scan_unit(space: Workspace, plan: Plan, unit: int) -> None:
             lines.append(0)
             for item in read(source, part, plan.split_documents):
                 if isinstance(item, Document):
-                    raw = item.text.encode()
-                    digest = hashlib.blake2b(raw, digest_size=16).digest()
+                    digest = item.digest
+                    size = _bytes(item.text)
                     _sample(sample, len(sizes), item.text, digest, plan.sample)
+                    if item.source is not None:
+                        _sample(sample, len(sizes), item.source, digest, plan.sample)
+                        size += _bytes(item.source)
+                        short, long = sorted((len(item.source), len(item.text)))
+                        uneven += long > UNEVEN * short
                     digests += digest
                     characters.append(len(item.text))
-                    sizes.append(len(raw))
+                    sizes.append(size)
                     sources.append(part.source)
                     starts.append(item.starts)
                 elif isinstance(item, Reject):
@@ -61,7 +68,12 @@ def scan_unit(space: Workspace, plan: Plan, unit: int) -> None:
         starts=np.array(starts, dtype=bool),
     )
     facts: dict[str, Any] = {"documents": len(sizes), "lines": lines, "rejected": dict(reasons), "remarks": remarks}
+    facts |= {"uneven": uneven} if uneven else {}
     space.mark_done(STAGE, unit, facts)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _sample(file: IO[str], document: int, text: str, digest: bytes, share: float) -> None:

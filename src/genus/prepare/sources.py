@@ -14,6 +14,7 @@ from pathlib import Path
 
 from genus.prepare.decode import Compression, guess_encoding, peek
 from genus.prepare.fields import choose_field, holds_lines
+from genus.prepare.pairs import choose_pairs
 
 FORMATS = {
     ".txt": "text",
@@ -53,6 +54,8 @@ class Source:
         size, modified: bytes and nanoseconds, to notice a file that changes between two runs.
         encoding: of text formats.
         field: name of the text field; an integer is a column (from 0) of a table without a header line.
+        source_field: in pairs, that of the text that `field` is a translation of.
+        beside: in pairs, the file whose lines are the translations of this one's.
     """
 
     path: str
@@ -64,6 +67,13 @@ class Source:
     modified: int = 0
     encoding: str = "utf-8"
     field: str | int | None = None
+    source_field: str | int | None = None
+    beside: str | None = None
+
+    @property
+    def paired(self) -> bool:
+        """Whether it holds pairs."""
+        return self.beside is not None or self.source_field is not None
 
 
 @dataclass
@@ -80,6 +90,7 @@ def find(
     validation: Sequence[str | Path] = (),
     test: Sequence[str | Path] = (),
     text_field: str | None = None,
+    pairs: Sequence[str] | None = None,
 ) -> Found:
     """List the sources behind files, folders and globs.
 
@@ -87,6 +98,7 @@ def find(
         paths: what to prepare. Ready-made splits inside a folder (train, validation, test in file or folder names) are kept.
         validation, test: files that are ready-made splits.
         text_field: `--field`: name of the text field, or number (from 1) of a column in tables without a header line.
+        pairs: the fields of source and target, or nothing of them, where every document is a pair; None = single texts.
 
     Raises:
         ValueError: nothing there, nothing readable, or no such field (the message lists the fields present).
@@ -111,7 +123,10 @@ def find(
         if not any(source.split == "train" for source in found.sources):
             raise ValueError("every file given is validation or test: name at least one file to train on")
     found.sources = [_describe(source) for source in found.sources]
-    found.sources = choose_field(found.sources, text_field, found.remarks)
+    if pairs is None:
+        found.sources = choose_field(found.sources, text_field, found.remarks)
+    else:
+        found.sources = choose_pairs(found.sources, pairs, found.remarks)
     return found
 
 

@@ -74,8 +74,8 @@ class Assignment:
     rule: str
 
 
-def assign(documents: Documents, fractions: Fractions, drop_repeats: bool = True) -> Assignment:
-    """Decide on every document."""
+def assign(documents: Documents, fractions: Fractions, drop_repeats: bool = True, whole: bool = False) -> Assignment:
+    """Decide on every document. `whole`: none is cut, however few they are (pairs)."""
     verdicts = np.where(documents.given >= 0, documents.given, TRAIN).astype(np.uint8)
     repeats = find_repeats(documents) if drop_repeats else np.zeros(len(verdicts), dtype=bool)
     verdicts[repeats] = REPEAT
@@ -85,7 +85,7 @@ def assign(documents: Documents, fractions: Fractions, drop_repeats: bool = True
     if not wanted or not len(ours):
         return Assignment(verdicts, {}, ready or "nothing held out")
     texts = int(documents.starts[ours].sum())
-    if texts < FEW:
+    if texts < FEW and not whole:
         cuts = _cut_tails(documents, ours, fractions)
         verdicts[ours] = CUT
         held = (

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from genus.prepare.fields import dialect
-from genus.prepare.items import Item, Lines, Reject, excerpt, has_surrogate, take
+from genus.prepare.items import Item, Lines, Pair, Reject, excerpt, has_surrogate, take
 from genus.prepare.plain import RECORD_BYTES, from_record
 
 ROWS_AT_ONCE = 256
@@ -50,7 +50,7 @@ def _header(rows: Any, field: str) -> tuple[int | None, int]:
     return (names.index(field) if field in names else None), len(names)
 
 
-def read_json(file: BinaryIO, encoding: str, field: str) -> Iterator[Item]:
+def read_json(file: BinaryIO, encoding: str, field: str | Pair) -> Iterator[Item]:
     """Documents of a JSON file: an array of objects or strings, or one object."""
     line = 1
     for line, value in json_values(file, encoding):
@@ -134,15 +134,16 @@ def read_arrow(path: str, field: str) -> Iterator[Item]:
     yield Lines(row)
 
 
-def parquet_rows(path: str) -> Iterator[tuple[int, Any]]:
-    """Every row of a Parquet file with its number from 1: a dict, or a `Reject`."""
+def parquet_rows(path: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Any]]:
+    """Every row of a Parquet file, or of its row groups start .. stop - 1, with its number from 1: a dict, or a `Reject`."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     row = 0
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
+            groups = list(range(start, file.metadata.num_row_groups if stop is None else stop))
+            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, use_threads=False):
                 yield from _rows(batch, row)
                 row += batch.num_rows
     except (pa.ArrowException, OSError) as error:

@@ -20,8 +20,9 @@ def tree(manifest: dict[str, Any], out: str | Path) -> str:
     lines += _branch("tokenizer", [tokenizer["description"]], last=False)
     lines += _branch("splits", _splits(manifest), last=True)
     name = shlex.quote(str(out))
-    run = shlex.quote(f"runs/{Path(out).name}-gpt2")
-    return "\n".join([*lines, "", f"next: genus train gpt2 {name} -o {run}"])
+    recipe = "encoder-decoder-pre-norm" if "pairs" in manifest else "gpt2"
+    run = shlex.quote(f"runs/{Path(out).name}-{recipe}")
+    return "\n".join([*lines, "", f"next: genus train {recipe} {name} -o {run}"])
 
 
 def _sources(sources: list[dict[str, Any]]) -> list[str]:
@@ -71,6 +72,8 @@ def _splits(manifest: dict[str, Any]) -> list[str]:
                 f"({_size(split['bytes'])}, {split['bytes'] / split['tokens']:.2f} bytes and "
                 f"{split['characters'] / split['tokens']:.2f} characters per token)"
             )
+            if source := split.get("source"):
+                lines.append(f"{'':<10}  from {_count(source['tokens'], 'token')} of source ({_size(source['bytes'])})")
         else:
             lines.append(f"{name:<10}  nothing")
     return lines

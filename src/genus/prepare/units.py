@@ -9,23 +9,29 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from genus.prepare.decode import as_utf8, is_wide, open_binary, read_errors
-from genus.prepare.items import Item, Lines, Reject
+from genus.prepare.items import Item, Lines, Pair, Reject
 from genus.prepare.plain import BLANK_LINE, PIECE_BYTES, read_json_lines, read_text
+from genus.prepare.read_pairs import read_lines_beside, read_pairs_csv, read_pairs_rows
 from genus.prepare.sources import Source
-from genus.prepare.tables import read_arrow, read_csv, read_json, read_parquet
+from genus.prepare.tables import arrow_rows, parquet_rows, read_arrow, read_csv, read_json, read_parquet
 
 SMALLEST_UNIT, LARGEST_UNIT = 4 * 2**20, 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a source: bytes start .. stop - 1 (row groups, for Parquet); stop = None reads to the end."""
+    """A stretch of a source: bytes start .. stop - 1 (row groups, for Parquet); stop = None reads to the end.
+
+    `beside`: where the same line begins in the file of the translations.
+    """
 
     source: int
     start: int = 0
     stop: int | None = None
+    beside: int = 0
 
 
 def cut(sources: Sequence[Source], mode: str) -> list[list[Part]]:
@@ -45,8 +51,14 @@ def cut(sources: Sequence[Source], mode: str) -> list[list[Part]]:
 
 def read(source: Source, part: Part, mode: str) -> Iterator[Item]:
     """Everything in one part of a source. A damaged file ends with a `Reject`; it raises nothing."""
-    if source.format == "parquet":
+    if source.format == "parquet" and not source.paired:
         yield from read_parquet(source.path, part.start, part.stop or 0, str(source.field))
+        return
+    if source.format == "parquet":
+        yield from read_pairs_rows(parquet_rows(source.path, part.start, part.stop or 0), _fields(source))
+        return
+    if source.format == "arrow" and source.paired:
+        yield from read_pairs_rows(arrow_rows(source.path), _fields(source))
         return
     if source.format == "arrow":
         yield from read_arrow(source.path, str(source.field))
@@ -56,6 +68,9 @@ def read(source: Source, part: Part, mode: str) -> Iterator[Item]:
         yield Lines(0)
         return
     try:
+        if source.beside is not None:
+            yield from read_lines_beside(source, part.start, part.stop, part.beside)
+            return
         with open_binary(source.path, source.compression) as file:
             if part.start:
                 file.seek(part.start)
@@ -77,17 +92,30 @@ def _read_open(source: Source, part: Part, mode: str, file: object) -> Iterator[
         first, last = part.start == 0, part.stop is None
         yield from read_text(stream, length, encoding, mode, first, last)  # type: ignore[arg-type]
     elif source.format == "jsonl":
-        yield from read_json_lines(stream, length, encoding, str(source.field))  # type: ignore[arg-type]
+        yield from read_json_lines(stream, length, encoding, _record(source))  # type: ignore[arg-type]
     elif source.format == "json":
-        yield from read_json(stream, encoding, str(source.field))  # type: ignore[arg-type]
+        yield from read_json(stream, encoding, _record(source))  # type: ignore[arg-type]
+    elif source.source_field is not None:
+        yield from read_pairs_csv(stream, encoding, source.format, _fields(source))  # type: ignore[arg-type]
     else:
         assert source.field is not None
         yield from read_csv(stream, encoding, source.format, source.field)  # type: ignore[arg-type]
 
 
+def _fields(source: Source) -> Pair:
+    return source.source_field, source.field
+
+
+def _record(source: Source) -> str | Pair:
+    """The field of a JSON record, or the two."""
+    return str(source.field) if source.source_field is None else _fields(source)
+
+
 def _parts(index: int, source: Source, mode: str, size: int) -> Iterator[tuple[Part, int]]:
     if source.format == "parquet":
         yield from _row_groups(index, source, size)
+    elif source.beside is not None:
+        yield from _aligned(index, source, size)
     elif _can_be_cut(source, mode, size):
         borders = [0, *_borders(source, mode, size), None]
         for start, stop in pairwise(borders):
@@ -115,6 +143,28 @@ def _borders(source: Source, mode: str, size: int) -> Iterator[int]:
             found = border.search(file.read(PIECE_BYTES))
             if found and found.end() < min(size, source.size - near):
                 yield near + found.end()
+
+
+def _aligned(index: int, source: Source, size: int) -> Iterator[tuple[Part, int]]:
+    """Line-aligned files, cut where the same number of lines has gone by in both."""
+    assert source.beside is not None
+    length = Path(source.path).stat().st_size
+    if source.compression or is_wide(source.encoding) or length <= size:
+        yield Part(index), source.size
+        return
+    begin = beside = 0
+    with open(source.path, "rb") as file, open(source.beside, "rb") as other:
+        while block := file.read(size):
+            block += file.readline()
+            lines = block.count(b"\n")
+            last = file.tell() >= length
+            yield Part(index, begin, None if last else file.tell(), beside), len(block)
+            if last:
+                return
+            begin = file.tell()
+            for _ in range(lines):
+                other.readline()
+            beside = other.tell()
 
 
 def _row_groups(index: int, source: Source, size: int) -> Iterator[tuple[Part, int]]:
