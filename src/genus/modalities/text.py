@@ -293,6 +293,11 @@ class Tokenizer:
         """The wrapped `tokenizers.Tokenizer`; treat it as read-only."""
         return self._special
 
+    @property
+    def plain(self) -> Core:
+        """As `core`, but the letters of a special token stay letters."""
+        return self._plain
+
     # ---- small matters
 
     def _declared(self, name: str, usual: Sequence[str]) -> int | None:

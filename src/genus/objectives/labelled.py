@@ -24,9 +24,13 @@ class Labelled(Objective):
     """Makes batches of examples; use one of its children.
 
     An example has `ids` (tokens), `types` (segment types, or empty) and `label`.
+
+    Attributes:
+        start: for an encoder-decoder: its encoder reads the text, and its decoder this token and then the text but for its last.
     """
 
     reads: ClassVar[Literal["past", "all", "source"]] = "all"
+    start: int | None = None
 
     def targets(self, labels: Sequence[Any], length: int) -> Tensor:
         """The labels of the examples as one tensor."""
@@ -44,8 +48,12 @@ class Labelled(Objective):
             doc[i, : len(e.ids)] = 0
             if types is not None and len(e.types):
                 types[i, : len(e.types)] = torch.as_tensor(e.types)
-        whole = all(len(e.ids) == length for e in examples)
-        return Batch(ids, self.targets([e.label for e in examples], length), None if whole else doc, types)
+        targets = self.targets([e.label for e in examples], length)
+        given = None if all(len(e.ids) == length for e in examples) else doc
+        if self.start is None:
+            return Batch(ids, targets, given, types)
+        inputs = torch.cat([torch.full_like(ids[:, :1], self.start), ids[:, :-1]], dim=1)
+        return Batch(inputs, targets, given, source=ids, source_doc=given)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Classify(Labelled):
         self, model: Any, batch: Batch, state: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32
     ) -> tuple[Tensor, Tensor]:
         """Sum of -log p(class) in nats, and the number of texts that have one."""
-        logits = model(batch.inputs, batch.doc, types=batch.types, dtype=dtype)
+        logits = outputs(model, batch, dtype)
         total = F.cross_entropy(logits.flatten(0, -2), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum")
         return total, (batch.targets != IGNORE).sum()
 
@@ -94,8 +102,8 @@ class Regress(Labelled):
     ) -> tuple[Tensor, Tensor]:
         """Sum over the texts that have a number, and how many they are. The head gives the number itself, not in units."""
         given = batch.targets.isfinite()
-        outputs = model(batch.inputs, batch.doc, types=batch.types, dtype=dtype)[:, 0]
-        errors = (outputs - batch.targets)[given] / self.spread
+        numbers = outputs(model, batch, dtype)[:, 0]
+        errors = (numbers - batch.targets)[given] / self.spread
         return 0.5 * errors.square().sum(), given.sum()
 
 
@@ -110,10 +118,17 @@ class Extract(Labelled):
         self, model: Any, batch: Batch, state: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32
     ) -> tuple[Tensor, Tensor]:
         """Sum over beginnings and ends, and their number."""
-        logits = model(batch.inputs, batch.doc, types=batch.types, dtype=dtype)
+        logits = outputs(model, batch, dtype)
         if batch.doc is not None:
             logits = logits.masked_fill((batch.doc == PADDING)[..., None], float("-inf"))
         total = F.cross_entropy(
             logits.transpose(1, 2).flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum"
         )
         return total, (batch.targets != IGNORE).sum()
+
+
+def outputs(model: Any, batch: Batch, dtype: torch.dtype = torch.float32) -> Tensor:
+    """What the model's read-out gives for a batch: (B, K), or (B, T, K)."""
+    return model(  # type: ignore[no-any-return]
+        batch.inputs, batch.doc, source=batch.source, source_doc=batch.source_doc, types=batch.types, dtype=dtype
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,13 +13,24 @@ from torch import Tensor, nn
 from genus.parts.head import Head
 from genus.parts.model import Model
 from genus.parts.task_head import TaskHead
+from genus.prepare.tokenizer import build
+from genus.recipes import arguments, find, make, shape
 from genus.recipes.recipe import Recipe
-from genus.spec import to_json
+from genus.run import load
+from genus.spec import apply_overrides, from_json, to_json
+from genus.train import choose
 from genus.train.choose import with_dropout
 from genus.train.grow import grow
+from genus.train.options import split_overrides
+from genus.tune.options import TuneOptions
+from genus.tune.reading import reads
 
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
+
+CONTEXT = 512  # most tokens of a text, where neither the user nor the model says less
+SMALLEST, LARGEST = 300_000, 20_000_000  # parameters of a recipe whose size nobody names
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,17 @@ class Base:
     def name(self) -> str:
         return self.recipe.name or "model" if self.path is None else str(self.path)
 
+    def limit(self, options: TuneOptions) -> int:
+        """Most tokens of a text.
+
+        Raises:
+            ValueError: the user wants more than the model has positions for.
+        """
+        most: int | None = self.recipe.model.context
+        if options.context and most and options.context > most:
+            raise ValueError(f"{self.name} has {most} positions; choose --context {most} or less, not {options.context}")
+        return options.context or min(most or CONTEXT, CONTEXT)
+
     @property
     def types(self) -> int:
         """Segment types that the model tells apart."""
@@ -54,10 +77,10 @@ class Base:
             model = with_dropout(model, dropout)  # type: ignore[assignment]
         return model if head is None else model.replace(head=head)
 
-    def model(self, head: TaskHead | None, seed: int, dropout: float | None = None) -> nn.Module:
+    def model(self, head: TaskHead | None, seed: int, dropout: float | None = None, keep: bool = False) -> nn.Module:
         """A fresh copy: the base's weights, and what is new drawn from the seed.
 
-        A pool takes the layer of BERT's own, where the base was trained with one.
+        A pool takes the layer of BERT's own, where the base was trained with one. `keep`: the base's read-out is for this task.
         """
         spec = self.spec(head, dropout)
         torch.manual_seed(seed)
@@ -66,7 +89,7 @@ class Base:
             self.recipe.training.parametrisation.start(module)
             return module
         own = dict(module.state_dict(keep_vars=True))
-        same = spec.head == self.recipe.model.head
+        same = head is None or (keep and spec.head == self.recipe.model.head)
         wanted = {n for n in own if same or not n.startswith("head.")}
         taken = {n: self.weights[n] for n in own if n in self.weights and (n in wanted or self._pooled(n, own[n]))}
         taken |= self._pooler(own)
@@ -104,3 +127,66 @@ class Base:
     def same_task(self, task: Any) -> bool:
         """Whether the base was tuned for this very task, so that its read-out may be kept."""
         return self.task is not None and to_json(task) == self.task
+
+
+def find_base(source: str | Path, texts: Callable[[], Iterable[str]], options: TuneOptions, say: Say) -> Base:
+    """What BASE means: a run or a model folder where the path exists, else a recipe.
+
+    Args:
+        texts: gives the labelled texts, for the tokenizer and the size of a recipe.
+
+    Raises:
+        ValueError: it holds a model that is counted, or one without a tokenizer; or there is no such recipe.
+    """
+    if Path(source).exists():
+        return _taken_up(Path(source), options, say)
+    return _from_recipe(find(str(source)).name, texts, options, say)
+
+
+def _taken_up(path: Path, options: TuneOptions, say: Say) -> Base:
+    if options.overrides:
+        raise ValueError(f"{path} is a trained model, whose shape is what it is; leave out {' '.join(options.overrides)}")
+    loaded = load(path)
+    if not isinstance(loaded.spec, Model):
+        raise ValueError(f"{path} holds a model that is counted, which has nothing to tune; choose one that was trained")
+    if loaded.tokenizer is None:
+        raise ValueError(f"{path} has no tokenizer.json, so its model cannot read the texts; put its tokenizer beside it")
+    saved = loaded.config.get("recipe")
+    recipe = from_json(saved) if saved else Recipe(path.name)
+    recipe = recipe.replace(model=loaded.spec)
+    kind: Literal["run", "folder"] = "run" if loaded.config else "folder"
+    say(f"base: {recipe.name or 'model'} from {path}, {recipe.parameters_total:,} parameters")
+    weights = {name: tensor.detach() for name, tensor in loaded.model.state_dict().items()}
+    return Base(kind, recipe, loaded.tokenizer, path, weights, loaded.config.get("task"))
+
+
+def _from_recipe(name: str, texts: Callable[[], Iterable[str]], options: TuneOptions, say: Say) -> Base:
+    tokenizer, tokens = _vocabulary(texts, options, say)
+    sizes_given, fields = split_overrides(options.overrides)
+    given = arguments(name, sizes_given)
+    plain = make(name, vocab=tokenizer.vocab_size)
+    if not isinstance(plain.model, Model):
+        raise ValueError(f"{name} is counted, not trained, and has nothing to tune; choose a neural recipe (genus recipes)")
+    roles = tuple(plain.objective.symbols) or (("cls", "sep") if reads(plain.model) == "all" else ())
+    tokenizer = tokenizer.extended(roles)
+    sizes = {"vocab": tokenizer.vocab_size, "context": options.context or CONTEXT, **given}
+    shaped = bool(given) or any(f.startswith(choose.SHAPE_FIELDS) for f in fields)
+    wish = min(max(tokens, SMALLEST), LARGEST)
+    recipe = make(name, **sizes) if shaped else choose.fit_or_smallest(name, wish, sizes)
+    recipe = apply_overrides(recipe, fields).replace(name=name)
+    say(f"base: {name} with fresh weights, {shape(recipe)}: it learns from the labels alone")
+    return Base("recipe", recipe, tokenizer)
+
+
+def _vocabulary(texts: Callable[[], Iterable[str]], options: TuneOptions, say: Say) -> tuple[Tokenizer, int]:
+    """A tokenizer, and about how many tokens of it the labelled texts have."""
+    size = sum(len(text.encode()) for text in texts())
+    if options.unlabelled:
+        from genus.prepare.dataset import Dataset
+
+        data = Dataset.open(options.unlabelled)
+        say(f"tokenizer: that of {options.unlabelled}, {data.tokenizer.vocab_size:,} entries")
+        return data.tokenizer, round(size / max(1e-9, data.manifest["bytes_per_token"]))
+    made = build("bpe", texts(), size)
+    say(f"tokenizer: byte-level BPE of {made.vocab_size:,} entries, made from the labelled texts ({size:,} bytes)")
+    return made, round(size / 4)

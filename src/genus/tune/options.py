@@ -48,6 +48,7 @@ class TuneOptions:
     unlabelled: str | None = None
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     save_every: float = 300.0
+    save_steps: int | None = None
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -1,13 +1,19 @@
-"""What a position of a model sees decides where a task reads the whole text off."""
+"""How a model reads an example: what a position sees decides where the whole text is read off."""
 
 from __future__ import annotations
 
-from typing import Literal
+import dataclasses
+from typing import TYPE_CHECKING, Literal
 
+from genus.objectives.objective import Objective
 from genus.parts.attention import Attention
 from genus.parts.model import Model
 from genus.parts.task_head import Pool, TaskHead
 from genus.spec import walk
+
+if TYPE_CHECKING:
+    from genus.modalities.text import Tokenizer
+    from genus.tune.task import Task
 
 Reads = Literal["past", "all", "source"]
 
@@ -20,13 +26,29 @@ def reads(model: Model) -> Reads:
 
 
 def text_head(model: Model, outputs: int, dropout: float = 0.1) -> TaskHead:
-    """A read-out of a whole text: from its first position through a layer where every position sees all of it (Devlin et al.
-    2019), from its last where a position sees the past (Radford et al. 2018)."""
-    if reads(model) == "all":
-        return TaskHead(outputs, Pool("first"), dropout=dropout)
-    return TaskHead(outputs, Pool("last", dense=False), bias=False)
+    """A read-out of a whole text.
+
+    Where every position sees all of it, from the first, through a layer (Devlin et al. 2019); where a position sees the past,
+    from the last (Radford et al. 2018); an encoder-decoder reads the text on both sides, and is read at the decoder's last.
+    """
+    match reads(model):
+        case "all":
+            return TaskHead(outputs, Pool("first"), dropout=dropout)
+        case "past":
+            return TaskHead(outputs, Pool("last", dense=False), bias=False)
+        case "source":
+            return TaskHead(outputs, Pool("last"), dropout=dropout, before=dropout)
 
 
 def token_head(model: Model, outputs: int, dropout: float = 0.1) -> TaskHead:
     """A read-out of every position."""
     return TaskHead(outputs, None, dropout=dropout)
+
+
+def objective_of(task: Task, model: Model, tokenizer: Tokenizer) -> Objective:
+    """The task's objective, knowing the ids it needs; an encoder-decoder is given the text on both sides."""
+    ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "vocab": tokenizer.vocab_size}
+    objective = task.objective.settle(ids)
+    if reads(model) == "source" and "start" in {f.name for f in dataclasses.fields(objective)}:
+        objective = objective.replace(start=tokenizer.bos_id)
+    return objective

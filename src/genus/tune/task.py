@@ -124,6 +124,13 @@ class Task(Spec):
         """The read-out; None keeps the vocabulary's."""
         raise NotImplementedError
 
+    def start(self, model: Any) -> None:
+        """Give a new read-out better weights than random ones, where the labels tell some."""
+
+    def rates(self, model: Any) -> dict[str, float]:
+        """Factors on the learning rate of the read-out's parameters, by name."""
+        return {}
+
     @property
     def objective(self) -> Objective:
         """Makes a batch of examples, and its loss."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 
 from genus.objectives.batch import Batch
-from genus.objectives.labelled import Classify
+from genus.objectives.labelled import Classify, outputs
 from genus.ops.cross_entropy import IGNORE
 from genus.parts.model import Model
 from genus.parts.task_head import TaskHead
@@ -112,8 +112,7 @@ class Classification(Task):
 
     def outputs(self, model: Any, batch: Batch, dtype: torch.dtype = torch.float32) -> list[Any]:
         """Probabilities in the order of `labels`."""
-        logits = model(batch.inputs, batch.doc, types=batch.types, dtype=dtype)
-        return logits.float().softmax(-1).tolist()  # type: ignore[no-any-return]
+        return outputs(model, batch, dtype).softmax(-1).tolist()  # type: ignore[no-any-return]
 
     def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
         """accuracy, macro-averaged F1, and expected calibration error (lower is better), of the rows that have a label."""

@@ -1,0 +1,48 @@
+"""How long and how fast to tune where the user does not say: derived in the open."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from genus.recipes.training import adamw_rate
+from genus.tune.base import Base
+from genus.tune.methods import Method
+from genus.tune.options import TuneOptions
+
+UPDATES, UPDATES_FRESH = 300, 1000  # that a fit should have: few updates make tuning unstable (Mosbach et al. 2021)
+PASSES, PASSES_FRESH = (3.0, 20.0), (5.0, 40.0)  # over the rows, at least and at most
+TUNED_RATE = 1 / 12  # of the rate that pre-training would use: 5.5e-5 for the size of BERT-base, in the range of its paper
+DROPOUT = 0.1
+BATCHES = ((100, 8), (5_000, 16), (math.inf, 32))  # rows of an update, by the number of rows
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a fit runs. batch: rows of an update. updates: in all. lr: peak learning rate. epochs: passes over the rows."""
+
+    batch: int
+    updates: int
+    lr: float
+    epochs: float
+    dropout: float
+
+    def __str__(self) -> str:
+        return f"{self.updates:,} updates of {self.batch} rows ({self.epochs:.3g} passes), learning rate {self.lr:.2e}"
+
+
+def pace(base: Base, method: Method, options: TuneOptions, rows: int, epochs: float | None = None) -> Pace:
+    """The pace of a fit on `rows` examples.
+
+    Args:
+        epochs: passes, where earlier fits have shown how many are best.
+    """
+    fresh = base.weights is None
+    batch = min(rows, options.batch or next(b for most, b in BATCHES if rows <= most))
+    low, high = PASSES_FRESH if fresh else PASSES
+    wanted = (UPDATES_FRESH if fresh else UPDATES) * batch / rows
+    passes = epochs or options.epochs or min(high, max(low, math.ceil(wanted)))
+    rate = adamw_rate(base.recipe.parameters_total) * (1.0 if fresh else TUNED_RATE)
+    lr = options.lr or rate * method.rate
+    dropout = DROPOUT if options.dropout is None else options.dropout
+    return Pace(batch, max(1, round(passes * rows / batch)), lr, passes, dropout)
