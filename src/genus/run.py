@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genus.export.labels import Labels
     from genus.modalities.text import Tokenizer
     from genus.spec import Spec
 
@@ -128,6 +129,7 @@ class Loaded:
         model: a module with `forward`, `score` and `init_state`. spec: its specification.
         tokenizer: None when the folder has none.
         path: where it came from. config: `run.json` of a run, else an empty dict.
+        labels: what the outputs of a task's head are called, and what they are for.
     """
 
     model: Any
@@ -135,6 +137,7 @@ class Loaded:
     tokenizer: Tokenizer | None
     path: Path
     config: dict[str, Any]
+    labels: Labels | None = None
 
 
 def load(path: str | Path) -> Loaded:
@@ -156,7 +159,7 @@ def load(path: str | Path) -> Loaded:
     from genus.export import huggingface
 
     model, spec, tokenizer = huggingface.load(folder)
-    return Loaded(model, spec, tokenizer, path, config)
+    return Loaded(model, spec, tokenizer, path, config, huggingface.labels_of(folder))
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

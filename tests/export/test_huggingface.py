@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from genus.export import huggingface
 from genus.export.weights import INDEX, SINGLE
 from genus.parts.ngram import NGram
+from genus.parts.task_head import Vectors
 from genus.recipes import find, make, names
 
 NEURAL = [n for n in names() if not find(n).counted]
@@ -165,7 +166,7 @@ def test_tables_of_angles_are_ignored(tiny: Any, tmp_path: Path) -> None:
 
 
 def test_the_first_bert_files(tiny: Any, tmp_path: Path) -> None:
-    recipe, model = tiny("bert")
+    recipe, model = tiny("bert", pairs=False)
     huggingface.save(tmp_path, model, recipe)
 
     def old(t: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -181,11 +182,16 @@ def test_the_first_bert_files(tiny: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["bert.", ""])
 def test_a_bare_encoder_is_told_apart(tiny: Any, tmp_path: Path, prefix: str) -> None:
-    recipe, model = tiny("bert")
+    recipe, model = tiny("bert", pairs=False)
     huggingface.save(tmp_path, model, recipe)
     edit(tmp_path, lambda t: {prefix + n.removeprefix("bert."): v for n, v in t.items() if not n.startswith("cls.")})
-    with pytest.raises(ValueError, match="a bare bert without its language-model head, which BertForMaskedLM has"):
+    with pytest.raises(ValueError, match=r'a bare bert without the head that BertForMaskedLM has; .*\["BertModel"\]'):
         huggingface.load(tmp_path)
+    configure(tmp_path, architectures=["BertModel"])
+    bare, spec, _ = huggingface.load(tmp_path)
+    assert spec.head == Vectors()
+    ids = torch.randint(0, 61, (2, 9))
+    assert torch.equal(bare(ids), model.hidden(ids))
 
 
 def test_t5_tables_may_be_repeated_under_each_stack(tiny: Any, tmp_path: Path) -> None:

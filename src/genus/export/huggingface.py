@@ -9,34 +9,34 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from genus import __version__
 from genus.export import families
 from genus.export.card import model_card
-from genus.export.families.family import Config, Family
-from genus.export.rules import Bound, bind, heads_of
-from genus.export.weights import DTYPES, READABLE, SHARD_BYTES, Weights, write_weights
-from genus.parts.attention import Attention
-from genus.parts.model import Model
+from genus.export.families import Architecture
+from genus.export.families.config import Config
+from genus.export.generic import MODEL_TYPE, generic_config
+from genus.export.labels import Labels, keys, settle
+from genus.export.labels import read as read_labels
+from genus.export.mapping import fill, to_theirs
+from genus.export.tokens import read_tokenizer, special_ids, with_padding
+from genus.export.weights import DTYPES, SHARD_BYTES, Weights, write_weights
 from genus.parts.ngram import MODEL_TYPE as NGRAM
 from genus.parts.ngram import NGram, load_ngram, save_ngram
 from genus.recipes import Recipe
 from genus.recipes.training import Training
-from genus.spec import from_json, to_json, walk
+from genus.spec import from_json, to_json
 
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
 
-MODEL_TYPE = "genus"
-PREFIX = "model."  # of our tensors in a generic folder: the attribute of the adapter that holds the model
 CONTEXT = 2048  # written where nobody says how long a text the model was made for
 ADAPTER = Path(__file__).with_name("adapter")
 COMPANIONS = (
@@ -53,6 +53,7 @@ COMPANIONS = (
     "generation_config.json",
 )
 """Files beside a model that are handed on as they are."""
+GENERATION = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -66,6 +67,8 @@ def save(
     dtype: str = "fp32",
     name: str | None = None,
     notes: str = "",
+    labels: Sequence[str] = (),
+    problem: str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> str:
     """Write a model folder. Returns its `model_type`.
@@ -77,9 +80,12 @@ def save(
         context: longest text it was made for; None = the recipe's, or what its learned positions allow.
         dtype: precision of the file: fp32, bf16 or fp16. shard_bytes: largest size of one weights file.
         name: recipe, for the model card. notes: Markdown for the model card.
+        labels: names of the outputs of a task's head, in order. problem: what they are for, one of `labels.PROBLEMS`; None =
+            single_label_classification, regression (one output) or token_classification. Of two outputs for every position that
+            mark an answer's ends, say "question_answering".
 
     Raises:
-        ValueError: `model` was not built from `spec`, or the dtype is unknown.
+        ValueError: `model` was not built from `spec`, the dtype is unknown, or the labels do not fit the model's head.
     """
     folder = Path(folder)
     if dtype not in DTYPES:
@@ -87,28 +93,26 @@ def save(
     if isinstance(spec, Recipe):
         name, context = name or spec.name, context or getattr(spec.training, "context", None)
         spec = spec.model
+    told = Labels() if isinstance(spec, NGram) else settle(spec, labels, problem)
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
+        tokenizer = with_padding(tokenizer) if told.problem else tokenizer
         tokenizer.save(folder)
     if isinstance(spec, NGram):
         _write(folder / "README.md", model_card(spec, NGRAM, name, notes))
         save_ngram(folder, model)  # type: ignore[arg-type]
         return NGRAM
     context = context or spec.context or CONTEXT
-    found = families.match(spec, context)
-    family, config = found if found else (None, _generic_config(spec, context))
-    config = {"architectures": [family.architecture]} | config if family else config
+    found = families.match(spec, context, told.problem, tokenizer)
+    architecture, config = found or (None, generic_config(spec, context, told))
+    config |= keys(told) | special_ids(config, tokenizer)
     config["torch_dtype"] = TORCH_NAMES[dtype]
-    for key in ("bos", "eos"):
-        config[f"{key}_token_id"] = getattr(tokenizer, f"{key}_id", None)
     config["genus"] = {"version": __version__, "recipe": name, "spec": to_json(spec)}
-    write_weights(folder, _to_theirs(model, spec, family, DTYPES[dtype]), shard_bytes)
-    if not family:
+    write_weights(folder, to_theirs(model, spec, architecture, DTYPES[dtype]), shard_bytes)
+    if not architecture:
         for file in sorted(ADAPTER.glob("*.py")):
             shutil.copyfile(file, folder / file.name)
-    generation = {k: config[k] for k in ("bos_token_id", "eos_token_id") if config[k] is not None}
-    if "decoder_start_token_id" in config:
-        generation["decoder_start_token_id"] = config["decoder_start_token_id"]
+    generation = {k: config[k] for k in GENERATION if config.get(k) is not None}
     _write_json(folder / "generation_config.json", generation)
     _write(folder / "README.md", model_card(spec, config["model_type"], name, notes, opener(config)))
     _write_json(folder / "config.json", config)
@@ -127,14 +131,14 @@ def load(folder: str | Path) -> tuple[Any, Any, Tokenizer | None]:
     config = read_config(folder)
     if config.get("model_type") == NGRAM:
         model = load_ngram(folder)
-        return model, model.spec, _tokenizer(folder)
+        return model, model.spec, _tokenizer(folder, config)
     with Weights(folder) as weights:
-        family, recipe = _describe(config, weights)
+        architecture, recipe = _describe(config, weights)
         spec = recipe.model
         with torch.random.fork_rng(devices=[]):  # the weights that `build` draws are overwritten at once
             module = spec.build(0)
-        _fill(module, spec, family, weights)  # type: ignore[arg-type]
-    return module.eval(), spec, _tokenizer(folder)
+        fill(module, spec, architecture, weights)
+    return module.eval(), spec, _tokenizer(folder, config)
 
 
 def describe(folder: str | Path) -> Recipe:
@@ -180,173 +184,47 @@ def read_config(folder: Path) -> Config:
         raise ValueError(f"{path} is not JSON: {error}") from error
 
 
+def labels_of(folder: str | Path) -> Labels:
+    """What the outputs of a folder's model stand for; none of a model without the head of a task.
+
+    Raises:
+        FileNotFoundError: the folder holds no model.
+    """
+    return read_labels(read_config(Path(folder)))
+
+
 def opener(config: Mapping[str, Any], folder: str = "FOLDER") -> str | None:
     """The Python line with which transformers opens a folder with this config.json; None when it cannot."""
     if config.get("model_type") == MODEL_TYPE:
         auto = next((k for k in config.get("auto_map", {}) if k.startswith("AutoModel")), None)
         remote = ", trust_remote_code=True"
     else:
-        architecture = (config.get("architectures") or [None])[0]
-        auto, remote = next((f.auto for f in families.FAMILIES if f.architecture == architecture), None), ""
+        name, remote = (config.get("architectures") or [None])[0], ""
+        auto = next((a.auto for f in families.FAMILIES for a in f.architectures if a.name == name), None)
     return auto and f'from transformers import {auto}; model = {auto}.from_pretrained("{folder}"{remote})'
 
 
-def _generic_config(spec: Model, context: int) -> dict[str, Any]:
-    config = {
-        "model_type": MODEL_TYPE,
-        "vocab_size": spec.embed.vocab,
-        "hidden_size": spec.dim,
-        "num_hidden_layers": spec.stack.depth,
-        "max_position_embeddings": context,
-        "tie_word_embeddings": spec.head.tied,
-        "use_cache": False,
-    }
-    causal = all(p.causal or p.cross for p in walk(spec) if isinstance(p, Attention))
-    if spec.encoder is None and causal:
-        config["architectures"] = ["GenusForCausalLM"]
-        config["auto_map"] = {
-            "AutoConfig": "configuration_genus.GenusConfig",
-            "AutoModelForCausalLM": "modeling_genus.GenusForCausalLM",
-        }
-    return config
-
-
-def _describe(config: Config, weights: Weights) -> tuple[Family | None, Recipe]:
+def _describe(config: Config, weights: Weights) -> tuple[Architecture | None, Recipe]:
     """Who reads the folder, and its recipe."""
     ours = config.get("genus") or {}
     name = ours.get("recipe") or ""
     if config.get("model_type") == MODEL_TYPE:
         context = config.get("max_position_embeddings", CONTEXT)
         return None, Recipe(name, from_json(config["genus"]["spec"]), training=Training(context=context))
-    family = families.find(config)
-    recipe = family.read(family.settle(config, weights))
+    config = families.of_type(config.get("model_type"))[0].settle(config, weights)
+    architecture = families.find(config, weights.names)
+    recipe = architecture.read(config)
     recipe = recipe.replace(name=name or recipe.name)
     # Our own files carry the exact spec, with what transformers has no word for; the rest may have been edited since.
     if ours:
         spec = from_json(ours["spec"])
         if families.canonical(spec) == families.canonical(recipe.model):
             recipe = recipe.replace(model=spec)
-    return family, recipe
+    return architecture, recipe
 
 
-def _bound(names: list[str], family: Family | None) -> list[Bound]:
-    if family is None:
-        return [Bound(PREFIX + n, (n,), "same", False) for n in names]
-    return bind(family.rules, names)
-
-
-def _to_theirs(model: nn.Module, spec: Model, family: Family | None, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The checkpoint's tensors. A tied tensor is written once, under the name of the table."""
-    if getattr(model, "spec", spec) != spec:
-        raise ValueError("the model was built from another spec than the one given; save it with its own (model.spec)")
-    params: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for n, p in model.state_dict(keep_vars=True).items():
-        if id(p) not in seen:
-            params[n] = p.detach().to(dtype)
-            seen.add(id(p))
-    theirs: dict[str, Tensor] = {}
-    written: set[str] = set()
-    for b in _bound(list(params), family):
-        if not b.read_only:
-            theirs[b.theirs] = b.join([params[n] for n in b.ours], heads_of(spec)).cpu()
-            written.update(b.ours)
-    if written != set(params):
-        raise AssertionError(f"no rule writes {sorted(set(params) - written)}")
-    return theirs
-
-
-def _fill(model: nn.Module, spec: Model, family: Family | None, weights: Weights) -> None:
-    """Copy the checkpoint into the model, every name accounted for on both sides."""
-    params: dict[str, Tensor] = model.state_dict(keep_vars=True)
-    names = _their_names(weights, family)
-    filled: dict[int, str] = {}  # parameter -> the tensor that filled it; tied names share a parameter
-    wrong, used = [], set()
-    for b in _bound(list(params), family):
-        if b.theirs not in names:
-            continue
-        used.add(b.theirs)
-        tensor = weights.tensor(names[b.theirs])
-        try:
-            parts = list(b.split(tensor, heads_of(spec)))
-        except RuntimeError:  # a shape that does not even divide
-            parts = []
-        expected = [tuple(params[n].shape) for n in b.ours]
-        if tensor.dtype not in READABLE or [tuple(p.shape) for p in parts] != expected:
-            wrong.append(f"{b.theirs} {tuple(tensor.shape)} {tensor.dtype}, for {', '.join(b.ours)} {expected[0]}")
-            continue
-        for name, part in zip(b.ours, parts, strict=True):
-            _copy(params[name], part, b.theirs, filled)
-    first = {id(p): n for n, p in reversed(params.items())}  # a tied parameter is missed once
-    missing = sorted(n for key, n in first.items() if key not in filled)
-    unexpected = sorted(
-        n for n in names if n not in used and not any(re.fullmatch(i, n) for i in (family.ignore if family else ()))
-    )
-    # a tensor of the wrong shape is reported as that, not as missing too
-    if wrong or missing or unexpected:
-        raise ValueError(_mismatch(weights, family, len(used), missing, unexpected, wrong, params))
-
-
-@torch.no_grad()
-def _copy(parameter: Tensor, tensor: Tensor, name: str, filled: dict[int, str]) -> None:
-    before = filled.setdefault(id(parameter), name)
-    if before == name:
-        parameter.copy_(tensor)
-    elif not torch.equal(parameter, tensor.to(parameter.dtype)):
-        raise ValueError(
-            f"{name} and {before} should be the same numbers (the config ties them), but they differ; "
-            "if the read-out is its own, set tie_word_embeddings to false in config.json"
-        )
-
-
-def _their_names(weights: Weights, family: Family | None) -> dict[str, str]:
-    """Name as our rules spell it -> name in the file: older spellings, and checkpoints of the bare model (no prefix)."""
-    if family is None:
-        return {n: n for n in weights.names}
-    names = {}
-    for n in weights.names:
-        new = n
-        for pattern, replacement in family.renames:
-            new = re.sub(pattern, replacement, new)
-        names[new] = n
-    if family.prefix and not any(n.startswith(family.prefix) for n in names):
-        heads = {r.theirs for r in family.rules if not r.theirs.startswith(family.prefix)}
-        names = {n if n in heads else family.prefix + n: old for n, old in names.items()}
-    return names
-
-
-def _mismatch(
-    weights: Weights,
-    family: Family | None,
-    matched: int,
-    missing: list[str],
-    unexpected: list[str],
-    wrong: list[str],
-    params: Mapping[str, Tensor],
-) -> str:
-    theirs = {o: b.theirs for b in reversed(_bound(list(params), family)) for o in b.ours}
-    lines = [f"{weights.folder}: the weights do not fit config.json; {matched} names matched"]
-    wrong_names = {w.split()[0] for w in wrong}
-    gone = sorted({theirs.get(n, n) for n in missing} - wrong_names)
-    for title, items in (("missing", gone), ("unexpected", unexpected), ("wrong shape or type", wrong)):
-        if items:
-            more = f", and {len(items) - 12} more" if len(items) > 12 else ""
-            lines.append(f"{title} ({len(items)}): {'; '.join(items[:12])}{more}")
-    heads = {n for n in gone if family and family.prefix and not n.startswith(family.prefix)}
-    if heads and heads == set(gone):
-        lines.append(
-            f"everything but the head is there: this is a bare {family.model_type if family else ''} without its "
-            f"language-model head, which {family.architecture if family else ''} has"
-        )
-    return "\n  ".join(lines)
-
-
-def _tokenizer(folder: Path) -> Tokenizer | None:
-    if not (folder / "tokenizer.json").is_file():
-        return None
-    from genus.modalities.text import Tokenizer
-
-    return Tokenizer.load(folder)
+def _tokenizer(folder: Path, config: Config) -> Tokenizer | None:
+    return read_tokenizer(folder, config.get("decoder_start_token_id"))
 
 
 def _write_json(path: Path, value: Any) -> None:

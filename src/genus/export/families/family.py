@@ -6,82 +6,96 @@ config that was written gives exactly the same model when it is read back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+from genus.export.families.canonical import canonical
+from genus.export.families.config import Config
+from genus.export.families.form import Form
 from genus.export.rules import Rule
 from genus.export.weights import Weights
 from genus.parts.attention import Attention
-from genus.parts.block import Block, Stack
+from genus.parts.block import Block
 from genus.parts.embedding import Embedding
-from genus.parts.init import Init
-from genus.parts.mlp import MLP
 from genus.parts.model import Model
 from genus.recipes import Recipe
 from genus.spec import Spec, rewrite
 
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "silu": "silu",
-    "swish": "silu",
-    "relu": "relu",
-    "relu2": "relu2",
-    "tanh": "tanh",
-}
-"""Names of activations in config.json, and ours."""
-
-WRITTEN = {
-    "gelu": "gelu",
-    "gelu_tanh": "gelu_pytorch_tanh",
-    "silu": "silu",
-    "relu": "relu",
-    "relu2": "relu2",
-    "tanh": "tanh",
-}
-
-
-class Config(dict[str, Any]):
-    """config.json, which says what it lacks."""
-
-    def __missing__(self, key: str) -> Any:
-        raise ValueError(f"config.json has no {key!r}, which a model of type {self.get('model_type')!r} needs")
-
-    def activation(self, key: str, default: str) -> str:
-        """Our name of the activation under `key`."""
-        name = self.get(key) or default
-        if name not in ACTIVATIONS:
-            raise ValueError(f"config.json: {key} {name!r} is not known here; known are {', '.join(ACTIVATIONS)}")
-        return ACTIVATIONS[name]
-
 
 @dataclass(frozen=True)
 class Family:
-    """One `model_type`.
+    """The layers that the classes of one `model_type` have in common, and those classes.
 
     Attributes:
-        architecture: the class in transformers. auto: its Auto class.
-        prefix: what the names of the bare model's tensors begin with in this class; files without it are accepted.
-        rules: names. ignore: patterns of tensors that carry nothing (masks, tables of angles).
-        renames: (pattern, replacement) for older spellings.
+        stem: what the names of its classes begin with. forms: the classes; a file that names none is of the first.
+        prefix: what the names of the layers' tensors begin with in classes that have a head; files without it are accepted.
+        rules: names of the layers' tensors, without prefix. ignore: patterns of those that carry nothing (masks, tables).
+        renames: (pattern, replacement) for older spellings of whole names.
         only: config keys and the values that are supported; a key that is absent is fine.
         settle: makes config keys say what the weights say, for keys that are known to lie.
     """
 
     model_type: str
-    architecture: str
+    stem: str
     to_recipe: Callable[[Config], Recipe]
     to_config: Callable[[Model, int], dict[str, Any] | None]
     rules: tuple[Rule, ...]
+    forms: tuple[Form, ...]
     prefix: str = ""
     ignore: tuple[str, ...] = ()
     renames: tuple[tuple[str, str], ...] = ()
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    auto: str = "AutoModelForCausalLM"
     settle: Callable[[Config, Weights], Config] = lambda config, weights: config
+
+    @property
+    def architectures(self) -> list[Architecture]:
+        """Its classes."""
+        return [Architecture(self, form) for form in self.forms]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One class of transformers."""
+
+    family: Family
+    form: Form
+
+    @property
+    def name(self) -> str:
+        """The class."""
+        return self.family.stem + self.form.suffix
+
+    @property
+    def auto(self) -> str:
+        """Its Auto class."""
+        return "AutoModel" + (self.form.suffix if self.form.auto is None else self.form.auto)
+
+    @property
+    def model_type(self) -> str:
+        return self.family.model_type
+
+    @property
+    def renames(self) -> tuple[tuple[str, str], ...]:
+        """See `Family`."""
+        return self.family.renames
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the layers' tensors begin with."""
+        return self.family.prefix if self.form.prefix is None else self.form.prefix
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """Names of all its tensors."""
+        return (*(replace(rule, theirs=self.prefix + rule.theirs) for rule in self.family.rules), *self.form.rules)
+
+    @property
+    def ignore(self) -> tuple[str, ...]:
+        """Patterns of tensors that may be left over."""
+        return (*(re.escape(self.prefix) + pattern for pattern in self.family.ignore), *self.form.ignore)
 
     def read(self, config: Mapping[str, Any]) -> Recipe:
         """The recipe that a config.json describes.
@@ -89,74 +103,27 @@ class Family:
         Raises:
             ValueError: a key is missing, or has a value whose effect is not built here.
         """
-        config = Config(config)
-        for key, allowed in self.only.items():
+        config = Config(config, architectures=[self.name])
+        for key, allowed in self.family.only.items():
             if key in config and config[key] not in allowed:
                 raise ValueError(
                     f"config.json: {self.model_type} with {key}={config[key]!r} is not supported, "
                     f"only {' or '.join(map(repr, allowed))}"
                 )
-        return self.to_recipe(config)
+        recipe = self.family.to_recipe(config)
+        return recipe.replace(model=recipe.model.replace(head=self.form.head(config, recipe.model.head)))
 
     def write(self, spec: Model, context: int) -> dict[str, Any] | None:
-        """A config.json for this model, or None when the family cannot express it."""
+        """A config.json for this model, or None when the class cannot express it."""
         try:
-            config = self.to_config(spec, context)
+            config = self.family.to_config(spec, context)
             if config is None:
                 return None
-            config = {"model_type": self.model_type, **config}
+            config = {"architectures": [self.name], "model_type": self.model_type, **config, **self.form.config(spec.head)}
             back = self.read(config).model
         except ValueError:
             return None
         return config if canonical(back) == canonical(spec) else None
-
-
-def canonical(spec: Any) -> Any:
-    """The spec as far as it decides what is computed: defaults resolved, training-only fields (dropout, init) dropped."""
-    if not isinstance(spec, Model):
-        return spec
-    dim = spec.dim
-
-    def change(part: Spec) -> Spec:
-        match part:
-            case Attention():
-                return _canonical_attention(part, dim)
-            case MLP():
-                return part.replace(hidden=part.inner(dim))
-            case Block():
-                return part.replace(dropout=0.0)
-            case Embedding():
-                return part.replace(dropout=0.0)
-            case Stack():
-                return _canonical_stack(part)
-            case Model():
-                return part.replace(init=Init())
-        return part
-
-    return rewrite(spec, change)
-
-
-def _canonical_attention(a: Attention, dim: int) -> Attention:
-    head = a.head_dim or dim // a.heads
-    score = a.score
-    if score.scale == head**-0.5:
-        score = score.replace(scale=None)
-    return a.replace(
-        kv_heads=a.kv_heads or a.heads,
-        head_dim=head,
-        out_bias=a.bias if a.out_bias is None else a.out_bias,
-        score=score,
-        dropout=0.0,
-    )
-
-
-def _canonical_stack(stack: Stack) -> Stack:
-    """The shortest pattern that gives the same layers."""
-    layers = [stack.blocks[i % len(stack.blocks)] for i in range(stack.depth)]
-    for n in range(1, len(stack.blocks) + 1):
-        if all(layer == layers[i % n] for i, layer in enumerate(layers)):
-            return stack.replace(blocks=tuple(layers[:n]))
-    return stack
 
 
 def dropouts(model: Model, embedding: float, attention: float, sublayer: float) -> Model:

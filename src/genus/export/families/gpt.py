@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from genus.export.families.family import WRITTEN, Config, Family, dropouts, replaced
+from genus.export.families.config import WRITTEN, Config
+from genus.export.families.family import Family, dropouts, replaced
+from genus.export.families.form import Form, answers, sequence, tokens, vectors
 from genus.export.families.rope import read_rope, write_rope
 from genus.export.rules import pair, qkv, same
 from genus.parts.attention import Attention
@@ -12,10 +14,11 @@ from genus.parts.head import Head
 from genus.parts.mlp import MLP
 from genus.parts.model import Model
 from genus.parts.positions import LearnedPositions, Rotary
+from genus.parts.task_head import Pool
 from genus.parts.wiring import Parallel
 from genus.recipes import Recipe, make
 
-H, OURS = "transformer.h.{}.", "stack.layers.{}."
+H, OURS = "h.{}.", "stack.layers.{}."
 MASKS = (r".*\.attn(ention)?\.(bias|masked_bias)",)
 
 _LAYER_1D = [
@@ -25,8 +28,10 @@ _LAYER_1D = [
     *pair(H + "mlp.c_proj", OURS + "parts.1.down_proj", "transposed"),
     *pair(H + "ln_1", OURS + "norms.0"),
     *pair(H + "ln_2", OURS + "norms.1"),
-    same("lm_head.weight", "head.weight"),
 ]
+_READ_OUT = same("lm_head.weight", "head.weight")
+_LAST = sequence("score", Pool("last", dense=False), bias=False)
+_TASKS = (_LAST, tokens("classifier", ("classifier_dropout", "hidden_dropout")), answers())
 
 
 def _attention_and_mlp(model: Model) -> tuple[Attention, MLP] | None:
@@ -87,15 +92,16 @@ def _gpt2_config(model: Model, context: int) -> dict[str, Any] | None:
 
 GPT2 = Family(
     "gpt2",
-    "GPT2LMHeadModel",
+    "GPT2",
     _gpt2_recipe,
     _gpt2_config,
     (
-        same("transformer.wte.weight", "embed.tokens.weight"),
-        same("transformer.wpe.weight", "embed.positions.weight"),
+        same("wte.weight", "embed.tokens.weight"),
+        same("wpe.weight", "embed.positions.weight"),
         *_LAYER_1D,
-        *pair("transformer.ln_f", "stack.final"),
+        *pair("ln_f", "stack.final"),
     ),
+    (Form("LMHeadModel", (_READ_OUT,), auto="ForCausalLM"), *_TASKS, *vectors()),
     prefix="transformer.",
     ignore=MASKS,
     only={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,)},
@@ -133,19 +139,20 @@ def _gpt1_config(model: Model, context: int) -> dict[str, Any] | None:
 
 GPT1 = Family(
     "openai-gpt",
-    "OpenAIGPTLMHeadModel",
+    "OpenAIGPT",
     _gpt1_recipe,
     _gpt1_config,
     (
-        same("transformer.tokens_embed.weight", "embed.tokens.weight"),
-        same("transformer.positions_embed.weight", "embed.positions.weight"),
+        same("tokens_embed.weight", "embed.tokens.weight"),
+        same("positions_embed.weight", "embed.positions.weight"),
         *_LAYER_1D,
     ),
+    (Form("LMHeadModel", (_READ_OUT,), auto="ForCausalLM"), _LAST, *vectors()),
     prefix="transformer.",
-    ignore=(*MASKS, r"transformer\.position_ids"),
+    ignore=(*MASKS, r"position_ids"),
 )
 
-N = "gpt_neox.layers.{}."
+N = "layers.{}."
 
 
 def _neox_recipe(c: Config) -> Recipe:
@@ -198,20 +205,25 @@ def _neox_config(model: Model, context: int) -> dict[str, Any] | None:
 
 GPT_NEOX = Family(
     "gpt_neox",
-    "GPTNeoXForCausalLM",
+    "GPTNeoX",
     _neox_recipe,
     _neox_config,
     (
-        same("gpt_neox.embed_in.weight", "embed.tokens.weight"),
-        same("embed_out.weight", "head.weight"),
-        same("lm_head.weight", "head.weight", read_only=True),
-        *pair("gpt_neox.final_layer_norm", "stack.final"),
+        same("embed_in.weight", "embed.tokens.weight"),
+        *pair("final_layer_norm", "stack.final"),
         *pair(N + "input_layernorm", OURS + "norms.0"),
         *pair(N + "post_attention_layernorm", OURS + "norms.1"),
         *qkv(N + "attention.query_key_value", OURS + "parts.0", "by_head", "by_head"),
         *pair(N + "attention.dense", OURS + "parts.0.o_proj"),
         *pair(N + "mlp.dense_h_to_4h", OURS + "parts.1.up_proj"),
         *pair(N + "mlp.dense_4h_to_h", OURS + "parts.1.down_proj"),
+    ),
+    (
+        Form("ForCausalLM", (same("embed_out.weight", "head.weight"), same("lm_head.weight", "head.weight", read_only=True))),
+        _LAST,
+        tokens("classifier", ("classifier_dropout",)),
+        answers(),
+        *vectors(),
     ),
     prefix="gpt_neox.",
     ignore=(*MASKS, r".*rotary_emb\.inv_freq"),
@@ -253,14 +265,13 @@ def _bloom_config(model: Model, context: int) -> dict[str, Any] | None:
 
 BLOOM = Family(
     "bloom",
-    "BloomForCausalLM",
+    "Bloom",
     _bloom_recipe,
     _bloom_config,
     (
-        same("transformer.word_embeddings.weight", "embed.tokens.weight"),
-        same("lm_head.weight", "head.weight"),
-        *pair("transformer.word_embeddings_layernorm", "embed.norm"),
-        *pair("transformer.ln_f", "stack.final"),
+        same("word_embeddings.weight", "embed.tokens.weight"),
+        *pair("word_embeddings_layernorm", "embed.norm"),
+        *pair("ln_f", "stack.final"),
         *pair(H + "input_layernorm", OURS + "norms.0"),
         *pair(H + "post_attention_layernorm", OURS + "norms.1"),
         *qkv(H + "self_attention.query_key_value", OURS + "parts.0", "by_head", "by_head"),
@@ -268,6 +279,7 @@ BLOOM = Family(
         *pair(H + "mlp.dense_h_to_4h", OURS + "parts.1.up_proj"),
         *pair(H + "mlp.dense_4h_to_h", OURS + "parts.1.down_proj"),
     ),
+    (Form("ForCausalLM", (_READ_OUT,)), *_TASKS, *vectors()),
     prefix="transformer.",
     only={"apply_residual_connection_post_layernorm": (False,)},
 )

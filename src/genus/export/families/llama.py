@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from genus.export.families.family import WRITTEN, Config, Family, replaced
+from genus.export.families.config import WRITTEN, Config
+from genus.export.families.family import Family, replaced
+from genus.export.families.form import Form, answers, sequence, tokens, vectors
 from genus.export.families.rope import read_rope, write_rope
 from genus.export.rules import Rule, pair, same
 from genus.parts.attention import Attention
@@ -12,15 +14,15 @@ from genus.parts.mlp import MLP
 from genus.parts.model import Model
 from genus.parts.moe import MoE
 from genus.parts.positions import Rotary
+from genus.parts.task_head import Pool
 from genus.recipes import Recipe, make
 
-L, OURS = "model.layers.{}.", "stack.layers.{}."
+L, OURS = "layers.{}.", "stack.layers.{}."
 TABLES = (r".*rotary_emb\.inv_freq",)
 
 _ENDS = [
-    same("model.embed_tokens.weight", "embed.tokens.weight"),
-    same("model.norm.weight", "stack.final.weight"),
-    same("lm_head.weight", "head.weight"),
+    same("embed_tokens.weight", "embed.tokens.weight"),
+    same("norm.weight", "stack.final.weight"),
 ]
 _ATTENTION = [
     rule for x in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")
@@ -31,6 +33,12 @@ _PRE_NORMS = [
     same(L + "input_layernorm.weight", OURS + "norms.0.weight"),
     same(L + "post_attention_layernorm.weight", OURS + "norms.1.weight"),
 ]
+
+_LANGUAGE = Form("ForCausalLM", (same("lm_head.weight", "head.weight"),))
+_LAST = sequence("score", Pool("last", dense=False), bias=False)
+_TAGS = tokens("score", ("classifier_dropout", "hidden_dropout"))
+_FORMS = (_LANGUAGE, _LAST, _TAGS, answers(), *vectors())
+_OLD_FORMS = (_LANGUAGE, _LAST, _TAGS, answers(prefix="transformer."), *vectors())  # as their first classes for answers wrote it
 
 
 def _sizes(c: Config, theta: float = 10000.0) -> dict[str, Any]:
@@ -105,10 +113,11 @@ def _llama_config(model: Model, context: int) -> dict[str, Any] | None:
 
 LLAMA = Family(
     "llama",
-    "LlamaForCausalLM",
+    "Llama",
     lambda c: _adapted(make("llama", **_sizes(c), bias=c.get("attention_bias", False)), c),
     _llama_config,
     (*_ENDS, *_ATTENTION, *_MLP, *_PRE_NORMS),
+    _OLD_FORMS,
     prefix="model.",
     ignore=TABLES,
 )
@@ -121,10 +130,11 @@ def _mistral_config(model: Model, context: int) -> dict[str, Any] | None:
 
 MISTRAL = Family(
     "mistral",
-    "MistralForCausalLM",
+    "Mistral",
     lambda c: _adapted(make("mistral", **_sizes(c), window=c.get("sliding_window", 4096)), c),
     _mistral_config,
     LLAMA.rules,
+    _FORMS,
     prefix="model.",
     ignore=TABLES,
 )
@@ -147,10 +157,11 @@ def _qwen3_config(model: Model, context: int) -> dict[str, Any] | None:
 
 QWEN3 = Family(
     "qwen3",
-    "Qwen3ForCausalLM",
+    "Qwen3",
     _qwen3_recipe,
     _qwen3_config,
     LLAMA.rules,
+    _OLD_FORMS,
     prefix="model.",
     ignore=TABLES,
     only={"use_sliding_window": (False,)},
@@ -168,7 +179,7 @@ def _olmo2_config(model: Model, context: int) -> dict[str, Any] | None:
 
 OLMO2 = Family(
     "olmo2",
-    "Olmo2ForCausalLM",
+    "Olmo2",
     lambda c: _adapted(make("olmo2", **_sizes(c) | {"eps": c.get("rms_norm_eps", 1e-5)}, bias=c.get("attention_bias", False)), c),
     _olmo2_config,
     (
@@ -178,6 +189,7 @@ OLMO2 = Family(
         same(L + "post_attention_layernorm.weight", OURS + "norms.0.weight"),
         same(L + "post_feedforward_layernorm.weight", OURS + "norms.1.weight"),
     ),
+    (_LANGUAGE, _LAST, *vectors()),
     prefix="model.",
     ignore=TABLES,
     only={"clip_qkv": (None,)},
@@ -225,7 +237,7 @@ def _gemma2_config(model: Model, context: int) -> dict[str, Any] | None:
 
 GEMMA2 = Family(
     "gemma2",
-    "Gemma2ForCausalLM",
+    "Gemma2",
     _gemma2_recipe,
     _gemma2_config,
     (
@@ -237,6 +249,7 @@ GEMMA2 = Family(
         same(L + "pre_feedforward_layernorm.weight", OURS + "norms.1.weight"),
         same(L + "post_feedforward_layernorm.weight", OURS + "after.1.weight"),
     ),
+    (_LANGUAGE, _LAST, _TAGS, *vectors()),
     prefix="model.",
     ignore=TABLES,
     only={"attention_bias": (False,), "use_bidirectional_attention": (None, False)},
@@ -271,7 +284,7 @@ def _fused_experts(folder: str) -> list[Rule]:
 
 MIXTRAL = Family(
     "mixtral",
-    "MixtralForCausalLM",
+    "Mixtral",
     _mixtral_recipe,
     _mixtral_config,
     (
@@ -284,6 +297,7 @@ MIXTRAL = Family(
         same(L + "block_sparse_moe.experts.{}.w2.weight", OURS + _EXPERT + "{}.down_proj.weight"),
         *_fused_experts("mlp"),
     ),
+    _FORMS,
     prefix="model.",
     ignore=TABLES,
 )

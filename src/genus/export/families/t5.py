@@ -1,4 +1,4 @@
-"""T5 and T5 v1.1."""
+"""T5 and T5 v1.1, whole or their encoder alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from genus.export.families.family import Config, Family, dropouts, replaced
+from genus.export.families.config import Config
+from genus.export.families.family import Family, dropouts, replaced
+from genus.export.families.form import Form, answers, sequence, tokens, vectors
 from genus.export.rules import Rule, pair, same
 from genus.export.weights import Weights
 from genus.parts.attention import Attention
@@ -14,6 +16,7 @@ from genus.parts.head import Head
 from genus.parts.mlp import MLP
 from genus.parts.model import Model
 from genus.parts.positions import RelativeBias
+from genus.parts.task_head import Pool
 from genus.recipes import Recipe, make
 
 # "gated-gelu" is the tanh approximation, for compatibility with the first checkpoints; plain "gelu" is not.
@@ -25,6 +28,8 @@ PROJECTIONS = {
     "gelu": (False, "gelu"),
     "silu": (False, "silu"),
 }
+NAMES = {"gated-gelu": "t5-v1-1", "gated-silu": "ul2"}
+"""The recipes that have these; all others are T5's."""
 
 
 def _recipe(c: Config) -> Recipe:
@@ -51,26 +56,43 @@ def _recipe(c: Config) -> Recipe:
         tied=tied,
     )
     scale = c["d_model"] ** -0.5 if c.get("scale_decoder_outputs", tied is not False) else 1.0
-    recipe = replaced(replaced(recipe, MLP, act=act), Head, scale=scale)
+    recipe = replaced(replaced(recipe, MLP, act=act), Head, scale=scale).replace(name=NAMES.get(projection, "t5"))
     return recipe.replace(model=dropouts(recipe.model, *[c.get("dropout_rate", 0.1)] * 3))  # type: ignore[arg-type]
 
 
 def _config(model: Model, context: int) -> dict[str, Any] | None:
+    match model.stack.blocks[0].parts:
+        case (Attention(), Attention(), MLP()) if model.encoder is not None:
+            pass
+        case _:
+            return None
+    config = _stack_config(model, context)
+    return config and config | {
+        "num_layers": model.encoder.depth,
+        "is_encoder_decoder": True,
+        "decoder_start_token_id": 0,
+        "tie_word_embeddings": model.head.tied,
+        "scale_decoder_outputs": model.head.scale != 1.0,
+    }
+
+
+def _stack_config(model: Model, context: int) -> dict[str, Any] | None:
+    """What both stacks have in common."""
     block = model.stack.blocks[0]
     match block.parts:
-        case (Attention(position=RelativeBias() as position) as attention, Attention(), MLP() as mlp):
+        case (Attention(position=RelativeBias() as position) as attention, *_, MLP() as mlp) if block.norm is not None:
             pass
         case _:
             return None
     projection = next((k for k, v in PROJECTIONS.items() if v == (mlp.gated, mlp.act)), None)
-    if model.encoder is None or block.norm is None or projection is None:
+    if projection is None:
         return None
     return {
         "vocab_size": model.embed.vocab,
         "d_model": model.dim,
         "d_kv": attention.head_dim or model.dim // attention.heads,
         "d_ff": mlp.inner(model.dim),
-        "num_layers": model.encoder.depth,
+        "num_layers": model.stack.depth,
         "num_decoder_layers": model.stack.depth,
         "num_heads": attention.heads,
         "n_positions": context,
@@ -79,11 +101,17 @@ def _config(model: Model, context: int) -> dict[str, Any] | None:
         "dropout_rate": block.dropout,
         "layer_norm_epsilon": block.norm.eps,
         "feed_forward_proj": projection,
-        "is_encoder_decoder": True,
-        "decoder_start_token_id": 0,
-        "tie_word_embeddings": model.head.tied,
-        "scale_decoder_outputs": model.head.scale != 1.0,
     }
+
+
+def _encoder_recipe(c: Config) -> Recipe:
+    recipe = _recipe(c)
+    return recipe.replace(model=recipe.model.replace(stack=recipe.model.encoder, encoder=None))
+
+
+def _encoder_config(model: Model, context: int) -> dict[str, Any] | None:
+    config = None if model.encoder is not None else _stack_config(model, context)
+    return config and config | {"is_encoder_decoder": False, "use_cache": False, "tie_word_embeddings": True}
 
 
 def _settle(config: Config, weights: Weights) -> Config:
@@ -120,31 +148,68 @@ def _gate(theirs: str, ours: str, gated: bool) -> list[Rule]:
     return [same(f"{theirs}.wi.weight", f"{ours}.up_proj.weight")]
 
 
+def _projections(gated: bool) -> tuple[str, ...]:
+    return tuple(k for k, v in PROJECTIONS.items() if v[0] == gated)
+
+
+RATE = ("classifier_dropout",)
+SHARED = same("shared.weight", "embed.tokens.weight")
+
+
 def _family(gated: bool) -> Family:
     """T5 with a plain, and v1.1 with a gated feed-forward layer: their tensors have different names."""
     return Family(
         "t5",
-        "T5ForConditionalGeneration",
+        "T5",
         _recipe,
         _config,
         (
-            same("shared.weight", "embed.tokens.weight"),
-            same("lm_head.weight", "head.weight"),
+            SHARED,
             *_side("encoder", "encoder", ("SelfAttention",)),
             *_gate("encoder.block.{}.layer.1.DenseReluDense", "encoder.layers.{}.parts.1", gated),
             *_side("decoder", "stack", ("SelfAttention", "EncDecAttention")),
             *_gate("decoder.block.{}.layer.2.DenseReluDense", "stack.layers.{}.parts.2", gated),
         ),
+        (
+            Form("ForConditionalGeneration", (same("lm_head.weight", "head.weight"),), auto="ForSeq2SeqLM"),
+            # the decoder reads the text again, one place behind the encoder; its last vector sums it up
+            sequence(
+                "classification_head.out_proj",
+                Pool("last"),
+                "classification_head.dense",
+                dropout=RATE,
+                before=RATE,
+                prefix="transformer.",
+            ),
+            answers(),
+            *vectors(),
+        ),
         # a table that the first checkpoints carry and no layer reads
         ignore=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
-        only={
-            "feed_forward_proj": tuple(k for k, v in PROJECTIONS.items() if v[0] == gated),
-            "is_encoder_decoder": (True,),
-        },
-        auto="AutoModelForSeq2SeqLM",
+        only={"feed_forward_proj": _projections(gated)},
         settle=_settle,
     )
 
 
-T5, T5_GATED = _family(gated=False), _family(gated=True)
-FAMILIES = (T5, T5_GATED)
+def _encoder_family(gated: bool) -> Family:
+    """The encoder alone."""
+    return Family(
+        "t5",
+        "T5",
+        _encoder_recipe,
+        _encoder_config,
+        (
+            SHARED,
+            *_side("encoder", "stack", ("SelfAttention",)),
+            *_gate("encoder.block.{}.layer.1.DenseReluDense", "stack.layers.{}.parts.1", gated),
+        ),
+        (
+            *vectors(suffix="EncoderModel", auto="ForTextEncoding"),
+            tokens("classifier", RATE, prefix="transformer."),
+        ),
+        only={"feed_forward_proj": _projections(gated)},
+        settle=_settle,
+    )
+
+
+FAMILIES = tuple(family(gated) for family in (_family, _encoder_family) for gated in (False, True))
