@@ -121,7 +121,6 @@ class LoRA(Method):
         return 10.0
 
     def apply(self, model: nn.Module, recipe: Recipe) -> None:
-        model.requires_grad_(False)
         chosen = adapters.select(model, self.targets)
         scale = self.alpha / self.rank
         changes = {n: adapters.LowRank(m.weight, self.rank, scale, self.dropout, self.dora) for n, m in chosen.items()}
@@ -137,7 +136,6 @@ class LoRA(Method):
     def finish(self, model: nn.Module) -> None:
         adapters.merge(model)
         adapters.detach(model)
-        model.requires_grad_(True)
 
 
 METHODS: dict[str, Callable[[TuneOptions], Method]] = {

@@ -18,7 +18,9 @@ from genus.tune.adapters.targets import matrices
 
 
 def attach(model: nn.Module, changes: Mapping[str, LowRank]) -> None:
-    """Put changes on the matrices of these names (see `targets.matrices`), in place. A matrix that is shared is changed once.
+    """Put changes on the matrices of these names (see `targets.matrices`), in place; everything else is frozen.
+
+    A matrix that is shared is changed once.
 
     Raises:
         ValueError: the model has changes already, or no matrix of that name.
@@ -26,10 +28,10 @@ def attach(model: nn.Module, changes: Mapping[str, LowRank]) -> None:
     if adapted(model):
         raise ValueError("this model is adapted already; merge and detach its adapter first")
     known = matrices(model)
+    model.requires_grad_(False)
     for name, change in changes.items():
         if name not in known:
             raise ValueError(f"the model has no matrix {name!r}")
-        known[name].weight.requires_grad_(False)
         linears: dict[int, AdaptedLinear] = {}
         for owner, key in known[name].owners:
             if type(owner) is Linear:
@@ -66,13 +68,17 @@ def unmerge(model: nn.Module) -> None:
 
 
 def detach(model: nn.Module) -> None:
-    """Take all changes off, in place. What was merged stays in the weights; what was not is gone."""
+    """Take all changes off, in place, and let every parameter learn again.
+
+    What was merged stays in the weights; what was not is gone.
+    """
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
             for key, chain in list(module.parametrizations.items()):  # type: ignore[operator, union-attr]
                 if isinstance(chain[0], LowRank):
                     parametrize.remove_parametrizations(module, key, leave_parametrized=False)
     _replace(model, {id(m): m.plain() for m in model.modules() if isinstance(m, AdaptedLinear)})
+    model.requires_grad_(True)
 
 
 def _replace(model: nn.Module, new: Mapping[int, nn.Module]) -> None:
