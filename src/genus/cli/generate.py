@@ -17,6 +17,8 @@ from tyro.conf import Positional, arg
 if TYPE_CHECKING:
     from genus.generate.texts import Generation, Generator
 
+    Stream = Iterator[tuple[int, str, Generation | None]]
+
 SMALL = 8_000_000  # parameters times rows below which decoding uses one thread
 
 
@@ -26,6 +28,8 @@ class Options:
 
     The model's text follows the prompt as it is made. Several prompts, or --number, are decoded together and printed in order.
     The same seed gives the same text, whatever else is in the batch.
+
+    With --chat a model that was tuned on conversations answers: the prompts, or what is typed when there are none.
     """
 
     model: Annotated[Positional[Path], arg(metavar="RUN|FOLDER")]
@@ -33,7 +37,12 @@ class Options:
     prompt: Annotated[Positional[tuple[str, ...]], arg(metavar="[PROMPT ...]")] = ()
     """One or more prompts."""
     file: Path | None = None
-    """Prompts from a file: one per line, or .jsonl whose records have "prompt" (or "text"); - reads lines from the terminal."""
+    """Prompts from a file: one per line, or .jsonl whose records have "prompt" (or "text", or "messages" for --chat); - reads
+    lines from the terminal."""
+    chat: bool = False
+    """Answer as the assistant of a conversation; without a prompt: a conversation on the terminal."""
+    system: str | None = None
+    """What the assistant is told before the conversation (with --chat)."""
     output: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Write one JSON record per text here instead of printing."""
     max_tokens: int = 256
@@ -61,8 +70,10 @@ class Options:
 def main(options: Options) -> int:
     records = [{"prompt": p} for p in options.prompt]
     if options.file is not None:
-        records += list(read_prompts(options.file))
-    if not records:
+        records += list(read_prompts(options.file, options.chat))
+    if options.system is not None and not options.chat:
+        raise ValueError("--system is said to the assistant of a conversation; add --chat")
+    if not records and not options.chat:
         raise ValueError('there is no prompt; give one, such as genus generate RUN "Once upon a time", or --file')
     if options.number < 1:
         raise ValueError(f"--number {options.number} must be at least 1")
@@ -81,10 +92,23 @@ def main(options: Options) -> int:
     )
     _fit_threads(generator, min(options.batch, len(records) * options.number))
     start = time.perf_counter()
-    if options.output is not None:
-        tokens = write(generator, records, options.number, options.output)
+    if options.chat:
+        from genus.cli.chatting import conversation, session
+        from genus.generate.chat import Talk, Talker
+
+        talker = Talker(generator)
+        if not records:
+            session(Talk(talker, options.system), sys.stdin, sys.stdout)
+            return 0
+        stream = talker.replies([conversation(r, options.system) for r in records], number=options.number)
+        prompts = [""] * len(records)
     else:
-        tokens = show(generator, [r["prompt"] for r in records], options.number, sys.stdout)
+        prompts = [r["prompt"] for r in records]
+        stream = generator.stream(prompts, options.number)
+    if options.output is not None:
+        tokens = write(stream, records, options.number, options.output)
+    else:
+        tokens = show(stream, prompts, options.number, sys.stdout)
     seconds = time.perf_counter() - start
     if options.output is not None or sys.stderr.isatty():
         print(f"{tokens} tokens in {seconds:.1f} s, {tokens / seconds:.0f} tokens/s, seed {options.seed}", file=sys.stderr)
@@ -99,8 +123,8 @@ def _fit_threads(generator: Generator, rows: int) -> None:
         torch.set_num_threads(1)
 
 
-def show(generator: Generator, prompts: list[str], number: int, out: IO[str]) -> int:
-    """Print every text in order; the one whose turn it is appears as it grows. Returns the number of tokens made."""
+def show(stream: Stream, prompts: list[str], number: int, out: IO[str]) -> int:
+    """Print every text in order, after its prompt; the one whose turn it is appears as it grows. Returns how many tokens."""
     total, tokens, turn = len(prompts) * number, 0, 0
     waiting: dict[int, str] = {}
     done: set[int] = set()
@@ -112,7 +136,7 @@ def show(generator: Generator, prompts: list[str], number: int, out: IO[str]) ->
         out.flush()
 
     begun = False
-    for place, piece, whole in generator.stream(prompts, number):
+    for place, piece, whole in stream:
         if not begun:  # not before the first token: what is refused shows its error alone
             begin(0)
             begun = True
@@ -133,12 +157,12 @@ def show(generator: Generator, prompts: list[str], number: int, out: IO[str]) ->
     return tokens
 
 
-def write(generator: Generator, records: list[dict[str, Any]], number: int, output: Path) -> int:
+def write(stream: Stream, records: list[dict[str, Any]], number: int, output: Path) -> int:
     """Write one record per text, in order, as soon as all before it are done. Returns the number of tokens made."""
     finished: dict[int, Generation] = {}
     total, tokens, turn = len(records) * number, 0, 0
     with _replacing(output) as out:
-        for place, _, whole in generator.stream([r["prompt"] for r in records], number):
+        for place, _, whole in stream:
             if whole is None:
                 continue
             tokens += len(whole.ids)
@@ -163,8 +187,8 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
     partial.replace(path)
 
 
-def read_prompts(path: Path) -> Iterator[dict[str, Any]]:
-    """Records with a "prompt" from a .jsonl file, else one per line that is not empty."""
+def read_prompts(path: Path, chat: bool = False) -> Iterator[dict[str, Any]]:
+    """Records with a "prompt" (or with "messages", for a chat) from a .jsonl file, else one per line that is not empty."""
     if str(path) == "-":
         yield from ({"prompt": line.rstrip("\n")} for line in sys.stdin if line.strip())
         return
@@ -179,6 +203,9 @@ def read_prompts(path: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path}:{number}: not JSON ({error.msg})") from error
+            if chat and isinstance(record, dict) and isinstance(record.get("messages"), list) and record["messages"]:
+                yield record
+                continue
             prompt = record.get("prompt", record.get("text")) if isinstance(record, dict) else None
             if not isinstance(prompt, str):
                 raise ValueError(f'{path}:{number}: the record has no string "prompt"')

@@ -28,6 +28,7 @@ from genus.export.labels import read as read_labels
 from genus.export.mapping import fill, to_theirs
 from genus.export.tokens import read_tokenizer, special_ids, with_padding
 from genus.export.weights import DTYPES, SHARD_BYTES, Weights, write_weights
+from genus.modalities.chat import Chat
 from genus.parts.ngram import MODEL_TYPE as NGRAM
 from genus.parts.ngram import NGram, load_ngram, save_ngram
 from genus.recipes import Recipe
@@ -113,6 +114,8 @@ def save(
         for file in sorted(ADAPTER.glob("*.py")):
             shutil.copyfile(file, folder / file.name)
     generation = {k: config[k] for k in GENERATION if config.get(k) is not None}
+    if tokenizer is not None and tokenizer.chat_template:  # a turn ends before the document does
+        generation["eos_token_id"] = sorted(Chat(tokenizer).ends)
     _write_json(folder / "generation_config.json", generation)
     _write(folder / "README.md", model_card(spec, config["model_type"], name, notes, opener(config)))
     _write_json(folder / "config.json", config)
