@@ -85,6 +85,7 @@ class Options:
 def main(options: Options) -> int:
     from genus.plan.execute import execute, is_plan
     from genus.run import PREDICTION
+    from genus.spec import from_json
     from genus.train.options import TrainOptions
     from genus.train.start import resume, start
 
@@ -125,12 +126,14 @@ def main(options: Options) -> int:
         )
         out = options.out or Path("runs") / Path(options.recipe).name
         run = start(options.recipe, options.data, out, chosen, say)
-    if options.sample:
+    writes = from_json(run.config["recipe"]).objective.reads == "past"
+    if options.sample and writes:
         _sample(run.path)
     say(f"model: {run.model_dir}")
     if (run.path / PREDICTION).is_file():
         say(f"next: genus plan verify {run.path}")
-    say(f"next: genus evaluate {run.path} {run.config['data']['path']}   or: genus generate {run.path} 'Once upon a time'")
+    use = f"genus generate {run.path} 'Once upon a time'" if writes else f"genus tune {run.path} LABELS -o TUNED"
+    say(f"next: genus evaluate {run.path} {run.config['data']['path']}   or: {use}")
     return 0
 
 

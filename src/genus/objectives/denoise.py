@@ -30,7 +30,8 @@ class Denoiser(Objective):
 
     Attributes:
         mode: special token at the head of the source that says which denoiser made it (UL2); none = nothing.
-        pad, eos, marker (of the mode): ids; sentinel and step: id of sentinel 0, and how much further the next is. `settle` sets them.
+        pad, eos, marker (of the mode): ids; sentinel and step: id of sentinel 0, and how much further the next is. `settle` sets
+            them.
     """
 
     mode: str | None = None

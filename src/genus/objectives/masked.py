@@ -30,19 +30,19 @@ class Masked(Objective):
     are chosen 80 % are replaced by [MASK], 10 % by a random one, and 10 % are left. The choice is made anew for every batch (Liu
     et al. 2019, "dynamic masking").
 
-    With `pairs` the model also learns from `[CLS] half [SEP] half [SEP]` which pairs are as they were written, with its second
-    read-out (`model.head.task`). That loss counts for as many targets as were chosen in the pair, so that, divided by the number
-    of targets, the whole is BERT's mean of one plus mean of the other, however a batch is cut.
+    With `sentences` the model also learns from `[CLS] half [SEP] half [SEP]` which pairs are as they were written, with its
+    second read-out (`model.head.task`). That loss counts for as many targets as were chosen in the pair, so that, divided by the
+    number of targets, the whole is BERT's mean of one plus mean of the other, however a batch is cut.
 
     Attributes:
         rate: share of the tokens that are chosen. whole_words: all tokens of a word are chosen, or none (Cui et al. 2021).
-        pairs: `NextSentence` (BERT), `SentenceOrder` (ALBERT) or none.
+        sentences: `NextSentence` (BERT), `SentenceOrder` (ALBERT) or none.
         pad, cls, sep, mask, eos: ids; vocab: their number. `settle` sets them.
     """
 
     rate: float = 0.15
     whole_words: bool = False
-    pairs: Pairs | None = None
+    sentences: Pairs | None = None
     pad: int = -1
     cls: int = -1
     sep: int = -1
@@ -65,8 +65,8 @@ class Masked(Objective):
         return self.replace(**{name: ids[name] for name in (*self.symbols, "eos", "vocab")})
 
     def refusal(self, model: Model) -> str | None:
-        if self.pairs is not None and getattr(model.head, "task", None) is None:
-            return f"{type(self.pairs).__name__} needs a second read-out, which the model lacks: set objective.pairs=none"
+        if self.sentences is not None and getattr(model.head, "task", None) is None:
+            return f"{type(self.sentences).__name__} needs a second read-out, which the model lacks: set objective.sentences=none"
         return super().refusal(model)
 
     def batch(self, rows: Rows, rng: torch.Generator | None = None, stream: bool = False) -> Batch:
@@ -74,7 +74,7 @@ class Masked(Objective):
         assert self.vocab, "the objective does not know its symbols yet: settle it"
         assert rows.words is not None or not self.whole_words, "the rows do not say where words begin"
         found = pieces(rows, self.eos)
-        texts = self.pairs.texts(found, rng) if self.pairs else [Text(piece.row, (piece,)) for piece in found]
+        texts = self.sentences.texts(found, rng) if self.sentences else [Text(piece.row, (piece,)) for piece in found]
         framed = self._framed(texts, *rows.tokens.shape)
         chosen = self._chosen(framed, rng)
         ids, doc = framed["ids"], framed["doc"]
@@ -87,8 +87,8 @@ class Masked(Objective):
             inputs,
             ids.masked_fill(~chosen, IGNORE),
             None if single else doc,
-            framed["types"] if self.pairs else None,
-            labels=framed["labels"] if self.pairs else None,
+            framed["types"] if self.sentences else None,
+            labels=framed["labels"] if self.sentences else None,
         )
 
     def loss(
@@ -101,9 +101,9 @@ class Masked(Objective):
         """Sum of -log p(token) in nats over the chosen tokens, plus that of the pairs; and the number of chosen tokens."""
         hidden = model.hidden(batch.inputs, batch.doc, types=batch.types, dtype=dtype)
         total, count = self._tokens(model, hidden, batch)
-        if self.pairs is not None:
-            logits, labels, counts = self._pairs(model, hidden, batch)
-            total = total + self.pairs.loss(logits, labels, counts)
+        if self.sentences is not None:
+            logits, labels, counts = self._second(model, hidden, batch)
+            total = total + self.sentences.loss(logits, labels, counts)
         return total, count
 
     def measure(
@@ -118,11 +118,11 @@ class Masked(Objective):
         total, count = self._tokens(model, hidden, batch)
         keep = batch.targets != IGNORE
         hits = {"accuracy": (right(model.head, hidden[keep], batch.targets[keep]), count)}
-        if self.pairs is None:
+        if self.sentences is None:
             return {"loss": (total, count), **hits}
-        logits, labels, counts = self._pairs(model, hidden, batch)
+        logits, labels, counts = self._second(model, hidden, batch)
         named = (logits.argmax(-1) == labels).sum(), labels.new_tensor(len(labels))
-        both = total + self.pairs.loss(logits, labels, counts)
+        both = total + self.sentences.loss(logits, labels, counts)
         return {"loss": (both, count), "masked_loss": (total, count), **hits, "pair_accuracy": named}
 
     def flops(self, model: Any, length: int) -> float:
@@ -134,7 +134,7 @@ class Masked(Objective):
         keep = batch.targets != IGNORE
         return model.head.loss(hidden[keep], batch.targets[keep])  # type: ignore[no-any-return]
 
-    def _pairs(self, model: Any, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _second(self, model: Any, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Of each pair with a label: logits (P, 2), the label, and the number of chosen tokens in it."""
         assert batch.labels is not None
         begins = torch.zeros_like(batch.inputs, dtype=torch.bool)

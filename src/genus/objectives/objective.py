@@ -30,11 +30,13 @@ class Objective(Spec):
         symbols: roles of the special tokens that it writes into its batches ("cls", "sep", "mask", "pad", "sentinel_0", ...).
         reads: what a position of the model may see: the "past" (decoders, recurrent models), "all" of the text (encoders), or
             a "source" and the past (encoder-decoders).
+        pairs: whether its rows are pairs of texts, of `genus prepare --pairs`.
         likelihood: whether the losses of a text add up to -log of its probability, so that there are bits per byte.
     """
 
     symbols: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[Reads] = "past"
+    pairs: ClassVar[bool] = False
     likelihood: ClassVar[bool] = False
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from genus.objectives.batch import Batch
-from genus.objectives.objective import Objective
+from genus.objectives.objective import Objective, Reads
 from genus.ops.cross_entropy import IGNORE
 from genus.parts.ctx import PADDING
 
@@ -43,7 +43,9 @@ class Seq2Seq(Objective):
 
     label_smoothing: float = 0.0
 
-    reads: ClassVar[Literal["past", "all", "source"]] = "source"
+    reads: ClassVar[Reads] = "source"
+    likelihood: ClassVar[bool] = True
+    pairs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
@@ -71,6 +73,10 @@ class Seq2Seq(Objective):
         hidden = model.hidden(batch.inputs, batch.doc, state=state, dtype=dtype, **given)
         smoothing = self.label_smoothing if model.training else 0.0
         return model.head.loss(hidden, batch.targets, smoothing)  # type: ignore[no-any-return]
+
+    def flops(self, model: Any, length: int) -> float:
+        """Per token that it reads: a model's operations are those of a target position and of a source position with it."""
+        return float(model.flops(0, length)) / 2
 
 
 def _padded(rows: Sequence[np.ndarray[Any, Any]], fill: int) -> Tensor:

@@ -41,9 +41,9 @@ def bert(
     act: str = "gelu",
     eps: float = 1e-12,
     dropout: float = 0.0,
-    pairs: bool = True,
+    sentences: bool = True,
 ) -> Recipe:
-    """`pairs=False` leaves out next-sentence prediction and its read-out."""
+    """`sentences=False` leaves out next-sentence prediction and its read-out."""
     norm = LayerNorm(eps)
     attention = Attention(heads, causal=False, bias=True, dropout=dropout)
     block = Block((attention, MLP(hidden or 4 * dim, act, bias=True)), norm, PostNorm(), dropout)
@@ -51,10 +51,10 @@ def bert(
         dim,
         Embedding(vocab, LearnedPositions(context), types, norm, dropout=dropout),
         Stack((block,), depth, final=None),
-        head=Head(bias=True, transform=Transform(act, norm), task=TaskHead(2, Pool()) if pairs else None),
+        head=Head(bias=True, transform=Transform(act, norm), task=TaskHead(2, Pool()) if sentences else None),
     )
     training = Training(AdamW(weight_decay=0.01, beta2=0.999, eps=1e-6), context=min(context, 512))
-    return Recipe(model=model, objective=Masked(pairs=NextSentence() if pairs else None), training=training)
+    return Recipe(model=model, objective=Masked(sentences=NextSentence() if sentences else None), training=training)
 
 
 @system(
@@ -71,7 +71,7 @@ def roberta(
     vocab: int = 50265,
     types: int = 1,
     eps: float = 1e-5,
-    pairs: bool = False,
+    sentences: bool = False,
     pad: int | None = 1,
     **sizes: Any,
 ) -> Recipe:
@@ -81,7 +81,7 @@ def roberta(
         pad: id of the padding token. In Hugging Face's files the table of positions begins behind it, so such a model must never
             read this id as text. None = the table begins with the first position.
     """
-    recipe = bert(vocab=vocab, types=types, eps=eps, pairs=pairs, **sizes)
+    recipe = bert(vocab=vocab, types=types, eps=eps, sentences=sentences, **sizes)
     positions = recipe.model.embed.positions.replace(offset=0 if pad is None else pad + 1)
     model = recipe.model.replace(embed=recipe.model.embed.replace(positions=positions))
     optimizer = recipe.training.optimizer.replace(beta2=0.98)  # section 3.1
@@ -113,8 +113,8 @@ def albert(
         stack=model.stack.replace(share=True),
         head=model.head.replace(transform=model.head.transform.replace(outputs=width)),
     )
-    pairs = SentenceOrder() if recipe.objective.pairs else None
-    return recipe.replace(model=model, objective=recipe.objective.replace(pairs=pairs))
+    order = SentenceOrder() if recipe.objective.sentences else None
+    return recipe.replace(model=model, objective=recipe.objective.replace(sentences=order))
 
 
 @system(
@@ -127,5 +127,5 @@ def albert(
     parent="bert",
     hf="distilbert",
 )
-def distilbert(depth: int = 6, types: int = 0, pairs: bool = False, **sizes: Any) -> Recipe:
-    return bert(depth=depth, types=types, pairs=pairs, **sizes)
+def distilbert(depth: int = 6, types: int = 0, sentences: bool = False, **sizes: Any) -> Recipe:
+    return bert(depth=depth, types=types, sentences=sentences, **sizes)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from genus.objectives.seq2seq import Seq2Seq
 from genus.objectives.mixture import Mixture
+from genus.objectives.seq2seq import Seq2Seq
 from genus.objectives.spans import Spans
 from genus.parts.attention import Attention, Score
 from genus.parts.block import Block, Stack

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from genus.objectives.objective import Objective
 from genus.parts.attention import Attention
 from genus.parts.block import Block
 from genus.parts.embedding import Embedding
-from genus.recipes import arguments, fit, make, shape
+from genus.recipes import arguments, find, fit, make, shape
 from genus.recipes.recipe import Recipe
+from genus.recipes.sizes import takes
 from genus.recipes.training import (
     AdamW,
     Constant,
@@ -63,6 +65,13 @@ def choose(name: str, options: TrainOptions, vocab: int, tokens: int, ceiling: f
     return Choice(recipe, lr, budget(recipe, options, tokens, say))
 
 
+def objective(name: str, options: TrainOptions) -> Objective:
+    """What the recipe is to learn, with the options applied: known before its size is, which depends on the vocabulary."""
+    sizes, fields = split_overrides(options.overrides)
+    own = [field for field in fields if field.startswith("objective")]
+    return apply_overrides(make(name, **arguments(name, sizes)), own).objective  # type: ignore[no-any-return]
+
+
 def adjust(recipe: Recipe, options: TrainOptions) -> Recipe:
     """Apply batch, context, optimiser, schedule, dropout and the `path=value` overrides."""
     training = recipe.training
@@ -101,7 +110,8 @@ def _shaped(name: str, options: TrainOptions, vocab: int, tokens: int, ceiling: 
     sizes_given, fields = split_overrides(options.overrides)
     given = arguments(name, sizes_given)
     length = options.context or given.get("context") or context(make(name, vocab=vocab), options)
-    sizes = {"vocab": vocab, **given, "context": length}
+    pad = {"pad": None} if "pad" in takes(find(name)) else {}  # a tokenizer of ours pads with an id after the text's
+    sizes = {"vocab": vocab, **pad, **given, "context": length}
     if options.parameters:
         return fit(name, options.parameters, **sizes)
     if given or any(f.startswith(SHAPE_FIELDS) for f in fields):
@@ -140,7 +150,7 @@ def _batched(recipe: Recipe, options: TrainOptions, tokens: int, ceiling: float,
     if chosen or training.batch <= FEWEST_ROWS:
         return recipe
     if options.seconds:
-        expected = EFFICIENCY * ceiling * options.seconds / (3 * recipe.model.flops(0, training.context))
+        expected = EFFICIENCY * ceiling * options.seconds / (3 * recipe.objective.flops(recipe.model, training.context))
     else:
         expected = _wanted(recipe, options, tokens)
     rows = int(min(training.batch, max(FEWEST_ROWS, expected / (UPDATES * training.context))))
@@ -164,14 +174,14 @@ def rate(recipe: Recipe, options: TrainOptions, say: Say) -> float:
     return lr
 
 
-def budget(recipe: Recipe, options: TrainOptions, tokens: int, say: Say) -> Budget:
-    """Seconds, or a number of updates."""
+def budget(recipe: Recipe, options: TrainOptions, tokens: int, say: Say, update: float | None = None) -> Budget:
+    """Seconds, or a number of updates. `update`: tokens of one; None = those of a full batch."""
     if options.seconds is not None:
         return Budget(seconds=options.seconds)
     wanted = _wanted(recipe, options, tokens)
     if not (options.tokens or options.epochs):
         say(f"tokens: no budget given, {wanted:,} = min({TOKENS_PER_PARAMETER} x parameters, {PASSES} passes over the data)")
-    return Budget(steps=max(1, round(wanted / (recipe.training.batch * recipe.training.context))))
+    return Budget(steps=max(1, round(wanted / (update or recipe.training.batch * recipe.training.context))))
 
 
 def _wanted(recipe: Recipe, options: TrainOptions, tokens: int) -> int:

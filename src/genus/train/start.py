@@ -10,21 +10,26 @@ from typing import Any
 import torch
 
 from genus.modalities.spelling import spell
+from genus.modalities.text import Tokenizer
+from genus.modalities.words import WordStarts
 from genus.ops.memory import keep_freed_memory
 from genus.parts.attention import Attention
+from genus.parts.head import Head
 from genus.parts.model import Model
 from genus.prepare.dataset import Dataset
 from genus.recipes import find
 from genus.recipes.recipe import Recipe
 from genus.recipes.training import Counting, Training
-from genus.run import Run, load, must_be_free
+from genus.run import Run, must_be_free
 from genus.spec import from_json, walk
 from genus.train import choose
 from genus.train.counting import count, start_counting
 from genus.train.loader import First, Streams, Windows
 from genus.train.machine import compute_dtype, default_device, matmul_ceiling
 from genus.train.options import TrainOptions
+from genus.train.pairs import Pairs
 from genus.train.record import same_data, specification, validation_split
+from genus.train.take_up import take_up
 from genus.train.telemetry import Telemetry
 from genus.train.trainer import Plan, Progress, Trainer
 
@@ -52,12 +57,8 @@ def start(
     """
     keep_freed_memory()
     must_be_free(out)
-    if not Path(source).exists():
-        system = find(source)
-        if system.counted:
-            return start_counting(system.name, data_path, out, options, say, prediction)
-        if not system.generates:
-            raise _not_causal(system.name)
+    if not Path(source).exists() and find(source).counted:
+        return start_counting(find(source).name, data_path, out, options, say, prediction)
     data = Dataset.open(data_path)
     _needs_tokens(data, "train")
     device = default_device()
@@ -65,15 +66,24 @@ def start(
     ceiling = matmul_ceiling(dtype, device)
     say(f"machine: {ceiling / 1e12:.2f} TFLOP/s {_name(dtype)} matrix products on {device.type}")
     if Path(source).exists():
-        recipe, model = take_up(Path(source), data, options, say)
+        recipe, model, tokenizer = take_up(Path(source), data, options, say)
         lr = choose.rate(recipe, options, say)
         budget = choose.budget(recipe, options, data.split("train").tokens, say)
         base: str | None = str(source)
     else:
-        choice = choose.choose(find(source).name, options, data.vocab_size, data.split("train").tokens, ceiling, say)
+        name = find(source).name
+        tokenizer = data.tokenizer.extended(choose.objective(name, options).symbols)
+        choice = choose.choose(name, options, tokenizer.vocab_size, data.split("train").tokens, ceiling, say)
         recipe, lr, budget = choice.recipe, choice.lr, choice.budget
         model, base = None, None
-    _refuse(recipe, data)
+    recipe = settle(recipe, tokenizer)
+    if recipe.objective.pairs and not data.pairs:
+        raise ValueError(
+            f"{recipe.name} learns from pairs of texts and {data.root} holds single ones; prepare pairs with "
+            "genus prepare --pairs, or choose an objective that makes a source of a text, such as objective=Spans"
+        )
+    if recipe.objective.pairs:
+        budget = _budget_of_pairs(recipe, data, options, say)
     config = specification(
         source,
         recipe,
@@ -86,7 +96,7 @@ def start(
         seconds=budget.seconds,
     )
     run = Run.create(out, config, prediction)
-    return _go(run, data, recipe, options, model, ceiling, say)
+    return _go(run, data, recipe, tokenizer, options, model, ceiling)
 
 
 def resume(path: str | Path, say: Say = print) -> Run:
@@ -105,31 +115,46 @@ def resume(path: str | Path, say: Say = print) -> Run:
         return count(run, data, say)
     device = default_device()
     ceiling = matmul_ceiling(compute_dtype(options.dtype, device), device)
-    model = None
     if run.config["base"]:
-        model = take_up(Path(run.config["base"]), data, options, lambda _: None)[1]
-    return _go(run, data, recipe, options, model, ceiling, say, again=True)
+        _, model, tokenizer = take_up(Path(run.config["base"]), data, options, lambda _: None)
+    else:
+        model, tokenizer = None, data.tokenizer.extended(recipe.objective.symbols)
+    return _go(run, data, recipe, tokenizer, options, model, ceiling, again=True)
 
 
 def _go(
     run: Run,
     data: Dataset,
     recipe: Recipe,
+    tokenizer: Tokenizer,
     options: TrainOptions,
     model: torch.nn.Module | None,
     ceiling: float,
-    say: Say,
     again: bool = False,
 ) -> Run:
-    split = data.split("train")
-    flops = 3 * recipe.model.flops(0, recipe.training.context)  # type: ignore[attr-defined]
-    telemetry = Telemetry(run, split.bytes / max(1, split.tokens), ceiling, flops)
+    split, objective = data.split("train"), recipe.objective
+    bytes_per_token = split.bytes / max(1, split.tokens) if objective.likelihood else None
+    flops = 3 * objective.flops(recipe.model, recipe.training.context)
+    telemetry = Telemetry(run, bytes_per_token, ceiling, flops)
     trainer = assemble(run, data, recipe, options, telemetry, model)
     if again:
         trainer.resume()
     progress = trainer.run()
-    finish(run, trainer.model, recipe, data, progress)
+    finish(run, trainer.model, recipe, tokenizer, progress)
     return run
+
+
+def settle(recipe: Recipe, tokenizer: Tokenizer) -> Recipe:
+    """The recipe with an objective that knows the ids of its symbols.
+
+    Raises:
+        ValueError: the model cannot learn it, knows fewer tokens than there are, or is trained as it cannot be.
+    """
+    _refuse(recipe, tokenizer)
+    ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "vocab": tokenizer.vocab_size}
+    found = {role: tokenizer.role(role) for role in recipe.objective.symbols}
+    ids |= {role: number for role, number in found.items() if number is not None}
+    return recipe.replace(objective=recipe.objective.settle(ids))
 
 
 def assemble(
@@ -164,103 +189,85 @@ def assemble(
     return Trainer(recipe, model, train, validation, run, plan, telemetry, _bits(data))
 
 
-def finish(run: Run, model: Any, recipe: Recipe, data: Dataset, progress: Progress) -> None:
+def finish(run: Run, model: Any, recipe: Recipe, tokenizer: Tokenizer, progress: Progress) -> None:
     """Write `model/` and close `run.json`."""
     from genus.export import huggingface
 
-    huggingface.save(run.model_dir, model, recipe, data.tokenizer, context=recipe.training.context)  # type: ignore[attr-defined]
+    huggingface.save(run.model_dir, model, recipe, tokenizer, context=recipe.training.context)  # type: ignore[attr-defined]
     last = [r for r in run.metrics() if r.get("kind") == "eval"]
+    kept = ("kind", "step", "tokens", "seconds", "split", "targets")
     run.config["finished"] = {
         "steps": progress.step,
         "tokens": progress.tokens,
         "seconds": progress.elapsed,
         "refused_updates": progress.guard.get("total", 0),
-        "validation": {k: last[-1][k] for k in ("loss", "bpb")} if last else None,
+        "validation": {k: v for k, v in last[-1].items() if k not in kept} if last else None,
     }
     run.save()
 
 
-def loaders(recipe: Recipe, data: Dataset, options: TrainOptions) -> tuple[Windows | Streams, Windows | Streams | None]:
+AnyLoader = Windows | Streams | Pairs
+
+
+def loaders(recipe: Recipe, data: Dataset, options: TrainOptions) -> tuple[AnyLoader, AnyLoader | None]:
     """The training rows, and fixed validation rows of the same kind."""
     training = recipe.training
     assert isinstance(training, Training)
     bos = data.tokenizer.bos_id
     split, whole = data.split("train"), validation_split(data)
+    if recipe.objective.pairs:
+        held_out = Pairs(whole, training.context, training.batch, bos, shuffle=False) if whole else None
+        return Pairs(split, training.context, training.batch, bos, options.seed), held_out
     held = First(whole, options.eval_tokens) if whole else None  # the same tokens, whatever the rows are
     small = max(1, min(training.batch, held.tokens // training.context)) if held else 0
     if training.stream:
         streams = Streams(split, training.context, training.batch, bos, training.restart, options.seed)
         return streams, Streams(held, training.context, small, bos, afresh=training.restart > 0) if held else None
-    windows = Windows(split, training.context, training.batch, bos, options.seed)
-    return windows, Windows(held, training.context, small, bos, shuffle=False) if held else None
+    words = WordStarts(data.tokenizer) if recipe.objective.marks_words else None
+    windows = Windows(split, training.context, training.batch, bos, options.seed, words=words)
+    return windows, Windows(held, training.context, small, bos, shuffle=False, words=words) if held else None
 
 
-def _eval_steps(options: TrainOptions, validation: Windows | Streams | None) -> int:
+def _budget_of_pairs(recipe: Recipe, data: Dataset, options: TrainOptions, say: Say) -> choose.Budget:
+    """The budget, now that it is known how many targets an update has; says what is left out."""
+    train = loaders(recipe, data, options)[0]
+    assert isinstance(train, Pairs)
+    update = train.targets_per_batch
+    say(
+        f"batch: {recipe.training.batch} x {recipe.training.context} positions, on average {update:,.0f} targets; "  # type: ignore[attr-defined]
+        f"{train.steps_per_epoch:,} updates a pass"
+    )
+    if train.left_out:
+        say(f"{train.left_out:,} pairs are longer than {train.context} positions and left out; --context changes it")
+    return choose.budget(recipe, options, data.split("train").tokens, lambda _: None, update)
+
+
+def _eval_steps(options: TrainOptions, validation: AnyLoader | None) -> int:
     """Batches of one evaluation: `eval_tokens`, or all there is."""
     if validation is None:
         return 0
+    if isinstance(validation, Pairs):
+        return min(validation.steps_per_epoch, math.ceil(options.eval_tokens / validation.targets_per_batch))
     tokens = min(options.eval_tokens, validation.split.tokens)
     return max(1, tokens // (validation.batch * validation.context))
 
 
-def take_up(path: Path, data: Dataset, options: TrainOptions, say: Say) -> tuple[Recipe, torch.nn.Module]:
-    """A trained model that goes on learning: its recipe with the options applied, and itself.
-
-    Raises:
-        ValueError: it is counted, was made for another tokenizer, or the options change its shape.
-    """
-    loaded = load(path)
-    if not isinstance(loaded.spec, Model):
-        raise ValueError(f"{path} holds a model that is counted, not descended; train an n-gram on the new data instead")
-    if loaded.tokenizer is None or loaded.tokenizer.fingerprint != data.tokenizer.fingerprint:
+def _refuse(recipe: Recipe, tokenizer: Tokenizer) -> None:
+    model, training = recipe.model, recipe.training
+    assert isinstance(model, Model) and isinstance(training, Training)
+    if not isinstance(model.head, Head):
+        raise ValueError(f"{recipe.name} reads out labels, not tokens: it was tuned; train what it was tuned from")
+    if reason := recipe.objective.refusal(model):
+        raise ValueError(f"{recipe.name}: {reason}. genus recipes lists all; objective=NAME chooses another objective")
+    if model.embed.vocab < tokenizer.vocab_size or any(tokenizer.role(role) is None for role in recipe.objective.symbols):
+        needed = tokenizer.extended(recipe.objective.symbols).vocab_size
         raise ValueError(
-            f"{data.root} was prepared with another tokenizer than {path} uses; prepare it again with --tokenizer {path}"
+            f"the model knows {model.embed.vocab:,} tokens and needs {needed:,}: those of the data and the objective's symbols"
         )
-    spec = loaded.config.get("recipe")
-    recipe = from_json(spec) if spec else Recipe(name=path.name)
-    recipe = choose.adjust(recipe.replace(model=loaded.spec), options)
-    if recipe.model != loaded.spec:
-        loaded_model = recipe.model.build(0)
-        _same_weights(loaded_model, loaded.model)
-    else:
-        loaded_model = loaded.model
-    say(f"model: continued from {path}, {recipe.parameters_total:,} parameters")
-    return recipe, loaded_model
-
-
-def _same_weights(new: torch.nn.Module, old: torch.nn.Module) -> None:
-    """Move weights into a model whose spec differs in values that own no weight (dropout, say)."""
-    try:
-        new.load_state_dict(old.state_dict())
-    except RuntimeError as error:
-        raise ValueError("the overrides change the shape of the model that is continued; leave its shape as it is") from error
-
-
-def _refuse(recipe: Recipe, data: Dataset) -> None:
-    if isinstance(recipe.model, Model) and not _causal(recipe.model):
-        raise _not_causal(recipe.name)
-    if isinstance(recipe.model, Model):
-        if recipe.model.embed.vocab < data.vocab_size:
-            raise ValueError(f"the model knows {recipe.model.embed.vocab:,} tokens and the data has {data.vocab_size:,}")
-        limit, context = recipe.model.context, recipe.training.context  # type: ignore[attr-defined]
-        if limit is not None and limit < context:
-            raise ValueError(f"the model has {limit} learned positions; choose --context {limit} or less, not {context}")
-    if isinstance(recipe.training, Training) and recipe.training.stream:
-        stateful = _history_free(recipe)
-        if not stateful:
-            raise ValueError("training.stream=true needs mixers with a constant-size state; attention has none")
-
-
-def _causal(model: Model) -> bool:
-    """Whether no position sees a later one, so that the model can learn to predict the next token."""
-    return model.encoder is None and all(p.causal or p.cross for p in walk(model) if isinstance(p, Attention))
-
-
-def _not_causal(name: str) -> ValueError:
-    return ValueError(
-        f"{name} sees the whole text at once, so it cannot be trained to predict the next token. "
-        "Choose a decoder, recurrent, window or fast-weights recipe (genus recipes)"
-    )
+    if model.context is not None and model.context < training.context:
+        raise ValueError(f"the model has {model.context} learned positions; choose --context {model.context} or less")
+    if training.stream and not _history_free(recipe):
+        raise ValueError("training.stream=true needs mixers with a constant-size state; attention has none")
 
 
 def _history_free(recipe: Recipe) -> bool:

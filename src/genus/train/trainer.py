@@ -84,7 +84,7 @@ class Trainer:
 
     Args:
         validation: a loader of fixed rows, or None for no evaluation.
-        bits: function from nats per token on the validation split to bits per byte.
+        bits: function from nats per token on the validation split to bits per byte; used where the loss is a likelihood.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Trainer:
                 speed = (self.progress.tokens - logged_tokens) / max(now - logged, 1e-9)
                 self._log(loss / count, norm, rate, speed)
                 logged, logged_tokens = now, self.progress.tokens
-            due = self.progress.elapsed - self.progress.evaluated >= self.plan.eval_every
+            due = self._due()
             if now - saved >= self.plan.save_every or (self.plan.save_steps and step % self.plan.save_steps == 0):
                 self.save()
                 saved = time.perf_counter()
@@ -149,6 +149,10 @@ class Trainer:
         self.progress.elapsed = time.perf_counter() - begin
         self.telemetry.close()
         return self.progress
+
+    def _due(self) -> bool:
+        """Whether it is time to evaluate."""
+        return self.progress.elapsed - self.progress.evaluated >= self.plan.eval_every
 
     def _finished(self) -> bool:
         if self.plan.budget.seconds is not None:  # the last evaluation is part of the budget: leave room for it
@@ -169,7 +173,7 @@ class Trainer:
         self.model.train()
         state = self._stream_state(step)
         total = 0.0
-        for piece in batch.split(self.plan.micro if state is None else len(batch.targets)):
+        for piece in batch.split(self._rows_at_once(batch) if state is None else len(batch.targets)):
             loss, _ = self.loss(self.model, piece, state, self.plan.dtype)
             (loss / divisor).backward()
             total += float(loss.detach())
@@ -187,8 +191,17 @@ class Trainer:
             self.telemetry.event(step, f"update refused: {reason}")
         self.model.zero_grad(set_to_none=True)
         self.progress.step += 1
-        self.progress.tokens += count
+        self.progress.tokens += self._seen(batch)
         return total, norm, rate, max(1, count)
+
+    def _rows_at_once(self, batch: Batch) -> int:
+        """Rows of one forward pass: `micro` of the full context, more of shorter ones."""
+        longest = max(ids.shape[1] for ids in (batch.inputs, batch.source) if ids is not None)
+        return max(1, self.plan.micro * self.training.context // longest)
+
+    def _seen(self, batch: Batch) -> int:
+        """What the progress counts of a batch."""
+        return batch.tokens
 
     def _factor(self) -> float:
         step, rise, steps = self.progress.step, self.plan.warmup, self.plan.budget.steps
@@ -206,7 +219,8 @@ class Trainer:
 
     def _batch(self, data: Loader, step: int) -> Batch:
         rows = data(step)
-        generator = torch.Generator().manual_seed(self.plan.seed * 7919 + step)
+        seed = 0 if data is self.validation else self.plan.seed  # validation: the same masks in every run
+        generator = torch.Generator().manual_seed(seed * 7919 + step)
         batch: Batch = self.recipe.objective.batch(rows, generator, stream=isinstance(data, Streams))  # type: ignore[attr-defined]
         return batch.to(self.device)
 
@@ -220,31 +234,37 @@ class Trainer:
 
     # -- evaluation, saving, logging --------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def validate(self) -> list[tuple[float, int]]:
         """Sum of the losses and number of targets of each batch of the fixed validation rows."""
+        return [found["loss"] for found in self.measure()]
+
+    @torch.no_grad()
+    def measure(self) -> list[dict[str, tuple[float, int]]]:
+        """What the objective tells of each batch of the fixed validation rows: sums and counts by name."""
         assert self.validation is not None
         self.model.eval()
-        sums = []
+        found = []
         state = None
         for step in range(self.plan.eval_steps):
             if isinstance(self.validation, Streams) and (state is None or self.validation.restarts(step)):
                 state = self.model.init_state(self.validation.batch, 0, self.plan.dtype, self.device)  # type: ignore[operator]
             batch = self._batch(self.validation, step)
-            loss, targets = self.recipe.objective.loss(self.model, batch, state, self.plan.dtype)  # type: ignore[attr-defined]
+            each = self.recipe.objective.measure(self.model, batch, state, self.plan.dtype)  # type: ignore[attr-defined]
             state = None if state is None else forget_history(state)
-            sums.append((float(loss), int(targets)))
-        return sums
+            found.append({name: (float(total), int(count)) for name, (total, count) in each.items()})
+        return found
 
     def _evaluate(self, begin: float) -> None:
         """Loss on the fixed validation rows."""
         if self.validation is None:
             return
         start = time.perf_counter()
-        sums = self.validate()
-        count = sum(targets for _, targets in sums)
-        loss = sum(nats for nats, _ in sums) / max(1, count)
-        progress = self.progress
+        found = self.measure()
+        count = sum(each["loss"][1] for each in found)
+        told = {name: sum(e[name][0] for e in found) / max(1, sum(e[name][1] for e in found)) for name in found[0]}
+        loss, progress = told["loss"], self.progress
+        if self.recipe.objective.likelihood:  # type: ignore[attr-defined]
+            told["bpb"] = self.bits(loss)
         if loss < progress.best:
             progress.best, progress.worse = loss, 0
             if self.plan.patience:
@@ -255,7 +275,7 @@ class Trainer:
         progress.elapsed = progress.evaluated = now - begin
         progress.reserve = max(progress.reserve, now - start)
         record = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.elapsed, "split": "validation"}
-        self.telemetry.evaluation({**record, "loss": loss, "bpb": self.bits(loss), "targets": count})
+        self.telemetry.evaluation({**record, **told, "targets": count})
 
     def save(self) -> None:
         """Write a checkpoint."""

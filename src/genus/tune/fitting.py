@@ -17,6 +17,7 @@ from torch import nn
 from genus.objectives.batch import Batch
 from genus.objectives.objective import Objective
 from genus.parts.model import Model
+from genus.parts.task_head import TaskHead
 from genus.prepare.records import Record
 from genus.recipes.parametrisation import Parametrisation, Scale
 from genus.recipes.recipe import Recipe
@@ -92,7 +93,8 @@ def fit(
         epochs: passes, where earlier fits have shown how many are best. name: what the progress line begins with.
     """
     head = task.head(base.recipe.model)
-    steps = pace(base, method, options, len(train), epochs)
+    loader = task.loader(train, 1, base.limit(options), seed)
+    steps = pace(base, method, options, max(1, round(loader.steps_per_epoch)), epochs)
     model = base.model(head, seed, steps.dropout, keep=base.same_task(task))
     spec: Model = model.spec  # type: ignore[assignment]
     if head is not None and not base.same_task(task):
@@ -105,7 +107,7 @@ def fit(
         Training(
             AdamW(weight_decay=0.01, beta2=0.999),
             WarmupStableDecay(RISE, 1 - RISE),
-            context=int(max(lengths_of(train))),
+            context=getattr(loader, "length", None) or int(max(lengths_of(train))),
             batch=steps.batch,
         ),
     )
@@ -130,7 +132,7 @@ def fit(
     best = max(history, key=lambda r: -r["order"], default={})
     learnt = trainable(model)
     if run is not None:
-        method.save(model, run.path, recipe)
+        method.save(model, run.path, recipe, base.path)
     method.finish(model)
     model.eval()
     known = ("kind", "step", "order", "seconds")
@@ -162,7 +164,7 @@ def predict(
     """A prediction for each row of the examples (None for a row without one), and the rows."""
     rows = examples.rows
     outputs = read(model, task, objective_of(task, model.spec, base.tokenizer), examples, dtype)  # type: ignore[arg-type]
-    return task.join(rows, examples, outputs, base.tokenizer), rows
+    return task.write(model, rows, task.join(rows, examples, outputs, base.tokenizer), base.tokenizer, dtype), rows
 
 
 class Tuner(Trainer):
@@ -213,7 +215,8 @@ class Tuner(Trainer):
     def _evaluate(self, begin: float) -> None:
         """Scores of the validation rows; without rows their loss."""
         step = self.progress.step
-        if self.validation is None or step in (0, self.judged):  # fresh read-outs know nothing
+        fresh = isinstance(self.recipe.model.head, TaskHead)  # a new read-out knows nothing yet
+        if self.validation is None or step == self.judged or (step == 0 and fresh):
             return
         self.judged = step
         scores = self._scores()

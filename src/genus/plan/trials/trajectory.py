@@ -30,7 +30,8 @@ from genus.recipes.training import WarmupStableDecay
 from genus.run import Run, write_atomic
 from genus.train import choose
 from genus.train.options import TrainOptions
-from genus.train.start import assemble, take_up, warmup_updates
+from genus.train.start import assemble, warmup_updates
+from genus.train.take_up import take_up
 from genus.train.telemetry import Telemetry
 from genus.train.trainer import Budget, Trainer
 
@@ -74,7 +75,7 @@ def continued(trial: Trial, data: Dataset) -> tuple[Recipe, TrainOptions, Module
         ValueError: it was made for another tokenizer, or is not a language model that descends.
     """
     options = replace(_wishes(trial), parameters=None)
-    recipe, model = take_up(Path(trial.base), data, options, lambda _: None)
+    recipe, model, _ = take_up(Path(trial.base), data, options, lambda _: None)
     warmup = warmup_updates(recipe.training, updates(recipe, trial.horizons[0]))  # type: ignore[arg-type]
     lr = choose.rate(recipe, options, lambda _: None) * trial.lr_factor
     return recipe, replace(options, lr=lr, warmup=warmup or None), model
