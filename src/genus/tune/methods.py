@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from genus.objectives.labelled import Extract
 from genus.parts.head import Head
-from genus.recipes.parametrisation import LayerDecay, Parametrisation, Standard, distances
-from genus.run import CONFIG, Run
+from genus.recipes.parametrisation import LayerDecay, distances
+from genus.run import CONFIG
 from genus.spec import Spec, nearest
 from genus.tune import adapters
 
@@ -40,17 +41,16 @@ class Method(Spec):
     def apply(self, model: nn.Module, recipe: Recipe) -> None:
         """Change the model in place before training: wrap modules, set `requires_grad`. `recipe`: what the model is."""
 
-    @property
-    def parametrisation(self) -> Parametrisation:
-        """What takes the place of the recipe's `training.parametrisation`, and so brings `rates` to the optimiser."""
-        return Standard()
-
     def rates(self, model: nn.Module) -> Mapping[str, float]:
-        """Factors on the learning rate by parameter name."""
-        return {name: scale.rate for name, scale in self.parametrisation.scales(model).items()}
+        """Factors on the learning rate by parameter name; 1 for what is not named."""
+        return {}
 
-    def save(self, model: nn.Module, folder: Path, recipe: Recipe) -> None:
-        """Write what the method added, before `finish` merges it; `folder` is the run's."""
+    def save(self, model: nn.Module, folder: Path, recipe: Recipe, base: Path | None) -> None:
+        """Write what the method added, before `finish` merges it.
+
+        Args:
+            folder: the run's. recipe: with the task's objective. base: the run or folder that was tuned.
+        """
 
     def finish(self, model: nn.Module) -> None:
         """Make the model an ordinary one of its spec again, in place."""
@@ -63,9 +63,10 @@ class Full(Method):
     name: ClassVar[str] = "full"
     layer_decay: float = 1.0
 
-    @property
-    def parametrisation(self) -> Parametrisation:
-        return Standard() if self.layer_decay == 1.0 else LayerDecay(self.layer_decay)
+    def rates(self, model: nn.Module) -> Mapping[str, float]:
+        if self.layer_decay == 1.0:
+            return {}
+        return {name: scale.rate for name, scale in LayerDecay(self.layer_decay).scales(model).items()}
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,16 @@ class LoRA(Method):
         scale = self.alpha / self.rank
         changes = {n: adapters.LowRank(m.weight, self.rank, scale, self.dropout, self.dora) for n, m in chosen.items()}
         adapters.attach(model, changes)
-        if not isinstance(model.spec.head, Head):
+        if not isinstance(recipe.model.head, Head):
             model.get_submodule("head").requires_grad_(True)
 
-    def save(self, model: nn.Module, folder: Path, recipe: Recipe) -> None:
+    def save(self, model: nn.Module, folder: Path, recipe: Recipe, base: Path | None) -> None:
         from genus.tune.adapters.peft import save_peft
 
-        save_peft(folder / ADAPTER, model, base=_base(folder))
+        if base is not None and (base / CONFIG).is_file():
+            base = base / "model"
+        problem = "question_answering" if isinstance(recipe.objective, Extract) else None
+        save_peft(folder / ADAPTER, model, base, problem)
 
     def finish(self, model: nn.Module) -> None:
         adapters.merge(model)
@@ -161,12 +165,3 @@ def method(options: TuneOptions) -> Method:
 def trainable(model: nn.Module) -> int:
     """Number of parameters that learn."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def _base(run: Path) -> Path | None:
-    """The model folder that a run was tuned from; None where its weights were fresh."""
-    base = Run.open(run).config.get("base")
-    if base is None:
-        return None
-    path = Path(base)
-    return path / "model" if (path / CONFIG).is_file() else path

@@ -30,10 +30,9 @@ class LowRank(nn.Module):
     def __init__(self, weight: Tensor, rank: int, scale: float, dropout: float = 0.0, dora: bool = False) -> None:
         super().__init__()
         outputs, inputs = weight.shape
-        options = {"dtype": weight.dtype, "device": weight.device}
         self.scale, self.dropout = scale, dropout
-        self.lora_A = nn.Parameter(torch.empty(rank, inputs, **options))  # type: ignore[arg-type]
-        self.lora_B = nn.Parameter(torch.zeros(outputs, rank, **options))  # type: ignore[arg-type]
+        self.lora_A = nn.Parameter(weight.new_empty(rank, inputs))
+        self.lora_B = nn.Parameter(weight.new_zeros(outputs, rank))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))  # as in the authors' code; the paper says normal
         squares = weight.detach().square().sum(1) if dora else None
         self.register_buffer("squares", squares, persistent=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, cast
 
 from torch import nn
 
@@ -10,6 +11,7 @@ from genus.export import families
 from genus.export.huggingface import CONTEXT
 from genus.export.mapping import PREFIX
 from genus.export.rules import Bound, bind, heads_of
+from genus.parts.model import Model
 from genus.tune.adapters.rewrite import adapted
 from genus.tune.adapters.targets import TABLES
 
@@ -24,18 +26,19 @@ class Names:
     """
 
     def __init__(self, model: nn.Module, problem: str | None = None) -> None:
-        self.model, spec = model, model.spec
+        spec: Any = model.spec
+        self.model, self.spec = model, cast(Model, spec)
         added = {id(p) for _, change in adapted(model).values() for p in change.parameters()}
         state = model.state_dict(keep_vars=True)
         plain = {re.sub(r"\.parametrizations\.(\w+)\.original$", r".\1", n): p for n, p in state.items() if id(p) not in added}
         self.params: dict[str, nn.Parameter] = {n: p for n, p in plain.items() if isinstance(p, nn.Parameter)}
-        match = families.match(spec, spec.context or CONTEXT, problem)  # type: ignore[union-attr, arg-type]
+        match = families.match(self.spec, self.spec.context or CONTEXT, problem)
         self.architecture = match[0].name if match else None
         self.prefix, self.usual = (match[0].prefix, match[0].family.prefix) if match else ("", "")
         self.renames = match[0].renames if match else ()
         self.rules = bind(match[0].rules, self.params) if match else [Bound(PREFIX + n, (n,), "same", False) for n in self.params]
         self.known = {n for r in self.rules for n in (r.theirs, module_of(r.theirs))}
-        self.heads = heads_of(spec)  # type: ignore[arg-type]
+        self.heads = heads_of(self.spec)
         owners: dict[int, set[str]] = {}
         for rule in self.rules:
             if not rule.read_only and len(rule.ours) == 1:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def load_peft(model: nn.Module, folder: str | Path, problem: str | None = None) 
     changes: dict[str, LowRank] = {}
     for module, parts in modules.items():
         rule, table = by_module[module], names.is_table(by_module[module].ours[0])
-        read = _read(parts, table, lambda rank, module=module: _scale(config, module, rank), f"{folder}: {module}")
+        read = _read(parts, table, config, module)
         weights = [names.params[n] for n in rule.ours]
         for name, weight, part in zip(rule.ours, weights, fused.split(rule, weights, read, names.heads), strict=True):
             if part is not None:
@@ -139,19 +139,19 @@ def _named(f: Factors, table: bool) -> dict[str, Tensor]:
     return named if f.magnitude is None else named | {"lora_magnitude_vector": f.magnitude}
 
 
-def _read(parts: Mapping[str, Tensor], table: bool, scale: Callable[[int], float], where: str) -> Factors:
+def _read(parts: Mapping[str, Tensor], table: bool, config: Mapping[str, Any], module: str) -> Factors:
     """Inverse of `_named`."""
     keys = ("lora_embedding_B", "lora_embedding_A") if table else ("lora_A.weight", "lora_B.weight")
     if not set(keys) <= set(parts) or (table and "lora_magnitude_vector" in parts):
-        raise ValueError(f"{where} has {', '.join(sorted(parts))}, where {' and '.join(keys)} belong")
+        raise ValueError(f"the adapter's {module} has {', '.join(sorted(parts))}, where {' and '.join(keys)} belong")
     A, B = (parts[k].float().mT if table else parts[k].float() for k in keys)
     magnitude = parts.get("lora_magnitude_vector")
-    return Factors(A, B, scale(len(A)), None if magnitude is None else magnitude.float())
+    return Factors(A, B, _scale(config, module, len(A)), None if magnitude is None else magnitude.float())
 
 
 def _whole(names: Names, adapted: set[int]) -> dict[str, Tensor]:
     """Their tensors of every module that learns without being adapted; peft asks for a task's read-out in any case."""
-    new = () if isinstance(names.model.spec.head, Head) else ("head.",)
+    new = () if isinstance(names.spec.head, Head) else ("head.",)
     learns = {id(p) for n, p in names.params.items() if p.requires_grad or n.startswith(new)}
     rules = [r for r in names.rules if not r.read_only]
     modules = {module_of(r.theirs) for r in rules if any(id(names.params[n]) in learns for n in r.ours)}
