@@ -72,14 +72,14 @@ class CharCNN(Spec):
             self.convolutions = nn.ModuleList(Linear(w * spec.chars, f, bias=True) for w, f in enumerate(spec.filters, 1))
             self.highway = nn.ModuleList(Linear(spec.inner, 2 * spec.inner, bias=True) for _ in range(spec.highway))
             for layer in self.highway:
-                nn.init.constant_(layer.bias[spec.inner :], CARRY)
+                nn.init.constant_(layer.bias[spec.inner :], CARRY)  # type: ignore[index]
             self.projection = Linear(spec.inner, dim, bias=True)
             # A model without a tokenizer: every id by its digits.
             names: list[bytes | None] = [str(i).encode() for i in range(vocab)]
             self.register_buffer("spelling", spelling(names, spec.length))
 
         @property
-        def weight(self) -> nn.Parameter:
+        def weight(self) -> Tensor:
             """The table of byte vectors."""
             return self.symbols.weight
 

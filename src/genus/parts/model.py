@@ -84,7 +84,8 @@ class Model(Spec):
             self.encoder = spec.encoder.build(spec.dim) if spec.encoder else None
             self.stack = spec.stack.build(spec.dim)
             self.reverse = spec.reverse.build(spec.dim) if spec.reverse else None
-            self.head = spec.head.Module(spec.head, spec.reads, spec.embed.vocab, self.embed.tokens.weight)
+            head: Any = spec.head
+            self.head = head.Module(head, spec.reads, spec.embed.vocab, self.embed.tokens.weight)
             _check_mixture(spec)
             spec.init.apply(self, spec.stack.depth)
 
@@ -128,7 +129,7 @@ class Model(Spec):
                 if state is not None:
                     raise ValueError("a head that reads both directions, or all layers, needs the whole text in one call")
                 layers = self.layers(ids, doc, source, source_doc, types, dtype)
-                return layers[-1] if mix is None else mix(layers)  # type: ignore[no-any-return]
+                return layers[-1] if mix is None else mix(layers)
             return self._forward(ids, doc, state, source, source_doc, types, dtype)
 
         def _forward(

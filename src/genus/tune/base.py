@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from genus.modalities.spelling import spell
 from genus.parts.head import Head
 from genus.parts.model import Model
 from genus.parts.task_head import TaskHead
@@ -86,6 +87,7 @@ class Base:
         torch.manual_seed(seed)
         module = spec.build(0)
         if self.weights is None:
+            spell(module, self.tokenizer)
             self.recipe.training.parametrisation.start(module)
             return module
         own = dict(module.state_dict(keep_vars=True))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from genus.objectives.objective import Objective
 from genus.parts.attention import Attention
+from genus.parts.mix import ScalarMix
 from genus.parts.model import Model
 from genus.parts.task_head import Pool, TaskHead
 from genus.spec import walk
@@ -30,7 +31,10 @@ def text_head(model: Model, outputs: int, dropout: float = 0.1) -> TaskHead:
 
     Where every position sees all of it, from the first, through a layer (Devlin et al. 2019); where a position sees the past,
     from the last (Radford et al. 2018); an encoder-decoder reads the text on both sides, and is read at the decoder's last.
+    Of two directions that have each read a part, a mixture of all layers is read, from everywhere (Peters et al. 2018).
     """
+    if model.reverse is not None:
+        return TaskHead(outputs, Pool("mean", dense=False), dropout=dropout, mix=ScalarMix(model.stack.depth + 1))
     match reads(model):
         case "all":
             return TaskHead(outputs, Pool("first"), dropout=dropout)
@@ -42,7 +46,8 @@ def text_head(model: Model, outputs: int, dropout: float = 0.1) -> TaskHead:
 
 def token_head(model: Model, outputs: int, dropout: float = 0.1) -> TaskHead:
     """A read-out of every position."""
-    return TaskHead(outputs, None, dropout=dropout)
+    mix = ScalarMix(model.stack.depth + 1) if model.reverse is not None else None
+    return TaskHead(outputs, None, dropout=dropout, mix=mix)
 
 
 def objective_of(task: Task, model: Model, tokenizer: Tokenizer) -> Objective:
