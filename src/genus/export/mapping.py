@@ -135,6 +135,7 @@ def _mismatch(
     if architecture and architecture.prefix and gone and not any(n.startswith(architecture.prefix) for n in gone):
         lines.append(
             f"everything but the head is there: this is a bare {architecture.model_type} without the head that "
-            f'{architecture.name} has; to read it without, set "architectures" to ["{architecture.family.stem}Model"] in config.json'
+            f'{architecture.name} has; to read it without, set "architectures" in config.json to '
+            f'["{architecture.family.stem}Model"]'
         )
     return "\n  ".join(lines)

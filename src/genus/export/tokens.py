@@ -32,7 +32,7 @@ def read_tokenizer(folder: Path, start: int | None = None) -> Tokenizer | None:
 
 
 def with_padding(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokenizer with a padding token: its own, else the end of a document, which never ends a text that is to be judged."""
+    """The same tokenizer with a padding token: its own, else the end of a document, which stands behind no text to be judged."""
     if tokenizer.role("pad") is not None:
         return tokenizer
     from genus.modalities.text import Tokenizer
