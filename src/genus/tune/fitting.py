@@ -132,7 +132,7 @@ def fit(
     best = max(history, key=lambda r: -r["order"], default={})
     learnt = trainable(model)
     if run is not None:
-        method.save(model, run.path, recipe, base.path)
+        method.save(model, run.path, base.path, task.problem_name)
     method.finish(model)
     model.eval()
     known = ("kind", "step", "order", "seconds")

@@ -69,10 +69,14 @@ class Task(Spec):
 
     Class attributes:
         name: what `--task` calls it. primary: the score by which models are chosen; higher is better.
+        reads_once: whether a prediction takes one reading of the row (a text that is written takes one for each token).
+        problem_name: what Hugging Face calls it where the outputs do not tell; None = they do.
     """
 
     name: ClassVar[str] = ""
     primary: ClassVar[str] = ""
+    reads_once: ClassVar[bool] = True
+    problem_name: ClassVar[str | None] = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -154,6 +158,12 @@ class Task(Spec):
         for example, output in zip(examples, outputs, strict=True):
             found[example.row] = output
         return found
+
+    def write(
+        self, model: Any, rows: Sequence[Record], predictions: Sequence[Any], tokenizer: Tokenizer, dtype: torch.dtype
+    ) -> list[Any]:
+        """The predictions of rows, with the texts that the model writes itself where the task is to write."""
+        return list(predictions)
 
     def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
         """Scores by name; `primary` is one of them."""

@@ -6,11 +6,20 @@ from genus.prepare.records import Records
 from genus.spec import nearest
 from genus.tune.task import Task, Wishes
 from genus.tune.tasks.classification import Classification
+from genus.tune.tasks.conversation import Conversation
 from genus.tune.tasks.questions import QuestionAnswering
 from genus.tune.tasks.regression import Regression
+from genus.tune.tasks.sequence import SequenceToSequence
 from genus.tune.tasks.tagging import Tagging
 
-TASKS: tuple[type[Task], ...] = (QuestionAnswering, Tagging, Regression, Classification)
+TASKS: tuple[type[Task], ...] = (
+    Conversation,
+    SequenceToSequence,
+    QuestionAnswering,
+    Tagging,
+    Regression,
+    Classification,
+)
 """The more telling columns first: a file that has them would also do for a simpler task."""
 
 

@@ -1,0 +1,135 @@
+"""Conversations and sequence to sequence, from rows to a fitted model that answers."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import genus
+from genus.modalities.chat import Chat
+from genus.prepare.records import Records
+from genus.prepare.tokenizer import bytes_tokenizer
+from genus.tune.base import Base
+from genus.tune.examples import Examples
+from genus.tune.fitting import fit, predict
+from genus.tune.methods import Full
+from genus.tune.options import TuneOptions
+from genus.tune.task import Wishes
+from genus.tune.tasks import infer
+from genus.tune.tasks.conversation import Conversation
+from genus.tune.tasks.sequence import BETWEEN, SequenceToSequence
+
+COLOURS = ("red", "green", "blue", "white")
+
+
+def talks(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """The assistant says the colour that the user named first, in capitals."""
+    dice = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        messages = []
+        for _ in range(dice.randint(1, 2)):
+            a, b = dice.sample(COLOURS, 2)
+            messages += [{"role": "user", "content": f"{a} {b}"}, {"role": "assistant", "content": a.upper()}]
+        rows.append({"messages": messages})
+    return rows
+
+
+def records(rows: list[dict[str, Any]]) -> Records:
+    return Records(list(rows[0]), rows, [f"rows.jsonl:{i + 1}" for i in range(len(rows))], [], "rows.jsonl")
+
+
+def base(name: str = "llama", **sizes: Any) -> Base:
+    recipe = genus.recipe(name, **{"dim": 48, "depth": 2, "heads": 4, "vocab": 257, "context": 256, **sizes}).replace(name=name)
+    torch.manual_seed(0)
+    return Base("run", recipe, bytes_tokenizer(), Path("base"), dict(recipe.model.build(0).state_dict()))
+
+
+def test_columns_tell_the_task() -> None:
+    assert infer(records(talks(3)), Wishes()) == Conversation(("messages",))
+    alpaca = {"instruction": "a", "input": "", "output": "b"}
+    assert infer(records([alpaca]), Wishes()) == Conversation(("instruction", "input", "output"))
+    assert infer(records([{"source": "a", "target": "b"}]), Wishes()) == SequenceToSequence("source", "target")
+    odd = records([{"de": "a", "en": "b", "text": "c"}])
+    assert infer(odd, Wishes("sequence", "de", None, "en")) == SequenceToSequence("de", "en")
+    assert infer(odd, Wishes("conversation", "de", None, "en")) == Conversation(("de", "en"))
+    with pytest.raises(ValueError, match="target texts"):
+        infer(odd, Wishes("sequence", "de"))
+    with pytest.raises(ValueError, match="messages or conversations"):
+        infer(odd, Wishes("conversation"))
+
+
+def test_rows_that_are_no_conversations_are_named() -> None:
+    task = Conversation()
+    assert task.problem({"messages": [{"role": "user", "content": "x"}]}) == "the assistant says nothing"
+    assert task.problem({"messages": [{"role": "user", "content": "x"}]}, labelled=False) is None
+    row = talks(1)[0]
+    assert task.problem(row) is None and task.target(row) == row["messages"][-1]["content"]
+    assert row["messages"][-1]["content"] not in task.texts(row)[0]
+
+
+def test_examples_mark_the_assistant_and_lose_their_end() -> None:
+    ready = Conversation().settle(base())
+    assert ready.recipe.model.embed.vocab == 259 == ready.weights["embed.tokens.weight"].shape[0]
+    rows = talks(20)
+    chat = Chat(ready.tokenizer)
+    for limit in (256, 40):
+        made = Conversation().examples(rows, ready.tokenizer, limit)
+        for row, example in zip(rows, made, strict=True):
+            (lesson,) = chat.lessons(row["messages"])
+            assert example.ids == lesson.ids[:limit] and example.cut == (len(lesson.ids) > limit)
+            assert [i != -100 for i in example.label] == lesson.said[:limit]
+            assert all(label in (-100, token) for label, token in zip(example.label, example.ids))
+    assert any(e.cut for e in made)
+
+
+def test_conversations_are_learnt_and_answered() -> None:
+    ready, task = Conversation().settle(base()), Conversation()
+    rows, held = talks(30), talks(10, seed=9)
+    train, valid = (Examples.encode(task, part, ready.tokenizer, 256) for part in (rows, held))
+    options = TuneOptions(epochs=25, batch=1, lr=4e-3, dropout=0.0)
+    fitted = fit(ready, task, train, valid, Full(), options)
+    before, after = fitted.history[0], fitted.scores
+    assert before["step"] == 0 and before["perplexity"] > 20 and after["perplexity"] < 2 and after["token_accuracy"] > 0.8
+    predictions, _ = predict(fitted.model, task, ready, valid)
+    scores = task.score(predictions, held)
+    assert scores["exact_match"] >= 0.5 and scores["rouge_l"] >= scores["exact_match"]
+    assert task.render(predictions[0])["response"] in {c.upper() for c in COLOURS} | {predictions[0].text}
+
+
+@pytest.mark.parametrize("name", ["llama", "transformer"])
+def test_a_target_is_written_from_its_source(name: str) -> None:
+    words = [a + b for a in "abcd" for b in "abcd"]
+    rows = [{"source": w, "target": w.upper()} for w in words]
+    task = SequenceToSequence()
+    ready = task.settle(base(name))
+    assert (ready.tokenizer.id(BETWEEN) is None) == (name == "transformer")
+    train, valid = (Examples.encode(task, part, ready.tokenizer, 64) for part in (rows, rows[::2]))
+    options = TuneOptions(epochs=80, batch=1 if name == "llama" else 16, lr=6e-3, dropout=0.0)
+    fitted = fit(ready, task, train, valid, Full(), options)
+    predictions, held = predict(fitted.model, task, ready, valid)
+    scores = task.score(predictions, held)
+    assert fitted.history[0]["perplexity"] > 20 and scores["perplexity"] < 2 and scores["exact_match"] > 0.6
+    assert set(task.render(predictions[0])) == {"prediction"}
+
+
+def test_models_that_cannot_write_are_refused() -> None:
+    for task in (Conversation(), SequenceToSequence()):
+        with pytest.raises(ValueError, match="choose"):
+            task.settle(base("bert"))
+    with pytest.raises(ValueError, match="encoder-decoder the columns source and target"):
+        Conversation().settle(base("t5"))
+
+
+def test_long_pairs_are_cut_on_both_sides() -> None:
+    task = SequenceToSequence()
+    tokenizer = task.settle(base()).tokenizer
+    long, short = task.examples([{"source": "s" * 99, "target": "t" * 99}, {"source": "a", "target": "b"}], tokenizer, 43)
+    assert long.cut and len(long.ids) == 43 and not short.cut
+    assert [bytes([i]) for i in long.ids[1:21]] == [b"s"] * 20 and sum(i != -100 for i in long.label) == 21
+    whole = task.examples([{"source": "s" * 99, "target": "t"}], tokenizer, 43)[0]
+    assert sum(i != -100 for i in whole.label) == 2 and len(whole.ids) == 43
