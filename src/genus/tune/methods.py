@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from genus.objectives.labelled import Extract
 from genus.parts.head import Head
 from genus.recipes.parametrisation import LayerDecay, distances
 from genus.run import CONFIG
@@ -45,11 +44,11 @@ class Method(Spec):
         """Factors on the learning rate by parameter name; 1 for what is not named."""
         return {}
 
-    def save(self, model: nn.Module, folder: Path, recipe: Recipe, base: Path | None) -> None:
+    def save(self, model: nn.Module, folder: Path, base: Path | None, problem: str | None) -> None:
         """Write what the method added, before `finish` merges it.
 
         Args:
-            folder: the run's. recipe: with the task's objective. base: the run or folder that was tuned.
+            folder: the run's. base: the run or folder that was tuned. problem: what a new read-out is for; see `export.labels`.
         """
 
     def finish(self, model: nn.Module) -> None:
@@ -102,16 +101,15 @@ class LoRA(Method):
     """Low-rank changes of matrices that stay as they are (Hu et al. 2022), and a new read-out.
 
     Attributes:
-        rank, alpha: the change is alpha / rank B A. dropout: on what A reads.
-        targets: which matrices; see `adapters.select`. dora: directions change so, lengths on their own (Liu et al. 2024).
+        rank, alpha: the change is alpha / rank B A. dropout: on what A reads. targets: which matrices; see `adapters.select`.
     """
 
     name: ClassVar[str] = "lora"
+    dora: ClassVar[bool] = False
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.0
     targets: tuple[str, ...] = ("all-linear",)
-    dora: bool = False
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -129,12 +127,11 @@ class LoRA(Method):
         if not isinstance(recipe.model.head, Head):
             model.get_submodule("head").requires_grad_(True)
 
-    def save(self, model: nn.Module, folder: Path, recipe: Recipe, base: Path | None) -> None:
+    def save(self, model: nn.Module, folder: Path, base: Path | None, problem: str | None) -> None:
         from genus.tune.adapters.peft import save_peft
 
         if base is not None and (base / CONFIG).is_file():
             base = base / "model"
-        problem = "question_answering" if isinstance(recipe.objective, Extract) else None
         save_peft(folder / ADAPTER, model, base, problem)
 
     def finish(self, model: nn.Module) -> None:
@@ -142,11 +139,19 @@ class LoRA(Method):
         adapters.detach(model)
 
 
+@dataclass(frozen=True)
+class DoRA(LoRA):
+    """LoRA that changes directions alone, while the length of every row of a matrix learns by itself (Liu et al. 2024)."""
+
+    name: ClassVar[str] = "dora"
+    dora: ClassVar[bool] = True
+
+
 METHODS: dict[str, Callable[[TuneOptions], Method]] = {
     "full": lambda options: Full(options.layer_decay),
     "frozen": lambda options: Frozen(),
     "lora": lambda options: LoRA(options.rank, options.alpha, targets=options.targets or LoRA.targets),
-    "dora": lambda options: LoRA(options.rank, options.alpha, targets=options.targets or LoRA.targets, dora=True),
+    "dora": lambda options: DoRA(options.rank, options.alpha, targets=options.targets or DoRA.targets),
 }
 """By the word of `--method`."""
 

@@ -117,4 +117,5 @@ def _nothing(target: str, known: dict[str, Matrix]) -> str:
 
 
 def _ends(known: dict[str, Matrix]) -> list[str]:
-    return sorted({name.rpartition(".")[2] for name in known})
+    """Ends of names that mean something, without the numbers of a list."""
+    return sorted({re.sub(r"(.*\.)?([^.]*[^.\d][^.]*)(\.\d+)*", r"\2", name) for name in known})
