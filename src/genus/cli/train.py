@@ -78,6 +78,8 @@ class Options:
     """also save every so many updates"""
     patience: int = 0
     """stop after so many evaluations without a better loss; 0 = never"""
+    average: int = 0
+    """keep the mean of the weights at so many points near the end, 2 % of the run apart; 0 = the weights of the end"""
     sample: bool = True
     """write a sample of the trained model into the run"""
 
@@ -122,6 +124,7 @@ def main(options: Options) -> int:
             save_every=duration(options.save_every),
             save_steps=options.save_steps,
             patience=options.patience,
+            average=options.average,
             overrides=options.overrides,
         )
         out = options.out or Path("runs") / Path(options.recipe).name

@@ -68,6 +68,8 @@ def _must_be_none(alone: Source | None) -> None:
 
 
 def _aligned(first: Source, second: Source, remarks: list[str]) -> Source:
+    unknown = tuple(f"{each.label}: unknown suffix" for each in (first, second))
+    remarks[:] = [remark for remark in remarks if not remark.startswith(unknown)]  # .de and .en are meant as text
     remarks.append(f"{first.label} and {second.label}: pairs line by line, source first")
     return replace(
         first,

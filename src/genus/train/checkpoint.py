@@ -84,7 +84,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
     """Write the weights that are trained, in full precision, replacing an older file whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file(_contiguous(dict(_own_tensors(model))), temporary, metadata=_frozen(model) or None)
+    save_file(_contiguous(dict(own_tensors(model))), temporary, metadata=_frozen(model) or None)
     temporary.replace(path)
 
 
@@ -94,7 +94,7 @@ def restore_weights(path: Path, model: nn.Module) -> None:
     Raises:
         ValueError: they belong to another model, or to one whose frozen weights were others.
     """
-    tensors, own = load_file(path), dict(_own_tensors(model))
+    tensors, own = load_file(path), dict(own_tensors(model))
     if tensors.keys() != own.keys():
         odd = sorted(tensors.keys() ^ own.keys())
         raise ValueError(f"{path} belongs to another model: {len(odd)} tensors differ, such as {odd[0]}")
@@ -107,7 +107,7 @@ def restore_weights(path: Path, model: nn.Module) -> None:
             own[name].copy_(tensor)
 
 
-def _own_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def own_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every parameter that is trained and every saved buffer once (a tied weight under its first name)."""
     yield from ((name, p) for name, p in model.named_parameters() if p.requires_grad)
     saved = model.state_dict(keep_vars=True)

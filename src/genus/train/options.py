@@ -20,6 +20,7 @@ class TrainOptions:
         warmup: updates over which the learning rate rises; None = a share of the run (the schedule's, but at least 20 updates
         and at most a tenth; only the schedule's when the budget is in seconds).
         patience: evaluations without improvement before the run stops; 0 = never.
+        average: the weights in the end are the mean over so many points of the last part of the run, 2 % apart; 0 = no mean.
         overrides: sizes such as `dim=128` (arguments of the recipe), and `path=value` on its tree, such as `training.batch=8`.
     """
 
@@ -43,6 +44,7 @@ class TrainOptions:
     save_every: float = 300.0
     save_steps: int | None = None
     patience: int = 0
+    average: int = 0
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -53,6 +55,9 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be more than 0, not {value}")
+
+        if self.average > 1 and self.patience:
+            raise ValueError("give --average or --patience: a run that may stop anywhere has no last part to average over")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

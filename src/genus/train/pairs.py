@@ -1,7 +1,7 @@
 """Batches of pairs: sentences of about the same length together, so that little of a batch is padding.
 
-A batch holds about `batch` x `context` positions, of source or target, whichever is longer, padding included: as many as that many
-rows of `context` tokens, whatever the length of the sentences. So every update sees about the same number of tokens.
+A batch has room for `batch` rows of `context` positions, of source or target, whichever is longer, padding included; short
+sentences make more rows. So every update sees about the same number of tokens.
 """
 
 from __future__ import annotations

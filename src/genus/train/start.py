@@ -23,6 +23,7 @@ from genus.recipes.training import Counting, Training
 from genus.run import Run, must_be_free
 from genus.spec import from_json, walk
 from genus.train import choose
+from genus.train.average import Average
 from genus.train.counting import count, start_counting
 from genus.train.loader import First, Streams, Windows
 from genus.train.machine import compute_dtype, default_device, matmul_ceiling
@@ -185,6 +186,7 @@ def assemble(
         save_steps=options.save_steps,
         patience=options.patience,
         compile=options.compile,
+        average=options.average,
     )
     return Trainer(recipe, model, train, validation, run, plan, telemetry, _bits(data))
 
@@ -194,6 +196,7 @@ def finish(run: Run, model: Any, recipe: Recipe, tokenizer: Tokenizer, progress:
     from genus.export import huggingface
 
     huggingface.save(run.model_dir, model, recipe, tokenizer, context=recipe.training.context)  # type: ignore[attr-defined]
+    Average(run.checkpoints_dir, 1).clear()
     last = [r for r in run.metrics() if r.get("kind") == "eval"]
     kept = ("kind", "step", "tokens", "seconds", "split", "targets")
     run.config["finished"] = {

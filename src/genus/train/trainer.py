@@ -17,6 +17,7 @@ from genus.recipes.recipe import Recipe
 from genus.recipes.training import EpochDecay, InverseSqrt, Training
 from genus.run import Run
 from genus.train import checkpoint, optimizer, schedule
+from genus.train.average import Average
 from genus.train.compiled import compiled
 from genus.train.guard import Guard
 from genus.train.loader import Loader, Streams
@@ -49,6 +50,7 @@ class Plan:
         lr: peak learning rate. micro: rows per forward pass. warmup: updates it takes to rise; None = the schedule's share.
         eval_every, save_every: seconds; patience: evaluations without a better loss before the run ends (0 = never).
         eval_steps: validation batches of one evaluation. save_steps: also save every so many updates.
+        average: the weights in the end are the mean over so many points of the last part of the run; 0 = those of the end.
     """
 
     lr: float
@@ -63,6 +65,7 @@ class Plan:
     save_steps: int | None = None
     patience: int = 0
     compile: bool = False
+    average: int = 0
 
 
 @dataclass
@@ -111,6 +114,7 @@ class Trainer:
         self.progress = Progress()
         self.guard = Guard()
         self.carried: dict[str, Any] | None = None
+        self.average = Average(run.checkpoints_dir, plan.average) if plan.average > 1 else None
 
     # -- the loop ---------------------------------------------------------------------------------------------------------
 
@@ -124,6 +128,7 @@ class Trainer:
         while not self._finished():
             loss, norm, rate, count = self.update()
             now = time.perf_counter()
+            self._keep_for_average(now - begin)
             self.progress.elapsed = now - begin
             step = self.progress.step
             if now - logged >= LOG_EVERY or step == 1 or self._finished():
@@ -146,9 +151,22 @@ class Trainer:
             checkpoint.restore_weights(self.run_dir.checkpoints_dir / BEST, self.model)
             self.telemetry.event(self.progress.step, "the weights with the best validation loss are kept")
             self._evaluate(begin)
+        elif self.average is not None:
+            points = [*self.average.apply(self.model), self.progress.step]
+            told = ", ".join(f"{step:,}" for step in points)
+            self.telemetry.event(self.progress.step, f"the mean of the weights after {told} updates is kept")
+            self._evaluate(begin)
         self.progress.elapsed = time.perf_counter() - begin
         self.telemetry.close()
         return self.progress
+
+    def _keep_for_average(self, elapsed: float) -> None:
+        """Keep the weights where the run has come past one of the points of the mean."""
+        if self.average is None:
+            return
+        budget, step = self.plan.budget, self.progress.step
+        if self.average.due(budget.progress(step - 1, self.progress.elapsed), budget.progress(step, elapsed)):
+            self.average.take(step, self.model)
 
     def _due(self) -> bool:
         """Whether it is time to evaluate."""
@@ -290,12 +308,16 @@ class Trainer:
         found = checkpoint.complete(self.run_dir.checkpoints_dir)
         if not found:
             self.run_dir.forget_metrics_after(-1)
+            if self.average is not None:
+                self.average.clear()
             return False
         self.carried, counters = checkpoint.restore(found[-1], self.model, self.optimizers)
         counters["best"] = math.inf if counters["best"] is None else counters["best"]
         self.progress = Progress(**counters)
         self.guard = Guard(**self.progress.guard)
         self.run_dir.forget_metrics_after(self.progress.step)
+        if self.average is not None:
+            self.average.forget_after(self.progress.step)
         self.telemetry.event(self.progress.step, f"continued from {found[-1].name}")
         return True
 
