@@ -19,6 +19,7 @@ from torch import Tensor
 
 from genus import recipes
 from genus.parts.attention import Attention
+from genus.parts.ctx import PADDING
 from genus.parts.model import Model
 from genus.parts.ngram import NGram
 from genus.recipes.recipe import Recipe
@@ -75,10 +76,14 @@ class Case:
         return self.model.head.loss(self.model.hidden(ids, doc, **source), targets)  # type: ignore[no-any-return]
 
     def whole_loss(self, ids: Tensor, targets: Tensor, doc: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`loss`, and that of a second direction on the same targets, so that every parameter has its part in it."""
+        """`loss`, and that of a second direction or of a second read-out, so that every parameter has its part in it."""
         total, count = self.loss(ids, targets, doc)
         if getattr(self.spec, "reverse", None) is not None:
             total = total + self.model.head.loss(self.model.hidden_reverse(ids, doc), targets)[0]
+        if getattr(self.model.head, "task", None) is not None:
+            first = torch.zeros(len(ids), dtype=torch.int64) if doc is None else (doc != PADDING).int().argmax(1)
+            vectors = self.model.hidden(ids, doc)[torch.arange(len(ids)), first]
+            total = total - self.model.head.task(vectors[:, None]).log_softmax(-1)[:, 1].sum()
         return total, count
 
 
