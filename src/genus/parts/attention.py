@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.ops.attention import attention
+from genus.ops.document_attention import document_attention
 from genus.ops.rotary import rotary
 from genus.parts.ctx import Ctx, attention_mask
 from genus.parts.linear import Linear, linear_parameters
@@ -62,6 +63,11 @@ class Attention(Spec):
     def __post_init__(self) -> None:
         if self.heads < 1 or self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} key-value heads; kv_heads must divide heads")
+
+    @property
+    def plain(self) -> bool:
+        """Whether a position sees all of its document, or all before it, by nothing but queries and keys."""
+        return not (self.cross or self.window or isinstance(self.position, Alibi | RelativeBias))
 
     def sizes(self, dim: int) -> tuple[int, int, int]:
         """Head dimension, width of the queries, width of the keys."""
@@ -129,9 +135,13 @@ class Attention(Spec):
                 q, k = rotary(q, cos, sin), rotary(k, cos, sin)
             if state is not None:
                 k, v = self._remember(k, v, ctx, state)
-            mask, causal = self._mask(ctx, time, k.shape[2])
             dropout = spec.dropout if self.training else 0.0
-            y = attention(q, k, v, mask, causal, self.scale, spec.score.softcap, dropout)
+            documents = None if state is not None or not spec.plain else ctx.documents
+            if documents is not None:
+                y = document_attention(q, k, v, documents, spec.causal, self.scale, spec.score.softcap, dropout)
+            else:
+                mask, causal = self._mask(ctx, time, k.shape[2])
+                y = attention(q, k, v, mask, causal, self.scale, spec.score.softcap, dropout)
             return self.o_proj(y.transpose(1, 2).reshape(batch, time, -1))  # type: ignore[no-any-return]
 
         def _heads(self, x: Tensor, heads: int, norm: nn.Module | None) -> Tensor:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genus.ops.document_attention import Documents
+
 PADDING = -1  # document id of a position that is not a token
 CAUSAL, FULL, NOISE = (
     0,
@@ -57,6 +59,16 @@ class Ctx:
             return None
         pad = self.doc == PADDING
         return pad if bool(pad.any()) else None
+
+    @cached_property
+    def documents(self) -> Documents | None:
+        """The documents of the rows, where attention had better look at each by itself than through a mask over whole rows.
+
+        None also where the rows continue a state or hold spans.
+        """
+        if self.doc is None or self.doc.device.type != "cpu" or torch.compiler.is_compiling():  # elsewhere it would wait
+            return None
+        return None if self.start or self.span is not None else Documents.find(self.doc)
 
     @cached_property
     def fresh(self) -> Tensor | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.ops.activation import activation
+from genus.ops.document_attention import stretches
 from genus.ops.dropout import dropout
 from genus.parts.ctx import PADDING
 from genus.parts.linear import Linear, linear_parameters
@@ -21,7 +22,7 @@ from genus.spec import Spec
 
 @dataclass(frozen=True)
 class Pool(Spec):
-    """One vector for a text, which is a row of the batch and whatever padding follows it.
+    """One vector for a text. A row of the batch is a text and whatever padding follows it, or holds several, one after the other.
 
     Attributes:
         take: the vector of the first position (BERT), of the last (GPT-1), or the mean over all.
@@ -42,7 +43,10 @@ class Pool(Spec):
             self.proj = Linear(dim, dim, bias=True) if spec.dense else None
 
         def forward(self, hidden: Tensor, doc: Tensor | None) -> Tensor:
-            """(B, T, D) to (B, D); positions of document -1 are padding."""
+            """(B, T, D) to (B, D); positions of document -1 are padding. With several documents in a row, one vector for each."""
+            texts = None if doc is None else stretches(doc)
+            if texts is not None and len(texts) > len(hidden):
+                return self._dense(self._each(hidden, *texts.unbind(1)))
             match self.spec.take:
                 case "first":
                     x = hidden[:, 0]
@@ -57,6 +61,22 @@ class Pool(Spec):
                 case "mean":
                     real = (doc != PADDING)[..., None].to(hidden.dtype)
                     x = (hidden * real).sum(1) / real.sum(1).clamp(min=1)
+            return self._dense(x)
+
+        def _each(self, hidden: Tensor, row: Tensor, start: Tensor, stop: Tensor) -> Tensor:
+            """(N, D): a vector for each text."""
+            match self.spec.take:
+                case "first":
+                    return hidden[row, start]
+                case "last":
+                    return hidden[row, stop - 1]
+            text = torch.repeat_interleave(stop - start)
+            first = (stop - start).cumsum(0) - (stop - start)
+            place = torch.arange(len(text), device=hidden.device) - first[text] + start[text]
+            sums = hidden.new_zeros(len(row), hidden.shape[-1]).index_add(0, text, hidden[row[text], place])
+            return sums / (stop - start)[:, None]
+
+        def _dense(self, x: Tensor) -> Tensor:
             return x if self.proj is None else activation(self.spec.act, self.proj(x))
 
 
