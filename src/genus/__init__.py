@@ -18,6 +18,7 @@ _WHERE = {
     "Run": "genus.run:Run",
     "load": "genus.run:load",
     "Dataset": "genus.prepare.dataset:Dataset",
+    "predict": "genus.tune.predict:predict",
 }
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from genus.run import Run as Run
     from genus.run import load as load
     from genus.spec import Spec as Spec
+    from genus.tune.predict import predict as predict
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,8 @@ VERBS = {
     "recipes": "the family tree: every system, its specification, and how two of them differ",
     "prepare": "turn files of text into token shards with a manifest",
     "train": "train a recipe on prepared data, or continue a run or a Hugging Face model",
+    "tune": "make a trained model do a task, from labelled rows",
+    "predict": "label the rows of a file with a tuned model",
     "evaluate": "bits per byte and perplexity, beside what counting and xz reach",
     "generate": "continue a prompt with a trained model",
     "export": "write a run as a folder that transformers opens",

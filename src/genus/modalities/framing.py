@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
 
 OVERLAP = 128  # tokens that two windows share at most (Devlin et al. 2019, their code)
+QUESTION = 64  # tokens of a question that are read (the same)
 
 
 class Window(NamedTuple):
@@ -51,13 +52,17 @@ def frame_words(tokenizer: Tokenizer, words: Sequence[str], limit: int) -> tuple
 def windows(tokenizer: Tokenizer, question: str, context: str, limit: int) -> list[Window]:
     """The question with each of the overlapping stretches into which the context must be cut; at least one.
 
-    A question takes half of the room at most.
+    A question is read up to QUESTION tokens.
+
+    Raises:
+        ValueError: the limit leaves no room for the context.
     """
     core = tokenizer.plain
-    room = max(2, limit - core.num_special_tokens_to_add(True))
     asked = core.encode(question, add_special_tokens=False)
-    asked.truncate(max(1, room // 2))
-    room = max(1, room - len(asked.ids))
+    asked.truncate(QUESTION)
+    room = limit - core.num_special_tokens_to_add(True) - len(asked.ids)
+    if room < 1:
+        raise ValueError(f"{limit} positions leave no room for a context beside a question; give more, such as --context 384")
     stretch = core.encode(context, add_special_tokens=False)
     stretch.truncate(room, stride=min(OVERLAP, room // 2))
     made = []

@@ -11,7 +11,7 @@ import json
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, overload
@@ -135,6 +135,14 @@ class Records:
     def select(self, numbers: Iterable[int]) -> list[Record]:
         """Some of the rows."""
         return [self.rows[i] for i in numbers]
+
+    def renamed(self, names: Mapping[str, str]) -> Records:
+        """The same rows with other names for some columns."""
+        rows = Rows()
+        for row in self.rows:
+            rows.append({names.get(name, name): value for name, value in row.items()})
+        columns = [names.get(name, name) for name in self.columns]
+        return Records(columns, rows, self.places, self.rejected, self.name)
 
     @classmethod
     def of(cls, rows: Iterable[Record], name: str = "the records") -> Records:

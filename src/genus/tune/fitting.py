@@ -159,9 +159,12 @@ def read(
 
 
 def predict(
-    model: nn.Module, task: Task, base: Base, examples: Examples, dtype: torch.dtype = torch.float32
+    model: nn.Module, task: Task, base: Base, examples: Examples, dtype: torch.dtype = torch.float32, write: bool = True
 ) -> tuple[list[Any], list[Record]]:
-    """A prediction for each row of the examples (None for a row without one), and the rows."""
+    """A prediction for each row of the examples (None for a row without one), and the rows.
+
+    `write`: a task that writes texts writes them, which takes far longer than reading.
+    """
     rows = examples.rows
     outputs = read(model, task, objective_of(task, model.spec, base.tokenizer), examples, dtype)  # type: ignore[arg-type]
     return task.write(model, rows, task.join(rows, examples, outputs, base.tokenizer), base.tokenizer, dtype), rows

@@ -69,13 +69,13 @@ class Task(Spec):
 
     Class attributes:
         name: what `--task` calls it. primary: the score by which models are chosen; higher is better.
-        reads_once: whether a prediction takes one reading of the row (a text that is written takes one for each token).
+        added: the columns of a prediction, as `render` gives them.
         problem_name: what Hugging Face calls it where the outputs do not tell; None = they do.
     """
 
     name: ClassVar[str] = ""
     primary: ClassVar[str] = ""
-    reads_once: ClassVar[bool] = True
+    added: ClassVar[tuple[str, ...]] = ("prediction", "probability")
     problem_name: ClassVar[str | None] = None
 
     @property

@@ -44,6 +44,8 @@ class QuestionAnswering(Task):
 
     name: ClassVar[str] = "questions"
     primary: ClassVar[str] = "f1"
+    added: ClassVar[tuple[str, ...]] = ("prediction", "start", "probability")
+    problem_name: ClassVar[str | None] = "question_answering"
 
     context: str = "context"
     question: str = "question"

@@ -35,6 +35,7 @@ class Regression(Task):
 
     name: ClassVar[str] = "regression"
     primary: ClassVar[str] = "pearson"
+    added: ClassVar[tuple[str, ...]] = ("prediction",)
 
     text: str = "text"
     pair: str | None = None

@@ -1,0 +1,42 @@
+"""`genus predict`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from genus.cli.train import say
+
+
+@dataclass(frozen=True)
+class Options:
+    """Label the rows of FILE with a run that `genus tune` made.
+
+    FILE is of any kind that `genus tune` reads, .txt (one text a line) too, or - for standard input. Every row is kept, with all
+    its columns, in its order; new columns hold the prediction and its probability, and `error` says why a row has none. Rows that
+    have a label of their own are scored.
+    """
+
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """tuned run"""
+    file: Annotated[Positional[str], tyro.conf.arg(metavar="FILE")]
+    """rows to label; - = standard input"""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """.jsonl, .csv or .tsv file to write (also .gz); default: JSON lines on standard output"""
+    text: str | None = None
+    """what FILE calls the column that is read, if it has another name"""
+    pair: str | None = None
+    """the same for the second text"""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """precision of the activations"""
+
+
+def main(options: Options) -> int:
+    from genus.tune.predict import predict
+
+    predict(options.run, options.file, options.out, text=options.text, pair=options.pair, dtype=options.dtype, say=say)
+    return 0

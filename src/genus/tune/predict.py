@@ -1,0 +1,289 @@
+"""Predict: the rows of a file, labelled. Every row and every column is kept; a row that cannot be used says why."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+import genus.tune.tasks  # noqa: F401  (registers every task)
+from genus.prepare.fields import dialect
+from genus.prepare.records import STDIN, Entry, Record, Rejected, stream
+from genus.run import load
+from genus.spec import from_json, nearest
+from genus.train.machine import compute_dtype, default_device
+from genus.tune.base import Base
+from genus.tune.examples import Examples
+from genus.tune.fitting import predict as predicted
+from genus.tune.options import TuneOptions
+from genus.tune.task import Say, Task
+
+AT_ONCE = 2048  # rows that are read, sorted by length and written together
+OUTPUTS = (".jsonl", ".csv", ".tsv")
+ERROR = "error"
+
+
+@dataclass
+class Labeller:
+    """A tuned model, ready to label rows. `Labeller.load(run)` makes one.
+
+    Attributes:
+        columns: what the file calls the columns that the task reads, where it has other names.
+    """
+
+    task: Task
+    base: Base
+    model: Any
+    limit: int
+    dtype: torch.dtype = torch.float32
+    columns: dict[str, str] = field(default_factory=dict)
+    cut: int = 0
+
+    @classmethod
+    def load(cls, path: str | Path, text: str | None = None, pair: str | None = None, dtype: str = "auto") -> Labeller:
+        """Open a tuned run.
+
+        Raises:
+            ValueError: the run was not tuned. FileNotFoundError: it has no model.
+        """
+        loaded = load(path)
+        if "task" not in loaded.config:
+            raise ValueError(
+                f"{path} was not made by genus tune, so it does no task; tune it first: genus tune {path} LABELS -o RUN"
+            )
+        task: Task = from_json(loaded.config["task"])
+        if loaded.tokenizer is None:
+            raise ValueError(f"{path} has lost its tokenizer; tune it again")
+        recipe = from_json(loaded.config["recipe"]).replace(model=loaded.spec)
+        base = Base("run", recipe, loaded.tokenizer, Path(path), None, loaded.config["task"])
+        options = TuneOptions.from_json(loaded.config["options"])
+        device = default_device()
+        given = zip(task.columns, (text, pair), strict=False)
+        columns = {name: own for name, own in given if own is not None and own != name}
+        model = loaded.model.to(device).eval()
+        return cls(task, base, model, base.limit(options), compute_dtype(dtype, device), columns)
+
+    def __call__(self, rows: Sequence[Record]) -> list[Record]:
+        """The columns to add to each row: prediction, probability ..., or `error`."""
+        return [each for each, _ in self.label(rows)]
+
+    def label(self, rows: Sequence[Record]) -> list[tuple[Record, Any]]:
+        """The columns to add to each row, and the prediction as `Task.score` reads it (None where there is none)."""
+        named = [self._named(row) for row in rows]
+        problems = [self.task.problem(row, labelled=False) for row in named]
+        good = [i for i, problem in enumerate(problems) if problem is None]
+        found: list[tuple[Record, Any]] = [({ERROR: problem}, None) for problem in problems]
+        if good:
+            examples = Examples.encode(self.task, [named[i] for i in good], self.base.tokenizer, self.limit, self.base.types)
+            self.cut += examples.cut
+            predictions, _ = predicted(self.model, self.task, self.base, examples, self.dtype)
+            for i, prediction in zip(good, predictions, strict=True):
+                found[i] = ({ERROR: "no prediction"}, None) if prediction is None else (self.task.render(prediction), prediction)
+        return found
+
+    def _named(self, row: Record) -> Record:
+        return row | {name: row[own] for name, own in self.columns.items() if own in row} if self.columns else row
+
+    def check(self, rows: Iterable[Record], path: str | Path) -> None:
+        """Whether some row has the columns that the task reads.
+
+        Raises:
+            ValueError: none has one of them; the message lists those that are there.
+        """
+        there = list(dict.fromkeys(name for row in rows for name in row))
+        needed = self.task.columns[: max(1, len(self.task.texts({})))]
+        for number, name in enumerate(needed):
+            own = self.columns.get(name, name)
+            if there and own not in there:
+                flag = ("--text", "--pair")[min(number, 1)]
+                raise ValueError(
+                    f"{path} has no column {own!r}, which the model reads; its columns are {', '.join(there)}"
+                    f"{nearest(own, there)}. Name it with {flag}"
+                )
+
+
+@dataclass
+class Tally:
+    """What was done: rows in all, rows with an error, scores of those that had a label of their own."""
+
+    rows: int = 0
+    errors: int = 0
+    cut: int = 0
+    seconds: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
+    labelled: int = 0
+
+
+def predict(
+    run: str | Path,
+    file: str | Path,
+    out: str | Path | None = None,
+    *,
+    text: str | None = None,
+    pair: str | None = None,
+    dtype: str = "auto",
+    say: Say | None = None,
+) -> Tally:
+    """Label the rows of a file.
+
+    Args:
+        run: a tuned run. file: any format that `genus tune` reads; "-" = standard input. out: a .jsonl, .csv or .tsv file
+            (also .gz), which appears when it is complete; None = JSON lines on standard output.
+        text, pair: what the file calls the columns that are read, where it has other names than the labels had.
+        dtype: "auto", "bf16" or "fp32". say: told how it went; None = standard error.
+
+    Raises:
+        ValueError: the run was not tuned, a column is missing, or OUT is of a kind that cannot be written.
+    """
+    say = say or (lambda message: print(message, file=sys.stderr))
+    _writable(file, out)
+    labeller = Labeller.load(run, text, pair, dtype)
+    tally, begin = Tally(), time.perf_counter()
+    told: list[tuple[Any, Record]] = []
+    first = True
+    with _written(out) as target:
+        writer: _Writer | None = None
+        for entries in _chunks(stream(file), AT_ONCE):
+            rows = [each.record for each in entries if isinstance(each, Entry)]
+            if first:
+                labeller.check(rows, file)
+                writer = _Writer(target, _kind(out), labeller, file, rows)
+                first = not rows
+            assert writer is not None
+            labelled = iter(labeller.label(rows))
+            for each in entries:
+                if isinstance(each, Rejected):
+                    added: Record = {ERROR: each.reason}
+                    writer.write(each.record or {"value": each.excerpt}, added)
+                else:
+                    added, prediction = next(labelled)
+                    writer.write(each.record, added)
+                    row = labeller._named(each.record)
+                    if prediction is not None and labeller.task.problem(row) is None:
+                        told.append((prediction, _label_only(labeller.task, row)))
+                tally.rows += 1
+                tally.errors += added.get(ERROR) is not None
+    tally.seconds, tally.cut, tally.labelled = time.perf_counter() - begin, labeller.cut, len(told)
+    if told:
+        tally.scores = labeller.task.score([p for p, _ in told], [row for _, row in told])
+    _report(tally, labeller, out, say)
+    return tally
+
+
+def _report(tally: Tally, labeller: Labeller, out: str | Path | None, say: Say) -> None:
+    speed = tally.rows / max(tally.seconds, 1e-9)
+    say(f"{tally.rows:,} rows{'' if out is None else f' to {out}'}, {speed:,.0f} a second; {tally.errors:,} with an error")
+    if tally.cut:
+        say(f"{tally.cut:,} texts are longer than {labeller.limit} tokens: they were cut, and their ends were not read")
+    if tally.scores:
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in tally.scores.items() if name != "loss")
+        say(f"{tally.labelled:,} rows have a label of their own: {shown}")
+
+
+def _label_only(task: Task, row: Record) -> Record:
+    """What `Task.score` reads of a row, without its texts, so that a million rows take little room."""
+    kept = task.columns[len(task.texts(row)) :]
+    return {name: row.get(name) for name in kept} if kept else row
+
+
+def _chunks(entries: Iterator[Entry | Rejected], count: int) -> Iterator[list[Entry | Rejected]]:
+    while chunk := list(islice(entries, count)):
+        yield chunk
+
+
+class _Writer:
+    """Writes rows as JSON lines or as a table whose columns are known from the start."""
+
+    def __init__(self, target: TextIO, kind: str, labeller: Labeller, file: str | Path, rows: Sequence[Record]) -> None:
+        self.target, self.kind = target, kind
+        columns = _columns(file, rows) if kind != ".jsonl" else list(dict.fromkeys(name for row in rows for name in row))
+        self.added = labeller.task.added
+        self.free = {name: _free(name, columns) for name in (*self.added, ERROR)}
+        self.columns = [*columns, *self.free.values()]
+        if kind != ".jsonl":
+            self.table = csv.writer(target, lineterminator="\n", **dialect(kind[1:]))
+            self.table.writerow(self.columns)
+
+    def write(self, row: Record, added: Record) -> None:
+        told = {name: added.get(name) for name in self.added}
+        whole = row | {self.free[name]: value for name, value in told.items()} | {self.free[ERROR]: added.get(ERROR)}
+        if self.kind == ".jsonl":
+            self.target.write(json.dumps(whole, ensure_ascii=False, default=str) + "\n")
+            return
+        strange = [name for name in whole if name not in self.columns]
+        if strange:  # of a row that could not be read: kept, as text, beside the reason
+            whole[self.free[ERROR]] = (
+                f"{whole[self.free[ERROR]]}: {json.dumps({n: whole[n] for n in strange}, ensure_ascii=False)}"
+            )
+        cells = [_cell(whole.get(name)) for name in self.columns]
+        if self.kind == ".tsv":
+            cells = [cell.replace("\t", " ").replace("\r", " ").replace("\n", " ") for cell in cells]
+        self.table.writerow(cells)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _columns(file: str | Path, rows: Sequence[Record]) -> list[str]:
+    """All columns of a file: a second look at it, since rows of JSON need not have the same."""
+    if str(file) == STDIN:
+        return list(dict.fromkeys(name for row in rows for name in row))
+    found: dict[str, None] = {}
+    for entry in stream(file):
+        if isinstance(entry, Entry):
+            found.update(dict.fromkeys(entry.record))
+    return list(found)
+
+
+def _free(name: str, columns: Sequence[str]) -> str:
+    """The name of a new column that takes no old one's place."""
+    number, free = 1, name
+    while free in columns:
+        number += 1
+        free = f"{name} {number}"
+    return free
+
+
+def _kind(out: str | Path | None) -> str:
+    return ".jsonl" if out is None else Path(str(out).removesuffix(".gz")).suffix.lower()
+
+
+def _writable(file: str | Path, out: str | Path | None) -> None:
+    if _kind(out) not in OUTPUTS:
+        raise ValueError(f"{out}: predictions are written as {', '.join(OUTPUTS)} (also .gz)")
+    if _kind(out) == ".tsv" and ".tsv" not in Path(str(file)).suffixes:
+        raise ValueError(f"{out}: a .tsv cannot hold texts with tabs and line ends, as {file} may have; choose .csv or .jsonl")
+
+
+@contextmanager
+def _written(out: str | Path | None) -> Iterator[TextIO]:
+    """A file that takes its place when it is complete; standard output for None."""
+    if out is None:
+        yield sys.stdout
+        return
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    opened: Any = gzip.open(temporary, "wb") if path.suffix == ".gz" else open(temporary, "wb")  # noqa: SIM115 (closed with the text around it)
+    try:
+        with io.TextIOWrapper(opened, encoding="utf-8", newline="") as target:
+            yield target
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    os.replace(temporary, path)
