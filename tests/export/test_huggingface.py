@@ -166,7 +166,7 @@ def test_tables_of_angles_are_ignored(tiny: Any, tmp_path: Path) -> None:
 
 
 def test_the_first_bert_files(tiny: Any, tmp_path: Path) -> None:
-    recipe, model = tiny("bert", pairs=False)
+    recipe, model = tiny("bert", sentences=False)
     huggingface.save(tmp_path, model, recipe)
 
     def old(t: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -182,7 +182,7 @@ def test_the_first_bert_files(tiny: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["bert.", ""])
 def test_a_bare_encoder_is_told_apart(tiny: Any, tmp_path: Path, prefix: str) -> None:
-    recipe, model = tiny("bert", pairs=False)
+    recipe, model = tiny("bert", sentences=False)
     huggingface.save(tmp_path, model, recipe)
     edit(tmp_path, lambda t: {prefix + n.removeprefix("bert."): v for n, v in t.items() if not n.startswith("cls.")})
     with pytest.raises(ValueError, match=r'a bare bert without the head that BertForMaskedLM has; .*\["BertModel"\]'):

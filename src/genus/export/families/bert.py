@@ -32,7 +32,7 @@ def sizes(c: Config) -> dict[str, Any]:
         "types": c.get("type_vocab_size", 2),
         "act": c.activation("hidden_act", "gelu"),
         "eps": c.get("layer_norm_eps", 1e-12),
-        "pairs": c["architectures"][0].endswith("ForPreTraining"),
+        "sentences": c["architectures"][0].endswith("ForPreTraining"),
     }
 
 
