@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from genus.prepare.dataset import Dataset
 from genus.recipes import make
-from genus.recipes.parametrisation import MuP, roles
+from genus.recipes.parametrisation import LayerDecay, MuP, distances, roles
 from genus.recipes.training import SGD, AdamW, Muon, Optimizer
 from genus.run import Run, load
 from genus.spec import from_json
@@ -124,3 +124,39 @@ def test_a_run_with_mup(name: str, kind: str, corpus: Dataset, tmp_path: Path) -
     assert again.spec == recipe.model and again.spec.head.scale == (1.0 if name == "gpt2" else 0.5)
     further = start(str(tmp_path / "cut"), corpus.root, tmp_path / "further", TrainOptions(tokens=128, batch=4), said.append)
     assert from_json(further.config["recipe"]).model == recipe.model, "a trained model is not scaled again"
+
+
+def test_what_is_frozen_has_no_place() -> None:
+    model = _model()
+    model.requires_grad_(False)
+    with pytest.raises(ValueError, match="frozen"):
+        optimizer.build(AdamW(), model, 1e-3)
+    model.stack.layers[0].parts[0].q_proj.weight.requires_grad_(True)
+    for spec in (AdamW(), Muon(), SGD()):
+        (found,) = optimizer.build(spec, model, 1e-3)
+        assert [p.shape for g in found.param_groups for p in g["params"]] == [(32, 32)]
+    model.requires_grad_(False)
+    model.embed.requires_grad_(True)
+    (found,) = optimizer.build(Muon(), model, 1e-3)
+    assert isinstance(found, torch.optim.AdamW)
+    _backward(model)
+    assert optimizer.gradient_norm(model.parameters()) == model.embed.tokens.weight.grad.norm()
+
+
+def test_rates_fall_from_layer_to_layer() -> None:
+    model = make("bert", dim=32, depth=3, heads=2, vocab=40).model.build(0)
+    (adam,) = optimizer.build(AdamW(), model, 1e-3, LayerDecay(0.5))
+    rates = {id(p): g["lr"] for g in adam.param_groups for p in g["params"]}
+    found = {n: rates[id(p)] / 1e-3 for n, p in model.named_parameters()}
+    assert found["head.transform.proj.weight"] == 1
+    assert [found[f"stack.layers.{i}.parts.0.q_proj.weight"] for i in range(3)] == [0.125, 0.25, 0.5]
+    assert found["embed.tokens.weight"] == found["embed.norm.weight"] == 0.0625
+    optimizer.set_rate([adam], 1e-4)
+    assert {g["lr"] for g in adam.param_groups} == {1e-4 * 0.5**i for i in range(5)}
+
+
+def test_an_encoder_lies_below_its_decoder() -> None:
+    far = distances(make("t5", dim=32, depth=2, heads=2, vocab=40).model.build(0))
+    assert [far[f"stack.layers.{i}.parts.0.q_proj.weight"] for i in range(2)] == [2, 1]
+    assert [far[f"encoder.layers.{i}.parts.0.q_proj.weight"] for i in range(2)] == [4, 3]
+    assert far["embed.tokens.weight"] == 5 and far["stack.final.weight"] == 0

@@ -119,7 +119,7 @@ class AdaptedLinear(Linear):
         if change.lora_magnitude is None:
             return linear(x, self.weight, self.bias) + linear(inner, change.lora_B)
         y = linear(x, self.weight) + linear(inner, change.lora_B)
-        y = (y * change.stretch(self.weight)).to(x.dtype)  # near 1, bf16 would round most of the stretch away
+        y = (y * change.stretch(self.weight)).to(x.dtype)  # bf16 would round the stretch to steps of 0.8 %
         return y if self.bias is None else y + self.bias.to(x.dtype)
 
     def plain(self) -> Linear:
