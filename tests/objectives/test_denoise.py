@@ -123,9 +123,9 @@ def test_sentinels_may_run_backwards_but_not_anywhere(ids) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Spans(rate=0.0), "T5 takes 0.15"),
-        (lambda: Spans(mean=0.5), "T5 takes 0.15"),
-        (lambda: PrefixLM(rate=0.7), "at most 0.5"),
+        (lambda: Spans(rate=0.0), r"T5 takes 0\.15"),
+        (lambda: Spans(mean=0.5), r"T5 takes 0\.15"),
+        (lambda: PrefixLM(rate=0.7), r"at most 0\.5"),
         (lambda: Mixture(denoisers=()), "at least one"),
     ],
 )

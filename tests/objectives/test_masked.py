@@ -173,7 +173,7 @@ def test_what_it_refuses(ids) -> None:
     assert bert.objective.refusal(bert.model) is None and plain.objective.refusal(plain.model) is None
     assert "objective.sentences=none" in bert.objective.refusal(plain.model)
     assert "only what came before" in gpt.objective.refusal(bert.model)
-    with pytest.raises(ValueError, match="BERT takes 0.15"):
+    with pytest.raises(ValueError, match=r"BERT takes 0\.15"):
         Masked(rate=0.0)
     with pytest.raises(ValueError, match="from 0 to 1"):
         NextSentence(changed=2.0)
