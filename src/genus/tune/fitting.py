@@ -50,7 +50,7 @@ class Fitted:
         model: with the best weights, the method's additions merged. spec: what it was built from. score: the task's primary
             score on the validation rows (NaN without). scores: all of them. history: one dict per evaluation, `step` and scores.
         best: update after which the weights were the best. pace: updates, batch and rate. seconds: of training.
-        trainable: parameters that learnt.
+        trainable: parameters that learnt. folder: where the method left what it added.
     """
 
     model: nn.Module
@@ -62,6 +62,7 @@ class Fitted:
     best: int = 0
     seconds: float = 0.0
     trainable: int = 0
+    folder: Path | None = None
 
     @property
     def best_epochs(self) -> float:
@@ -138,7 +139,8 @@ def fit(
     known = ("kind", "step", "order", "seconds")
     scores = {k: v for k, v in best.items() if k not in known}
     score = scores.get(task.primary, math.nan)
-    return Fitted(model, spec, score, scores, steps, history, best.get("step", steps.updates), seconds, learnt)
+    folder = None if run is None else run.path
+    return Fitted(model, spec, score, scores, steps, history, best.get("step", steps.updates), seconds, learnt, folder)
 
 
 def read(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from genus.tune.examples import Examples
 from genus.tune.fitting import Fitted, fit, predict
 from genus.tune.labels import Labels, read_labels, write_rejected
 from genus.tune.labels import describe as describe_labels
-from genus.tune.methods import Method, method
+from genus.tune.methods import ADAPTER, Method, method
 from genus.tune.options import TuneOptions
 from genus.tune.results import Row
 from genus.tune.splits import Split, splits
@@ -235,7 +236,7 @@ def _best(
     model.eval()
     spec: Any = model.spec
     scores = trials[chosen].validation
-    return Fitted(model, spec, scores.get(task.primary, math.nan), scores, steps)
+    return Fitted(model, spec, scores.get(task.primary, math.nan), scores, steps, folder=folder)
 
 
 def _finish(run: Run, base: Base, told: Labels, held: Held, final: Fitted, options: TuneOptions) -> dict[str, float]:
@@ -247,6 +248,8 @@ def _finish(run: Run, base: Base, told: Labels, held: Held, final: Fitted, optio
     huggingface.save(
         run.model_dir, final.model, recipe, base.tokenizer, limit, notes=notes, labels=task.labels_of(), problem=task.problem_name
     )
+    if final.folder is not None and (final.folder / ADAPTER).is_dir():
+        shutil.copytree(final.folder / ADAPTER, run.path / ADAPTER, dirs_exist_ok=True)
     run.config["recipe"] = to_json(recipe)
     run.config["parameters"] = recipe.parameters_total
     parts = [f.read_text(encoding="utf-8") for f in sorted(run.path.glob(f"fits/*/{PREDICTIONS}"))]
