@@ -94,7 +94,11 @@ class Windows:
 
     def __call__(self, step: int) -> Rows:
         """The rows of batch number `step`."""
-        return self._rows([self._start(step * self.batch + r) for r in range(self.batch)])
+        return self.take(step * self.batch, self.batch)
+
+    def take(self, first: int, count: int) -> Rows:
+        """`count` rows in the order of all passes, from row number `first`."""
+        return self._rows([self._start(number) for number in range(first, first + count)])
 
     def _start(self, number: int) -> int:
         epoch, index = divmod(number, self.rows)

@@ -25,11 +25,12 @@ from genus.spec import from_json, walk
 from genus.train import choose
 from genus.train.average import Average
 from genus.train.counting import count, start_counting
-from genus.train.loader import First, Streams, Windows
+from genus.train.loader import First, Loader, Streams, Windows
 from genus.train.machine import compute_dtype, default_device, matmul_ceiling
 from genus.train.options import TrainOptions
 from genus.train.pairs import Pairs
 from genus.train.record import same_data, specification, validation_split
+from genus.train.replay import Replay, mixed
 from genus.train.take_up import take_up
 from genus.train.telemetry import Telemetry
 from genus.train.trainer import Plan, Progress, Trainer
@@ -45,6 +46,7 @@ def start(
     options: TrainOptions,
     say: Say = print,
     prediction: dict[str, Any] | None = None,
+    replay: Replay | None = None,
 ) -> Run:
     """Train `source` on prepared data.
 
@@ -52,6 +54,7 @@ def start(
         source: a recipe's name, a run, or a folder in Hugging Face layout (continued pre-training).
         out: the run directory, which must not hold a run yet. say: told what was decided and why.
         prediction: what a plan expects of this run; it is written before the first update.
+        replay: earlier data, rows of which are mixed in. A budget in passes counts those over the new.
 
     Raises:
         ValueError: a wish that cannot be met; the message says what to do.
@@ -69,7 +72,7 @@ def start(
     if Path(source).exists():
         recipe, model, tokenizer = take_up(Path(source), data, options, say)
         lr = choose.rate(recipe, options, say)
-        budget = choose.budget(recipe, options, data.split("train").tokens, say)
+        budget = choose.budget(recipe, options, round(data.split("train").tokens / (1 - replay.share if replay else 1)), say)
         base: str | None = str(source)
     else:
         name = find(source).name
@@ -95,6 +98,7 @@ def start(
         lr=lr,
         steps=budget.steps,
         seconds=budget.seconds,
+        **({} if replay is None else {"replay": replay.to_json(tokenizer)}),
     )
     run = Run.create(out, config, prediction)
     return _go(run, data, recipe, tokenizer, options, model, ceiling)
@@ -171,7 +175,11 @@ def assemble(
         spell(model, data.tokenizer)
         training.parametrisation.start(model)
     model.to(device)
+    train: Loader
     train, validation = loaders(recipe, data, options)
+    replay = run.config.get("replay")
+    if replay and replay["share"]:
+        train = mixed(train, loaders(recipe, same_data({"data": replay}), options)[0], replay["share"])
     micro = min(training.batch, options.micro or max(1, ACTIVATIONS // (16 * training.context * recipe.model.dim)))  # type: ignore[attr-defined]
     plan = Plan(
         lr=run.config["lr"],
