@@ -1,4 +1,4 @@
-"""`genus recipes`: the family tree, one recipe's specification, the difference of two."""
+"""`genus recipes`: the family tree, one recipe's specification, the difference of two, and which to compare on given data."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-USAGE = "write: genus recipes, genus recipes show NAME [dim=512 ...], or genus recipes diff NAME NAME"
+USAGE = (
+    "write: genus recipes, genus recipes show NAME [dim=512 ...], genus recipes diff NAME NAME, "
+    "or genus recipes choose [DATA] [LABELS]"
+)
 
 WIDEST = 50  # of a column of the difference; longer values run on
 
 
 @dataclass(frozen=True)
 class Options:
-    """Print the family tree of recipes, the specification of one, or the difference of two.
+    """Print the family tree of recipes, the specification of one, the difference of two, or which to compare on your data.
 
     genus recipes                       every system: branch, year, what it is, where it was published
 
@@ -25,14 +28,28 @@ class Options:
     genus recipes show gpt2 dim=512 depth=6 model.stack.blocks.0.dropout=0.1
 
     genus recipes diff gpt2 llama       what differs, both at the same size
+
+    genus recipes choose                masked or causal, encoder or decoder ...: the rules and their papers
+
+    genus recipes choose data labels.csv    what to compare on this data and these labels, and the numbers that say so
     """
 
-    what: Annotated[Positional[tuple[str, ...]], arg(metavar="[show NAME|diff NAME NAME] [SIZE=N ...]")] = ()
-    """Nothing, or show NAME, or diff NAME NAME; then sizes (dim=512) and, for show, fields (model.stack.depth=8)."""
+    what: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[show NAME|diff NAME NAME|choose [DATA] [LABELS]] [SIZE=N ...]")
+    ] = ()
+    """Nothing, or show NAME, or diff NAME NAME, then sizes (dim=512) and, for show, fields (model.stack.depth=8); or choose."""
     language: Literal["en", "zh"] = "en"
-    """Language of the one-line summaries."""
+    """Language of the one-line summaries, and of choose."""
     json: bool = False
-    """Print JSON: of the tree, of the whole specification, or of the difference."""
+    """Print JSON: of the tree, of the whole specification, of the difference, or of what choose found."""
+    task: str | None = None
+    """For choose: what the labels ask for (classification, regression, tagging, questions, sequence, conversation)."""
+    text: str | None = None
+    """For choose: the column of LABELS that is read."""
+    pair: str | None = None
+    """For choose: the column of a second text."""
+    label: str | None = None
+    """For choose: the column of the labels."""
 
 
 def main(options: Options) -> int:
@@ -43,6 +60,8 @@ def main(options: Options) -> int:
         _show(names[0], assignments, options.json)
     elif form == "diff" and len(names) == 2:
         _diff(names[0], names[1], assignments, options.json)
+    elif form == "choose":
+        _choose(rest, options)
     elif not form:
         _tree(options)
     else:
@@ -96,6 +115,24 @@ def _diff(a: str, b: str, assignments: list[str], as_json: bool) -> None:
     print("both at " + " ".join(common) + "\n")
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _choose(paths: list[str], options: Options) -> None:
+    from genus.plan.guide import advice
+    from genus.plan.guide.facts import gather
+    from genus.tune.task import Wishes
+
+    if not paths:
+        if options.json:
+            _print_json(advice.general_json())
+        else:
+            print("\n".join(advice.general(options.language)))
+        return
+    facts = gather(paths, Wishes(options.task, options.text, options.pair, options.label))
+    if options.json:
+        _print_json(advice.to_json(facts))
+    else:
+        print("\n".join(advice.particular(facts, options.language)))
 
 
 def _print_json(value: Any) -> None:
