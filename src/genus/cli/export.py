@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """Write a model for other programs: a folder in Hugging Face layout, or an n-gram as an ARPA file.
+    """Write a model for other programs: a folder in Hugging Face layout, an adapter alone, or an n-gram as an ARPA file.
 
-    The folder is read back and compared with the model before it is put in its place.
+    What was written is read back and compared with the model before it is put in its place.
     """
 
     model: Annotated[Positional[Path], arg(metavar="RUN|FOLDER")]
     """A run, or a folder in Hugging Face layout."""
     output: Annotated[Path, arg(aliases=["-o"])]
-    """The folder (hf) or file (arpa) to write; it must not exist yet."""
-    to: Literal["hf", "arpa"] = "hf"
-    """hf = Hugging Face layout; arpa = text format of n-gram models, which KenLM and SRILM read."""
+    """The folder (hf, peft) or file (arpa) to write; it must not exist yet."""
+    to: Literal["hf", "peft", "arpa"] = "hf"
+    """hf = Hugging Face layout; peft = only what LoRA or DoRA added to the base; arpa = text format of n-gram models, which
+    KenLM and SRILM read."""
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Precision of the weights in the file."""
 
@@ -36,7 +37,7 @@ def main(options: Options) -> int:
     if options.output.exists() and (not options.output.is_dir() or any(options.output.iterdir())):
         raise ValueError(f"{options.output} exists already; choose another -o, or remove it")
     loaded = load(options.model)
-    return (_arpa if options.to == "arpa" else _hugging_face)(options, loaded)
+    return {"hf": _hugging_face, "peft": _peft, "arpa": _arpa}[options.to](options, loaded)
 
 
 def _hugging_face(options: Options, loaded: Loaded) -> int:
@@ -72,6 +73,37 @@ def _hugging_face(options: Options, loaded: Loaded) -> int:
     print(f"{options.output}: {kind}, {loaded.spec.parameters(0):,} parameters, {options.dtype}, {size / 1e6:.1f} MB")
     print(f"checked: {check.tensors} tensors read back equal; {_logits(options, check)}")
     print(_how_to_open(options.output))
+    return 0
+
+
+def _peft(options: Options, loaded: Loaded) -> int:
+    from genus.export import huggingface
+    from genus.run import replace_folder
+    from genus.spec import from_json
+    from genus.tune.adapters.verify import verify
+    from genus.tune.methods import ADAPTER
+
+    source = options.model / ADAPTER
+    if not source.is_dir():
+        raise ValueError(f"{options.model} has no adapter of its own; tune with --method lora, or export the whole with --to hf")
+    task = from_json(loaded.config["task"]) if "task" in loaded.config else None
+    check = verify(source, loaded.model, getattr(task, "problem_name", None))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = options.output.with_name(f".{options.output.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    replace_folder(temporary, options.output)
+    size = sum(f.stat().st_size for f in options.output.iterdir())
+    print(f"{options.output}: changes of {check.matrices} matrices of {check.base}, of rank {check.rank}, {size / 1e6:.1f} MB")
+    print(f"checked: on their base they give the weights of {options.model}, to {check.difference:.1g} of the largest")
+    line = huggingface.opener(huggingface.read_config(options.model / "model"), check.base)
+    if line and "trust_remote_code" not in line:
+        outputs = getattr(loaded.spec.head, "outputs", None)  # type: ignore[attr-defined]
+        line = line if outputs is None else f"{line[:-1]}, num_labels={outputs})"
+        print(f"open it in Python with:\n  {line}")
+        print(f'  from peft import PeftModel; model = PeftModel.from_pretrained(model, "{options.output}")')
+    else:
+        print("peft has no such model; open it with: from genus.tune.adapters.peft import load_peft")
     return 0
 
 

@@ -99,7 +99,7 @@ def load_peft(model: nn.Module, folder: str | Path, problem: str | None = None) 
         ValueError: it is of another kind, or of another model; the message names what does not fit.
     """
     folder, names = Path(folder), Names(model, problem)
-    config = _read_config(folder)
+    config = read_config(folder)
     modules: dict[str, dict[str, Tensor]] = {}
     whole: dict[str, Tensor] = {}
     for name, tensor in load_file(folder / WEIGHTS).items():
@@ -221,7 +221,12 @@ def _ends(wanted: set[str], known: set[str]) -> list[str]:
     return sorted(result)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """adapter_config.json of a folder whose adapter can be read here.
+
+    Raises:
+        FileNotFoundError: the folder is not an adapter. ValueError: it is of another kind, or asks for something else.
+    """
     for file in (CONFIG, WEIGHTS):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder} is not an adapter: it has no {file}")
