@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from genus.export import huggingface
+from genus.parts.task_head import Pool, TaskHead, Vectors
 from genus.recipes import find, names
 
 transformers = pytest.importorskip("transformers")
@@ -69,3 +70,69 @@ def test_an_encoder_decoder_of_our_own_promises_nothing(tiny: Any, tmp_path: Pat
     config = huggingface.read_config(tmp_path)
     assert "auto_map" not in config
     assert huggingface.opener(config) is None
+
+
+HEADS = {
+    "SequenceClassification": TaskHead(3, Pool("mean", dense=False)),
+    "TokenClassification": TaskHead(3, None),
+    "QuestionAnswering": TaskHead(2, None),
+    "": Vectors(),
+}
+PROBLEMS = {"QuestionAnswering": "question_answering"}
+
+
+def tuned(tiny: Any, name: str, task: str, folder: Path, **more: Any) -> tuple[Any, Any]:
+    """A model of a recipe with the head of a task, and the same as transformers opens it."""
+    spec = tiny(name)[0].model.replace(head=HEADS[task])
+    model = spec.build(0).eval()
+    assert huggingface.save(folder, model, spec, problem=PROBLEMS.get(task), **more) == "genus"
+    return model, opened(folder)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize("name", ["lstm", "transformer-residual", "elmo"])
+def test_a_task(tiny: Any, tmp_path: Path, name: str, task: str) -> None:
+    model, peer = tuned(tiny, name, task, tmp_path / "m")
+    ids = torch.randint(3, 61, (2, 9))
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+    found = peer(ids, attention_mask=mask)
+    expected = model(ids, mask - 1)
+    logits = torch.stack([found.start_logits, found.end_logits], -1) if task == "QuestionAnswering" else found[0]
+    assert torch.equal(logits, expected)
+    assert type(peer).__name__ == ("GenusFor" + task if task else "GenusModel")
+    again, spec, _ = huggingface.load(tmp_path / "m")
+    assert spec == model.spec
+    assert torch.equal(again(ids, mask - 1), expected)
+    assert huggingface.labels_of(tmp_path / "m").problem == {
+        "SequenceClassification": "single_label_classification",
+        "TokenClassification": "token_classification",
+        "QuestionAnswering": "question_answering",
+        "": None,
+    }[task]  # fmt: skip
+
+
+def test_names_of_the_labels_and_losses(tiny: Any, tmp_path: Path) -> None:
+    model, peer = tuned(tiny, "lstm", "SequenceClassification", tmp_path / "a" / "m", labels=("no", "perhaps", "yes"))
+    assert peer.config.id2label == {0: "no", 1: "perhaps", 2: "yes"}
+    assert peer.config.label2id == {"no": 0, "perhaps": 1, "yes": 2}
+    ids, labels = torch.randint(3, 61, (2, 9)), torch.tensor([2, 0])
+    loss = torch.nn.functional.cross_entropy
+    assert torch.allclose(peer(ids, labels=labels).loss, loss(model(ids), labels))
+    model, peer = tuned(tiny, "lstm", "TokenClassification", tmp_path / "b" / "m")
+    tags = torch.randint(0, 3, (2, 9))
+    assert torch.allclose(peer(ids, labels=tags).loss, loss(model(ids).flatten(0, 1), tags.flatten()))
+    model, peer = tuned(tiny, "lstm", "QuestionAnswering", tmp_path / "c" / "m")
+    begin, end = torch.tensor([1, 2]), torch.tensor([4, 5])
+    both = loss(model(ids)[..., 0], begin) + loss(model(ids)[..., 1], end)
+    assert torch.allclose(peer(ids, start_positions=begin, end_positions=end).loss, both / 2)
+
+
+def test_a_masked_language_model(tiny: Any, tmp_path: Path) -> None:
+    recipe, model = tiny("bert", types=0)  # transformers' own wants at least one segment type
+    assert huggingface.save(tmp_path / "m", model, recipe) == "genus"
+    peer = opened(tmp_path / "m")
+    ids = torch.randint(3, 61, (2, 9))
+    assert type(peer).__name__ == "GenusForMaskedLM"
+    assert torch.equal(peer(ids).logits, model(ids))

@@ -1,10 +1,18 @@
 # mypy: ignore-errors
 # (It runs inside transformers, whose classes change their signatures from version to version.)
-"""A Genus language model for transformers. Written beside the weights by `genus export`; needs the package `genus`."""
+"""Genus models for transformers. Written beside the weights by `genus export`; needs the package `genus`."""
 
 import torch
+from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutput
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    CausalLMOutput,
+    MaskedLMOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 
 from .configuration_genus import GenusConfig
 
@@ -15,8 +23,8 @@ except ImportError as error:
     raise ImportError("this model is built by the package `genus`; install it: pip install genus") from error
 
 
-class GenusForCausalLM(PreTrainedModel, GenerationMixin):
-    """The model under `self.model`. The text is read anew for every new token; `genus generate` is faster."""
+class GenusModel(PreTrainedModel):
+    """The model under `self.model`; alone it gives vectors."""
 
     config_class = GenusConfig
     base_model_prefix = "model"
@@ -37,16 +45,86 @@ class GenusForCausalLM(PreTrainedModel, GenerationMixin):
     def get_input_embeddings(self):
         return self.model.embed.tokens
 
-    def forward(self, input_ids, attention_mask=None, labels=None, return_dict=None, **kwargs):
-        """`attention_mask` marks padding on either side; `labels` are shifted here, as transformers does."""
+    def outputs(self, input_ids, attention_mask=None, token_type_ids=None):
+        """What the head gives; `attention_mask` marks padding on either side."""
         doc = None
         if attention_mask is not None and not bool(attention_mask.all()):
             doc = torch.where(attention_mask.bool(), 0, -1)
-        logits = self.model(input_ids, doc)
-        loss = None
-        if labels is not None:
-            loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-        return CausalLMOutput(loss=loss, logits=logits) if return_dict is not False else (logits,)
+        return self.model(input_ids, doc, types=token_type_ids if self.model.spec.embed.types else None)
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, return_dict=None, **kwargs):
+        return given(BaseModelOutput(self.outputs(input_ids, attention_mask, token_type_ids)), return_dict)
+
+
+class GenusForCausalLM(GenusModel, GenerationMixin):
+    """The text is read anew for every new token; `genus generate` is faster."""
+
+    def forward(self, input_ids, attention_mask=None, labels=None, return_dict=None, token_type_ids=None, **kwargs):
+        """`labels` are shifted here, as transformers does."""
+        logits = self.outputs(input_ids, attention_mask, token_type_ids)
+        loss = None if labels is None else F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        return given(CausalLMOutput(loss, logits), return_dict)
 
     def prepare_inputs_for_generation(self, input_ids, attention_mask=None, **kwargs):
         return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+class GenusForMaskedLM(GenusModel):
+    """`labels` are the tokens under the masks, -100 elsewhere."""
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None, return_dict=None, **kwargs):
+        logits = self.outputs(input_ids, attention_mask, token_type_ids)
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return given(MaskedLMOutput(loss, logits), return_dict)
+
+
+class GenusForSequenceClassification(GenusModel):
+    """A row of outputs for a text; `config.problem_type` says what they are."""
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None, return_dict=None, **kwargs):
+        logits = self.outputs(input_ids, attention_mask, token_type_ids)
+        return given(SequenceClassifierOutput(self._loss(logits, labels), logits), return_dict)
+
+    def _loss(self, logits, labels):
+        if labels is None:
+            return None
+        match self.config.problem_type:
+            case "regression":
+                return F.mse_loss(logits.flatten(), labels.to(logits).flatten())
+            case "multi_label_classification":
+                return F.binary_cross_entropy_with_logits(logits, labels.to(logits))
+        return F.cross_entropy(logits, labels)
+
+
+class GenusForTokenClassification(GenusModel):
+    """A row of outputs for every position; labels of -100 do not count."""
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None, return_dict=None, **kwargs):
+        logits = self.outputs(input_ids, attention_mask, token_type_ids)
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return given(TokenClassifierOutput(loss, logits), return_dict)
+
+
+class GenusForQuestionAnswering(GenusModel):
+    """Where an answer begins and where it ends."""
+
+    def forward(
+        self,
+        input_ids,
+        attention_mask=None,
+        token_type_ids=None,
+        start_positions=None,
+        end_positions=None,
+        return_dict=None,
+        **kwargs,
+    ):
+        start, end = self.outputs(input_ids, attention_mask, token_type_ids).unbind(-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = (F.cross_entropy(start, start_positions) + F.cross_entropy(end, end_positions)) / 2
+        return given(QuestionAnsweringModelOutput(loss, start, end), return_dict)
+
+
+def given(output, return_dict):
+    """The output, or the tuple that older callers ask for."""
+    return output if return_dict is not False else output.to_tuple()
