@@ -21,7 +21,7 @@ from genus.run import CONFIG, Run, must_be_free, write_atomic
 from genus.spec import to_json
 from genus.train.checkpoint import restore_weights
 from genus.train.machine import compute_dtype, default_device, describe
-from genus.tune import baselines, page, results, trial
+from genus.tune import baselines, continued, page, results, trial
 from genus.tune.base import Base, find_base
 from genus.tune.defaults import pace
 from genus.tune.examples import Examples
@@ -41,11 +41,11 @@ MEASURED = 200_000  # rows beyond which the baselines learn from a sample
 
 
 def tune(source: str | Path, labels: str | Path, out: str | Path, options: TuneOptions, say: Say = print) -> Run:
-    """Tune `source` on labelled rows.
+    """Tune `source` on labelled rows; on unlabelled text where the labels are a prepared data folder.
 
     Args:
         source: a run, a folder in Hugging Face layout, or a recipe's name (training from the labels alone).
-        labels: a file of rows with named columns, or a datasets folder. out: the run directory to make.
+        labels: a file of rows with named columns, or a datasets folder, or prepared data. out: the run directory to make.
         say: told what was decided and why.
 
     Raises:
@@ -53,6 +53,13 @@ def tune(source: str | Path, labels: str | Path, out: str | Path, options: TuneO
     """
     keep_freed_memory()
     must_be_free(out)
+    if continued.is_prepared(labels):
+        return continued.continue_training(source, labels, out, options, say)
+    if options.replay or options.tokens or options.seconds:
+        raise ValueError(
+            f"--replay, --tokens and --time are for unlabelled text, a folder that genus prepare made; {labels} is none. "
+            "--epochs says how long to learn from labels"
+        )
     told = read_labels(labels, options, say)
     base = _base(source, told, options, say)
     held = _encode(base, told, options, say)
@@ -81,6 +88,8 @@ def resume(path: str | Path, say: Say = print) -> Run:
     """
     keep_freed_memory()
     run = Run.open(path)
+    if continued.is_continued(run):
+        return continued.resume(path, say)
     if "task" not in run.config or "labels" not in run.config:
         raise ValueError(f"{path} was not made by genus tune; continue it with: genus train --resume {path}")
     if run.config.get("finished"):
@@ -142,6 +151,8 @@ def _go(run: Run, base: Base, told: Labels, held: Held, options: TuneOptions, sa
     final_scores = _finish(run, base, told, held, final, options)
     write_results(run, told, parts, trials, rows, final_scores)
     page.write(run)
+    for leftover in (run.path / "fits").glob("*/checkpoints"):
+        shutil.rmtree(leftover, ignore_errors=True)
     _say_table(run, task, rows, final_scores, say)
     return run
 
@@ -210,7 +221,7 @@ def _refit(
     for seed in range(options.seed, options.seed + AGAIN):
         folder = run.path / "fits" / f"all-rows-seed-{seed}"
         own = Run.open(folder) if (folder / CONFIG).is_file() else Run.create(folder, {"split": "all rows", "seed": seed})
-        say(f"all rows: {len(held.train.numbers):,} rows, {epochs:.3g} passes, seed {seed}")
+        say(f"all rows: {len(held.train.numbers):,} rows, {epochs:.3g} {'pass' if epochs == 1 else 'passes'}, seed {seed}")
         fitted = fit(base, task, held.train, (), how, options, seed, own, epochs=epochs, name="all rows", quiet=False)
         predictions, rows = predict(fitted.model, task, base, held.train, dtype, write=False)
         score = task.score(predictions, rows).get(task.primary, math.nan)
