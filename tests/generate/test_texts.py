@@ -71,11 +71,25 @@ def test_bf16_gives_nearly_the_same_logits(small: Callable[..., Loaded]) -> None
 def test_models_that_cannot_continue_a_prompt_say_so(small: Callable[..., Loaded]) -> None:
     with pytest.raises(ValueError, match="both sides"):
         genus.generate(small("bert"), "x")
-    with pytest.raises(ValueError, match="encoder-decoder"):
-        genus.generate(small("t5"), "x")
     loaded = small("gpt2")
     with pytest.raises(ValueError, match="no tokenizer"):
         genus.generate(Loaded(loaded.model, loaded.spec, None, loaded.path, {}), "x")
+
+
+@pytest.mark.parametrize("name", ["t5", "transformer", "rnnsearch"])
+def test_an_encoder_decoder_rewrites_a_source(small: Callable[..., Loaded], name: str) -> None:
+    """Greedy text is the argmax of a full forward pass over source and text, whatever stands beside it in the batch."""
+    loaded = small(name)
+    texts = genus.generate(loaded, ["ein Hund", "zwei Männer auf einer Bank"], max_tokens=8, temperature=0)
+    for text in texts:
+        source = torch.tensor([[*text.prompt.encode(), 256]])
+        ids = torch.tensor([[256, *text.ids]])
+        with torch.no_grad():
+            best = loaded.model(ids[:, :-1], source=source)[0, :, :257].argmax(-1)
+        assert best.tolist() == list(text.ids)
+        assert str(text) == text.text and text.rewritten
+    sampled = [genus.generate(loaded, s, max_tokens=8, seed=3).ids for s in ("ein Hund", "zwei Katzen")]
+    assert sampled == [g.ids for g in genus.generate(loaded, ["ein Hund", "zwei Katzen"], max_tokens=8, seed=3)]
 
 
 def test_prompts_begin_a_document() -> None:

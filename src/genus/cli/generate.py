@@ -24,7 +24,7 @@ SMALL = 8_000_000  # parameters times rows below which decoding uses one thread
 
 @dataclass(frozen=True)
 class Options:
-    """Continue a prompt with a trained model.
+    """Continue a prompt with a trained model; with an encoder-decoder, rewrite a source.
 
     The model's text follows the prompt as it is made. Several prompts, or --number, are decoded together and printed in order.
     The same seed gives the same text, whatever else is in the batch.
@@ -36,9 +36,11 @@ class Options:
     """A run, or a folder in Hugging Face layout."""
     prompt: Annotated[Positional[tuple[str, ...]], arg(metavar="[PROMPT ...]")] = ()
     """One or more prompts."""
+    source: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A source text for an encoder-decoder to rewrite (translate, shorten ...); may be given several times."""
     file: Path | None = None
-    """Prompts from a file: one per line, or .jsonl whose records have "prompt" (or "text", or "messages" for --chat); - reads
-    lines from the terminal."""
+    """Prompts or sources from a file: one per line, or .jsonl whose records have "prompt" (or "source", or "text", or "messages"
+    for --chat); - reads lines from the terminal."""
     chat: bool = False
     """Answer as the assistant of a conversation; without a prompt: a conversation on the terminal."""
     system: str | None = None
@@ -47,8 +49,8 @@ class Options:
     """Write one JSON record per text here instead of printing."""
     max_tokens: int = 256
     """Most tokens to add."""
-    temperature: float = 0.8
-    """Divides the logits: 0 = always the most probable token, 1 = the model's own probabilities."""
+    temperature: float | None = None
+    """Divides the logits: 0 = always the most probable token, 1 = the model's own probabilities. Default 0.8; 0 for a source."""
     top_k: int = 0
     """Choose among the k most probable tokens; 0 = all."""
     top_p: float = 1.0
@@ -61,6 +63,10 @@ class Options:
     r"""End at this string and leave it out; may be given several times. \n and \t are understood."""
     number: Annotated[int, arg(aliases=["-n"])] = 1
     """Texts per prompt."""
+    beam: int | None = None
+    """Search with a beam of this width instead of sampling; the best --number texts are shown."""
+    length_penalty: float = 0.6
+    """Of the beam search: a text of n tokens is ranked by log p / ((5 + n) / 6) ^ length_penalty."""
     batch: int = 16
     """Texts decoded together."""
     dtype: Literal["fp32", "bf16"] = "fp32"
@@ -68,7 +74,7 @@ class Options:
 
 
 def main(options: Options) -> int:
-    records = [{"prompt": p} for p in options.prompt]
+    records = [{"prompt": p} for p in (*options.prompt, *options.source)]
     if options.file is not None:
         records += list(read_prompts(options.file, options.chat))
     if options.system is not None and not options.chat:
@@ -78,13 +84,20 @@ def main(options: Options) -> int:
     if options.number < 1:
         raise ValueError(f"--number {options.number} must be at least 1")
 
+    from genus.generate.beam import Beam
     from genus.generate.sampling import Sampling
     from genus.generate.texts import Generator
+    from genus.run import load
 
+    loaded = load(options.model)
+    rewrites = getattr(loaded.spec, "encoder", None) is not None
+    if options.source and not rewrites:
+        raise ValueError(f"{options.model} has no encoder that could read a --source; give the text as a prompt")
+    temperature = (0.0 if rewrites else 0.8) if options.temperature is None else options.temperature
     generator = Generator(
-        options.model,
+        loaded,
         max_tokens=options.max_tokens,
-        sampling=Sampling(options.temperature, options.top_k, options.top_p, options.min_p),
+        sampling=Sampling(temperature, options.top_k, options.top_p, options.min_p),
         stop=[s.replace("\\n", "\n").replace("\\t", "\t") for s in options.stop],
         seed=options.seed,
         batch=options.batch,
@@ -104,7 +117,11 @@ def main(options: Options) -> int:
         prompts = [""] * len(records)
     else:
         prompts = [r["prompt"] for r in records]
-        stream = generator.stream(prompts, options.number)
+        if options.beam is None:
+            stream = generator.stream(prompts, options.number)
+        else:
+            stream = generator.search(prompts, Beam(options.beam, options.length_penalty), options.number)
+        prompts = [""] * len(prompts) if rewrites else prompts  # a text does not follow its source
     if options.output is not None:
         tokens = write(stream, records, options.number, options.output)
     else:
@@ -171,6 +188,7 @@ def write(stream: Stream, records: list[dict[str, Any]], number: int, output: Pa
                 text = finished.pop(turn)
                 extra = {"text": text.text, "finish": text.finish, "tokens": len(text.ids)}
                 extra |= {"sample": text.sample} if number > 1 else {}
+                extra |= {} if text.score is None else {"score": text.score}
                 out.write(json.dumps(records[turn // number] | extra, ensure_ascii=False) + "\n")
                 turn += 1
                 if sys.stderr.isatty():
@@ -206,7 +224,8 @@ def read_prompts(path: Path, chat: bool = False) -> Iterator[dict[str, Any]]:
             if chat and isinstance(record, dict) and isinstance(record.get("messages"), list) and record["messages"]:
                 yield record
                 continue
-            prompt = record.get("prompt", record.get("text")) if isinstance(record, dict) else None
+            found = record if isinstance(record, dict) else {}
+            prompt = next((found[name] for name in ("prompt", "source", "text") if name in found), None)
             if not isinstance(prompt, str):
                 raise ValueError(f'{path}:{number}: the record has no string "prompt"')
             yield {**{k: v for k, v in record.items() if k != "text"}, "prompt": prompt}

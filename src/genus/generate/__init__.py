@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from genus.generate.beam import Beam
 from genus.generate.texts import Generation, Generator, generate
 from genus.verb import make_callable
 
-__all__ = ["Generation", "Generator", "generate"]
+__all__ = ["Beam", "Generation", "Generator", "generate"]
 
 make_callable(__name__)

@@ -55,12 +55,19 @@ class Engine:
         Raises:
             ValueError: a prompt is longer than the model's positions, or holds a token that it does not have.
         """
-        for request in requests:
-            if self.limit is not None and len(request.ids) > self.limit:
-                raise ValueError(
-                    f"the prompt has {len(request.ids)} tokens and this model has positions for {self.limit}; shorten the prompt"
-                )
+        self.check(requests)
         return Batch(self, [Sequence(request, self.tokenizer, self.ends) for request in requests])
+
+    def check(self, requests: Sequence_[Request]) -> None:
+        """Raises ValueError: a prompt or a source is longer than the model's positions, or a source is missing."""
+        for request in requests:
+            for name, ids in (("prompt", request.ids), ("source", request.source or ())):
+                if self.limit is not None and len(ids) > self.limit:
+                    raise ValueError(
+                        f"the {name} has {len(ids)} tokens and this model has positions for {self.limit}; shorten the {name}"
+                    )
+            if (request.source is not None) != (getattr(self.model.spec, "encoder", None) is not None):
+                raise ValueError("an encoder-decoder needs a source with every request, and no other model reads one")
 
     def run(self, requests: Sequence_[Request], batch: int = 16) -> Iterator[tuple[int, str, Sequence]]:
         """Serve all requests, at most `batch` at once, the long prompts together.
@@ -70,7 +77,7 @@ class Engine:
         """
         order = list(range(len(requests)))
         if 1 < batch < len(requests):
-            order.sort(key=lambda i: len(requests[i].ids))
+            order.sort(key=lambda i: (len(requests[i].source or ()), len(requests[i].ids)))
         groups = [order[i : i + batch] for i in range(0, len(order), batch)]
         for group in groups:
             running = self.start([requests[i] for i in group])
@@ -79,12 +86,39 @@ class Engine:
                 for sequence, piece in running.step():
                     yield number[id(sequence)], piece, sequence
 
-    def logits(self, ids: Tensor, doc: Tensor | None, state: dict[str, Any]) -> Tensor:
+    def logits(
+        self,
+        ids: Tensor,
+        doc: Tensor | None,
+        state: dict[str, Any],
+        source: Tensor | None = None,
+        source_doc: Tensor | None = None,
+    ) -> Tensor:
         """(B, V) logits of the token after the last column of `ids` (B, T); the state moves on."""
         if not hasattr(self.model, "hidden"):
             return self.model(ids, doc=doc, state=state, dtype=self.dtype)[:, -1]  # type: ignore[no-any-return]
-        hidden = self.model.hidden(ids, doc=doc, state=state, dtype=self.dtype)
+        given = {} if source is None else {"source": source, "source_doc": source_doc}
+        hidden = self.model.hidden(ids, doc=doc, state=state, dtype=self.dtype, **given)
         return self.model.head(hidden[:, -1:])[:, 0]  # type: ignore[no-any-return]
+
+    def read(
+        self, prompts: Sequence_[Sequence_[int]], sources: Sequence_[Sequence_[int] | None], room: int
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Read prompts (and sources) from an empty state with room for so many columns: (B, V) logits of what follows, the state."""
+        ids, doc = _right_aligned(prompts)
+        ids, doc = ids.to(self.device), doc.to(self.device)
+        padded = bool((doc == PADDING).any())
+        given: dict[str, Tensor | None] = {}
+        if sources[0] is not None:
+            read, read_doc = _right_aligned([source or () for source in sources])
+            uneven = bool((read_doc == PADDING).any())
+            given = {"source": read.to(self.device), "source_doc": read_doc.to(self.device) if uneven or padded else None}
+        state = self.model.init_state(len(ids), room, self.dtype, self.device)
+        chunk = PREFILL if hasattr(self.model, "hidden") else PREFILL_LOGITS
+        for a in range(0, ids.shape[1], chunk):
+            part = slice(a, a + chunk)
+            logits = self.logits(ids[:, part], doc[:, part] if padded else None, state, **(given if a == 0 else {}))
+        return logits, state
 
 
 class Batch:
@@ -122,23 +156,9 @@ class Batch:
 
     def _prefill(self) -> Tensor:
         """Read what every sequence shows, from an empty state."""
-        engine = self.engine
         visible = [s.visible for s in self.sequences]
-        width = max(map(len, visible))
-        ids = torch.zeros(len(visible), width, dtype=torch.long)
-        doc = torch.full_like(ids, PADDING)
-        for row, tokens in enumerate(visible):
-            ids[row, width - len(tokens) :] = torch.tensor(tokens)
-            doc[row, width - len(tokens) :] = 0
-        ids, doc = ids.to(engine.device), doc.to(engine.device)
-        padded = bool((doc == PADDING).any())
-        self._room = width + max(self._more(s) for s in self.sequences)
-        state = engine.model.init_state(len(visible), self._room, engine.dtype, engine.device)
-        chunk = PREFILL if hasattr(engine.model, "hidden") else PREFILL_LOGITS
-        for a in range(0, width, chunk):
-            part = slice(a, a + chunk)
-            logits = engine.logits(ids[:, part], doc[:, part] if padded else None, state)
-        self._state = state
+        self._room = max(map(len, visible)) + max(self._more(s) for s in self.sequences)
+        logits, self._state = self.engine.read(visible, [s.request.source for s in self.sequences], self._room)
         return logits
 
     def _more(self, sequence: Sequence) -> int:
@@ -153,6 +173,17 @@ class Batch:
         self.sequences = [self.sequences[i] for i in alive]
         if alive:
             self._state = select_rows(self._state, torch.tensor(alive, device=self.engine.device))
+
+
+def _right_aligned(rows: Sequence_[Sequence_[int]]) -> tuple[Tensor, Tensor]:
+    """(B, longest) ids with padding before the short rows, and their documents."""
+    width = max(map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    doc = torch.full_like(ids, PADDING)
+    for row, tokens in enumerate(rows):
+        ids[row, width - len(tokens) :] = torch.tensor(tokens, dtype=torch.long)
+        doc[row, width - len(tokens) :] = 0
+    return ids, doc
 
 
 def half_precision(model: Any) -> Any:

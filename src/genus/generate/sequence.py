@@ -20,6 +20,7 @@ class Request:
     Attributes:
         ids: the prompt, begin-of-document token included; at least one. max_tokens: most tokens to add.
         seed: of this row's own random numbers, which no other row shares. stop: strings that end the text and are left out.
+        source: the tokens that an encoder-decoder's encoder reads, end token included; None for other models.
     """
 
     ids: tuple[int, ...]
@@ -27,6 +28,7 @@ class Request:
     sampling: Sampling = Sampling()
     seed: int = 0
     stop: tuple[str, ...] = ()
+    source: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.ids:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from genus.generate.beam import Beam, beam_search
 from genus.generate.engine import Engine, half_precision
 from genus.generate.sampling import Sampling
-from genus.generate.sequence import Request
+from genus.generate.sequence import CONTEXT, Request
 from genus.modalities.text import Tokenizer
 from genus.run import Loaded, load
 from genus.spec import Spec, walk
@@ -27,6 +29,7 @@ class Generation:
     Attributes:
         prompt, text: what was given, and what the model added. ids: the added tokens, an end token included.
         finish: "end" (the model ended its document), "stop" (at a stop string) or "length". sample: 0, 1, ... of this prompt.
+        rewritten: the prompt is a source that the text was made from, and is not continued. score: of a beam search.
     """
 
     prompt: str
@@ -34,9 +37,11 @@ class Generation:
     ids: tuple[int, ...]
     finish: str
     sample: int = 0
+    rewritten: bool = False
+    score: float | None = None
 
     def __str__(self) -> str:
-        return self.prompt + self.text
+        return self.text if self.rewritten else self.prompt + self.text
 
 
 class Generator:
@@ -74,37 +79,70 @@ class Generator:
         self.loaded, self.tokenizer = loaded, loaded.tokenizer
         self.max_tokens, self.sampling, self.stop = max_tokens, sampling, tuple(stop)
         self.seed, self.batch, self.dtype = seed, batch, DTYPES[dtype]
+        self.rewrites = getattr(loaded.spec, "encoder", None) is not None
 
     def stream(self, prompts: Sequence[str], number: int = 1) -> Iterator[tuple[int, str, Generation | None]]:
-        """Continue every prompt `number` times.
+        """Continue every prompt `number` times; an encoder-decoder takes each for a source, and rewrites it.
 
         Yields:
             place (prompt index * number + sample), text that has become certain, and with a text's last piece the whole.
         """
-        requests = [
-            Request(prompt_ids(self.tokenizer, p), self.max_tokens, self.sampling, row_seed(self.seed, p, n), self.stop)
-            for p in prompts
-            for n in range(number)
-        ]
+        requests = [self._request(p, n) for p in prompts for n in range(number)]
+        with self._engine() as engine:
+            for place, piece, row in engine.run(requests, self.batch):
+                whole = None
+                if row.finish is not None:
+                    prompt, sample = prompts[place // number], place % number
+                    whole = Generation(prompt, row.text, tuple(row.new_ids), row.finish, sample, self.rewrites)
+                yield place, piece, whole
+
+    def search(self, prompts: Sequence[str], beam: Beam, number: int = 1) -> Iterator[tuple[int, str, Generation | None]]:
+        """The best `number` texts that a beam search finds for every prompt; what it yields is as of `stream`.
+
+        Raises:
+            ValueError: more texts than the beam is wide, or stop strings, which only sampling knows.
+        """
+        if number > beam.width:
+            raise ValueError(f"a beam of {beam.width} finds {beam.width} texts, not {number}; ask for a wider one")
+        if self.stop:
+            raise ValueError("a beam search ends where the model ends its text; leave out the stop strings")
+        requests = [self._request(p, 0) for p in prompts]
+        with self._engine() as engine:
+            for place, found in beam_search(engine, requests, beam, self.batch):
+                for sample, each in enumerate(found[:number]):
+                    text = self._text(requests[place], each.ids)
+                    prompt, at = prompts[place], place * number + sample
+                    whole = Generation(prompt, text, each.ids, each.finish, sample, self.rewrites, each.score)
+                    yield at, text, whole
+
+    def _text(self, request: Request, ids: tuple[int, ...]) -> str:
+        """New tokens as text, in the light of what stands before them."""
+        before = list(request.ids[-CONTEXT:])
+        return self.tokenizer.decode([*before, *ids])[len(self.tokenizer.decode(before)) :]
+
+    def _request(self, prompt: str, sample: int) -> Request:
+        ids, source = prompt_ids(self.tokenizer, prompt), None
+        if self.rewrites:
+            ids, source = (self.tokenizer.bos_id,), (*self.tokenizer.encode(prompt), self.tokenizer.eos_id)
+        return Request(ids, self.max_tokens, self.sampling, row_seed(self.seed, prompt, sample), self.stop, source)
+
+    @contextmanager
+    def _engine(self) -> Iterator[Engine]:
+        """The model made ready, and put back as it was."""
         model = self.loaded.model
         training = model.training
         model.eval()
         try:
             ready = half_precision(model) if self.dtype == torch.bfloat16 else model
-            engine = Engine(ready, self.tokenizer, end_ids(self.loaded.path), self.dtype)
-            for place, piece, row in engine.run(requests, self.batch):
-                whole = None
-                if row.finish is not None:
-                    prompt, sample = prompts[place // number], place % number
-                    whole = Generation(prompt, row.text, tuple(row.new_ids), row.finish, sample)
-                yield place, piece, whole
+            yield Engine(ready, self.tokenizer, end_ids(self.loaded.path), self.dtype)
         finally:
             model.train(training)
 
-    def __call__(self, prompts: Sequence[str], number: int = 1) -> list[Generation]:
-        """All texts: prompt by prompt, then sample by sample."""
-        done = {place: whole for place, _, whole in self.stream(prompts, number) if whole is not None}
-        return [done[place] for place in range(len(prompts) * number)]
+    def __call__(self, prompts: Sequence[str], number: int = 1, beam: Beam | None = None) -> list[Generation]:
+        """All texts: prompt by prompt, then sample by sample, or from the best that a beam search found on."""
+        stream = self.stream(prompts, number) if beam is None else self.search(prompts, beam, number)
+        done = {place: whole for place, _, whole in stream if whole is not None}
+        return [done[place] for place in sorted(done)]
 
 
 def generate(
@@ -121,12 +159,14 @@ def generate(
     number: int = 1,
     batch: int = 16,
     dtype: str = "fp32",
+    beam: Beam | int | None = None,
 ) -> Generation | list[Generation]:
-    """Continue one prompt, or several.
+    """Continue one prompt, or several. An encoder-decoder rewrites them: to it they are sources.
 
     Args:
         model: a run, a Hugging Face folder, or what `genus.load` returned. prompts: a string gives one `Generation` (a list
             when `number` > 1), a sequence a list, prompt by prompt. The other arguments: see `Generator` and `Sampling`.
+        beam: search instead of sampling, with a beam of this width, or by the rules of a `Beam`.
     """
     generator = Generator(
         model,
@@ -137,10 +177,9 @@ def generate(
         batch=batch,
         dtype=dtype,
     )
-    if isinstance(prompts, str):
-        texts = generator([prompts], number)
-        return texts[0] if number == 1 else texts
-    return generator(prompts, number)
+    beam = Beam(beam) if isinstance(beam, int) else beam
+    texts = generator([prompts] if isinstance(prompts, str) else prompts, number, beam)
+    return texts[0] if number == 1 and isinstance(prompts, str) else texts
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> tuple[int, ...]:
@@ -165,7 +204,6 @@ def end_ids(path: Path) -> tuple[int, ...]:
 
 
 def _check_predicts(spec: Spec, path: Path) -> None:
-    if getattr(spec, "encoder", None) is not None:
-        raise ValueError(f"{path} holds an encoder-decoder, which rewrites a source text; generate continues a prompt")
-    if any(getattr(part, "causal", True) is False for part in walk(spec)):
+    writer = getattr(spec, "stack", spec)
+    if any(getattr(part, "causal", True) is False for part in walk(writer)):
         raise ValueError(f"{path} holds an encoder: it sees both sides of a token and cannot continue a prompt")
