@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from genus.cli.train import duration, say
+from genus.cli.train import count, duration, say
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,16 @@ class Options:
     Where no rows to judge on are given (--test), each seed learns from some of the rows, stops by others, and is judged on the
     rest; the table shows mean and spread beside baselines that need no model. The model that is kept then learns from all rows.
 
+    Where LABELS is a folder made by `genus prepare`, the model goes on learning from unlabelled text (continued pre-training)
+    for --tokens, --time or --epochs; with --replay rows of earlier data are mixed in, and both are measured before and after.
+
     A run that was interrupted goes on with `genus tune --resume RUN`; fits that were done are not done again.
     """
 
     base: Annotated[Positional[str], tyro.conf.arg(metavar="BASE")] = ""
     """run, model folder or recipe name"""
     labels: Annotated[Positional[str], tyro.conf.arg(metavar="LABELS")] = ""
-    """file of labelled rows, or datasets folder"""
+    """file of labelled rows, datasets folder, or prepared data"""
     overrides: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SIZE=N|PATH=VALUE ...]")] = ()
     """of a recipe: dim=128, depth=2 ... or path=value, any number of times"""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
@@ -83,6 +86,16 @@ class Options:
     """evaluations without improvement after which a fit stops; 0 = never"""
     refit: bool = True
     """train the model that is kept on all labelled rows; otherwise the best seed's is kept"""
+    tokens: str | None = None
+    """of unlabelled text to learn from, such as 2M"""
+    time: str | None = None
+    """to learn from unlabelled text, such as 10m"""
+    replay: str | None = None
+    """earlier prepared data, so that what the model knew does not fade"""
+    replay_share: float = 0.1
+    """of the rows that come from it; 0 = only measure it"""
+    eval_tokens: str = "32k"
+    """of each corpus that one evaluation reads"""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """precision of the activations; weights and optimiser stay fp32"""
     save_every: str = "5m"
@@ -100,10 +113,18 @@ def main(options: Options) -> int:
     else:
         if not options.base or not options.labels:
             raise ValueError("name a base and the labels: genus tune BASE LABELS -o RUN")
-        given = {k: v for k, v in vars(options).items() if k not in ("base", "labels", "out", "resume", "save_every")}
-        chosen = TuneOptions(**given, save_every=duration(options.save_every))
+        written = ("save_every", "tokens", "time", "eval_tokens")
+        given = {k: v for k, v in vars(options).items() if k not in ("base", "labels", "out", "resume", *written)}
+        chosen = TuneOptions(
+            **given,
+            save_every=duration(options.save_every),
+            tokens=None if options.tokens is None else int(count(options.tokens)),
+            seconds=None if options.time is None else duration(options.time),
+            eval_tokens=int(count(options.eval_tokens)),
+        )
         out = options.out or Path("runs") / Path(options.labels).name.split(".")[0]
         run = tune(options.base, options.labels, out, chosen, say)
     say(f"model: {run.model_dir}   report: {run.path / 'report.html'}")
-    say(f"next: genus predict {run.path} FILE -o OUT")
+    if "task" in run.config:
+        say(f"next: genus predict {run.path} FILE -o OUT")
     return 0

@@ -164,6 +164,7 @@ def _details(run: RunData, t: Words) -> str:
     out = [facts(pairs)]
     out.append(_parts(run, t))
     out.append(_evaluations(run, t))
+    out.append(_before_and_after(run, t))
     if run.samples:
         out.append(f"<h3>{t('Samples')}</h3>")
         for sample in run.samples[-SAMPLES:]:
@@ -211,6 +212,21 @@ def _evaluations(run: RunData, t: Words) -> str:
     grid = table(["", *(escape(c.replace("_", " ")) for c in columns)], cells)
     notes = "<br>".join(escape(note) for note in remarks(run.evaluation))
     return f"<h3>{t('Evaluation')}</h3>{grid}" + (f'<p class="dim">{notes}</p>' if notes else "")
+
+
+def _before_and_after(run: RunData, t: Words) -> str:
+    """What continued pre-training did to what the model knew, if it was measured."""
+    before, after = (dig(run.results, k) for k in ("before", "after"))
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return ""
+    cells = []
+    for corpus, label in (("new", t("new data")), ("old", t("old data"))):
+        told = after.get(corpus)
+        for name in told if isinstance(told, dict) else ():
+            a, b = number(dig(before, corpus, name)), number(told[name])
+            if a is not None and b is not None:
+                cells.append([escape(f"{label}, {name.replace('_', ' ')}"), f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}"])
+    return f"<h3>{t('Before and after')}</h3>" + table(["", t("before"), t("after"), t("change")], cells)
 
 
 def scores(value: Any, name: str = "model") -> Iterable[tuple[str, dict[str, str]]]:

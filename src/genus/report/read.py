@@ -22,7 +22,7 @@ class RunData:
 
     Attributes:
         name: unique among the runs of a page. config: run.json. training, evaluations, samples, events: the lines of
-            metrics.jsonl by kind. prediction, verdict, evaluation: what the files of these names hold, or None.
+            metrics.jsonl by kind. prediction, verdict, evaluation, results: what the files of these names hold, or None.
     """
 
     name: str
@@ -35,6 +35,7 @@ class RunData:
     prediction: Any = None
     verdict: Any = None
     evaluation: Any = None
+    results: Any = None
 
     def curve(self, x: str, y: str) -> Points:
         """Points of the training lines that have both fields."""
@@ -87,7 +88,7 @@ def read(path: str | Path) -> RunData:
     config = _json(path / "run.json")
     run = RunData(path.resolve().name, path, config if isinstance(config, dict) else {})
     run.prediction, run.verdict = _json(path / "prediction.json"), _json(path / "verdict.json")
-    run.evaluation = _json(path / "evaluation.json")
+    run.evaluation, run.results = _json(path / "evaluation.json"), _json(path / "results.json")
     kinds = {"eval": run.evaluations, "sample": run.samples, "event": run.events}
     for record in _lines(path / "metrics.jsonl"):
         kinds.get(str(record.get("kind", "")), run.training if "loss" in record else []).append(record)

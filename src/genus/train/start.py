@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def start(
     say: Say = print,
     prediction: dict[str, Any] | None = None,
     replay: Replay | None = None,
+    also: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train `source` on prepared data.
 
@@ -55,6 +56,7 @@ def start(
         out: the run directory, which must not hold a run yet. say: told what was decided and why.
         prediction: what a plan expects of this run; it is written before the first update.
         replay: earlier data, rows of which are mixed in. A budget in passes counts those over the new.
+        also: what else run.json is to say.
 
     Raises:
         ValueError: a wish that cannot be met; the message says what to do.
@@ -99,6 +101,7 @@ def start(
         steps=budget.steps,
         seconds=budget.seconds,
         **({} if replay is None else {"replay": replay.to_json(tokenizer)}),
+        **(also or {}),
     )
     run = Run.create(out, config, prediction)
     return _go(run, data, recipe, tokenizer, options, model, ceiling)

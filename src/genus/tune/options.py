@@ -21,6 +21,8 @@ class TuneOptions:
         patience: evaluations without improvement before a fit stops; 0 = never. refit: train the final model on all rows.
         compare: measure the other ways of using the labels too. unlabelled: a prepared data folder: tokenizer of a recipe,
             text for continued pre-training. overrides: sizes and `path=value` of a recipe.
+        tokens, seconds, replay, replay_share: of continued pre-training, where the labels are a prepared data folder: the budget
+            (or epochs), earlier data that is measured too, and the share of the rows that come from it.
     """
 
     task: str | None = None
@@ -50,9 +52,14 @@ class TuneOptions:
     save_every: float = 300.0
     save_steps: int | None = None
     overrides: tuple[str, ...] = ()
+    tokens: int | None = None
+    seconds: float | None = None
+    replay: str | None = None
+    replay_share: float = 0.1
+    eval_tokens: int = 32768
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "lr", "context", "seeds", "rank"):
+        for name in ("epochs", "batch", "lr", "context", "seeds", "rank", "tokens", "seconds", "eval_tokens"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be more than 0, not {value}")
