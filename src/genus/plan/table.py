@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from genus.prepare.records import read
 
 Array = NDArray[np.float64]
 
@@ -115,7 +114,7 @@ class Runs:
         where: Mapping[str, str] | None = None,
         drop: bool = False,
     ) -> Runs:
-        """A table from a .csv, .tsv or .jsonl file, plain or gzipped.
+        """A table from any file of rows with named columns: .csv, .tsv, .jsonl, .parquet ..., plain or compressed.
 
         Args:
             columns: which column of the file is what, where the usual names (`ALIASES`) do not tell, as {"loss": "loss_c4_val"}.
@@ -126,7 +125,7 @@ class Runs:
             ValueError: no such column, or a value that is not a positive number; says what was looked for and what was found.
         """
         path = Path(path)
-        return cls.from_rows(list(_records(path)), name=path.name, columns=columns, where=where, drop=drop)
+        return cls.from_rows(_records(path), name=path.name, columns=columns, where=where, drop=drop)
 
     @classmethod
     def from_rows(
@@ -177,24 +176,17 @@ def near_optimal(runs: Runs, within: float = 0.08, tolerance: float = 0.1) -> Ar
     return weights
 
 
-def _records(path: Path) -> Iterator[Mapping[str, Any]]:
-    kind = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
-    if kind not in (".csv", ".tsv", ".jsonl", ".json"):
-        raise ValueError(f"{path}: a table of runs is a .csv, .tsv or .jsonl file (also .gz)")
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
-        if kind in (".csv", ".tsv"):
-            yield from csv.DictReader(file, delimiter="\t" if kind == ".tsv" else ",")
-            return
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error.msg}); each line is one object") from None
-            if not isinstance(record, dict):
-                raise ValueError(f"{path}, line {number}: each line must be a JSON object with {', '.join(REQUIRED)}")
-            yield record
+def _records(path: Path) -> Sequence[Mapping[str, Any]]:
+    """The rows of a file, all of them.
+
+    Raises:
+        ValueError: one of them cannot be read.
+    """
+    found = read(path)
+    if found.rejected:
+        first = found.rejected[0]
+        raise ValueError(f"{first.place}: {first.reason} ({first.excerpt}); each row is a run with {', '.join(REQUIRED)}")
+    return found.rows
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], name: str, chosen: Mapping[str, str]) -> dict[str, str]:

@@ -138,8 +138,10 @@ def listed(path: str | Path) -> list[Source]:
     """
     found = Found()
     sources = [_describe(source) for source in _expand(str(path), found)]
-    if not sources:
-        raise ValueError(f"{path} holds nothing that can be read: {' '.join(FORMATS)}, also with .gz or .zst, are")
+    if not sources or any("unknown suffix" in remark for remark in found.remarks):
+        raise ValueError(
+            f"{path} holds no rows: {' '.join(FORMATS)} can be read, also with .gz or .zst; save a spreadsheet as .csv"
+        )
     return sources
 
 

@@ -30,11 +30,11 @@ def test_published_files(shared_data: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.xlsx", "", "labels are read from .tsv, .csv or .jsonl"),
+        ("a.xlsx", "", "save a spreadsheet as .csv"),
         ("a.csv", "words,label\nx,y\n", "no column text; its columns are words, label"),
         ("a.csv", "", "no column text and label; its columns are none"),
-        ("a.jsonl", "[1]\n", "line 1: an object"),
-        ("a.jsonl", '{"text": "x"\n', "line 1: not JSON"),
+        ("a.jsonl", "[1]\n", "a.jsonl:1: not an object with named columns"),
+        ("a.jsonl", '{"text": "x"\n', "a.jsonl:1: bad JSON"),
         ("a.csv", "text,label\nx,y\nz,y\n", r"2 examples with 1 label\(s\)"),
         ("a.csv", "text,label\n" + "".join(f"x,{i}\n" for i in range(60)), "60 different labels and at most 50"),
     ],
