@@ -15,9 +15,10 @@ from genus.train.checkpoint import save_weights
 from genus.train.machine import compute_dtype, default_device
 from genus.tune.base import Base
 from genus.tune.examples import Examples
-from genus.tune.fitting import Fitted, fit, predict
+from genus.tune.fitting import Fitted, fit, predict, read
 from genus.tune.methods import Method
 from genus.tune.options import TuneOptions
+from genus.tune.reading import objective_of
 from genus.tune.results import Row
 from genus.tune.splits import Split
 from genus.tune.task import Task
@@ -98,6 +99,20 @@ def measure(
     shutil.rmtree(own.checkpoints_dir, ignore_errors=True)
     write_atomic(folder / RESULT, json.dumps(asdict(trial), indent=1, ensure_ascii=False) + "\n")
     return trial
+
+
+def untuned(base: Base, task: Task, held: Held, splits: Sequence[Split], options: TuneOptions) -> Row | None:
+    """What the base reaches on the rows that judge, as it is; None where it has no read-out for the task yet."""
+    if base.weights is None or task.head(base.recipe.model) is not None:
+        return None
+    dtype, device = compute_dtype(options.dtype, default_device()), default_device()
+    model = base.model(None, options.seed).to(device).eval()
+    objective = objective_of(task, model.spec, base.tokenizer)  # type: ignore[arg-type]
+    scores = []
+    for judged in [held.test] if held.test is not None else [held.train.of(split.test) for split in splits]:
+        outputs = read(model, task, objective, judged, dtype)
+        scores.append(task.score(task.join(judged.rows, judged, outputs, base.tokenizer), judged.rows))
+    return Row(f"{base.name} before tuning", tuple(scores))
 
 
 def folder_name(split: Split) -> str:

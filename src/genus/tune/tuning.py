@@ -142,7 +142,8 @@ def _go(run: Run, base: Base, told: Labels, held: Held, options: TuneOptions, sa
         trials.append(measured)
         say(f"{part.name}: {_told(task, measured.test)} on {measured.held:,} rows, best at update {measured.best:,}")
     name = f"{how.name} tuning of {base.name}" if base.weights is not None else f"{base.name} from the labels alone"
-    rows = [trial.row(name, trials), *_baselines(run, task, told, parts, say)]
+    before = trial.untuned(base, task, held, parts, options)
+    rows = [trial.row(name, trials), *([before] if before else []), *_baselines(run, task, told, parts, say)]
     final = (
         _refit(run, base, task, held, how, options, trials, say)
         if refit

@@ -10,11 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from genus.objectives.batch import Batch
 from genus.ops.cross_entropy import IGNORE
-from genus.parts.ctx import PADDING
 from genus.tune import text_scores
 from genus.tune.task import Example
 
@@ -80,15 +78,20 @@ def score(predictions: Sequence[Any], wanted: Sequence[str]) -> dict[str, float]
     return found | text_scores.scores([text for text, _ in written], [w for _, w in written])
 
 
-def continued(
+def written(
     model: Any,
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     predictions: Sequence[Any],
-    ends: Iterable[int],
-    dtype: torch.dtype,
+    *,
+    sources: Sequence[Sequence[int]] | None = None,
+    ends: Iterable[int] = (),
+    dtype: torch.dtype = torch.float32,
 ) -> list[Any]:
-    """The predictions with the most probable continuation of each prompt, token by token, until one of `ends`.
+    """The predictions with the most probable continuation of each prompt, token by token, until an end.
+
+    Args:
+        sources: what the encoder of an encoder-decoder reads. ends: tokens that end a text, beside the tokenizer's own.
 
     A prompt that fills all positions of the model gets no text.
     """
@@ -98,57 +101,18 @@ def continued(
 
     room = model.spec.context or CONTEXT
     fitting = [i for i, prompt in enumerate(prompts) if len(prompt) < room]
-    greedy = Sampling(temperature=0.0)
-    requests = [Request(tuple(prompts[i]), min(LONGEST, room - len(prompts[i])), greedy) for i in fitting]
+    requests = [
+        Request(
+            tuple(prompts[i]),
+            min(LONGEST, room - len(prompts[i])),
+            Sampling(temperature=0.0),
+            source=None if sources is None else tuple(sources[i]),
+        )
+        for i in fitting
+    ]
     found = list(predictions)
     for place, _, row in Engine(model.eval(), tokenizer, ends, dtype).run(requests, AT_ONCE):
         if row.finish is not None:
             i = fitting[place]
             found[i] = (found[i] or Written(0.0, 0, 0))._replace(text=row.text)
     return found
-
-
-@torch.inference_mode()
-def rewritten(
-    model: Any, tokenizer: Tokenizer, sources: Sequence[Sequence[int]], predictions: Sequence[Any], dtype: torch.dtype
-) -> list[Any]:
-    """The predictions with the most probable target of each source, token by token, of an encoder-decoder."""
-    model.eval()
-    device = next(model.parameters()).device
-    found = list(predictions)
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
-    for at in range(0, len(order), AT_ONCE):
-        rows = order[at : at + AT_ONCE]
-        source = padded([sources[i] for i in rows], PADDING).to(device)
-        doc = torch.where(source == PADDING, PADDING, 0)
-        for i, ids in zip(rows, _targets(model, tokenizer, source.clamp(min=0), doc, dtype), strict=True):
-            found[i] = (found[i] or Written(0.0, 0, 0))._replace(text=tokenizer.decode(ids))
-    return found
-
-
-def _targets(model: Any, tokenizer: Tokenizer, source: Tensor, source_doc: Tensor, dtype: torch.dtype) -> list[list[int]]:
-    most = min(LONGEST, model.spec.context or LONGEST, 2 * source.shape[1] + 32)
-    state = model.init_state(len(source), most, dtype, source.device)
-    given: dict[str, Tensor] = {"source": source, "source_doc": source_doc}
-    token = torch.full((len(source), 1), tokenizer.bos_id, device=source.device)
-    texts: list[list[int]] = [[] for _ in source]
-    alive = set(range(len(source)))
-    for _ in range(most):
-        hidden = model.hidden(token, state=state, dtype=dtype, **given)
-        token = model.head(hidden[:, -1:])[..., : tokenizer.vocab_size].argmax(-1)
-        given = {}
-        for i in list(alive):
-            number = int(token[i, 0])
-            if number == tokenizer.eos_id:
-                alive.discard(i)
-            else:
-                texts[i].append(number)
-        if not alive:
-            break
-    return texts
-
-
-def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-    """(B, longest), filled up on the right."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows])

@@ -42,6 +42,7 @@ class Conversation(Task):
 
     name: ClassVar[str] = "conversation"
     primary: ClassVar[str] = "log_probability"
+    reads_once: ClassVar[bool] = False
 
     read: tuple[str, ...] = ("messages",)
 
@@ -132,7 +133,7 @@ class Conversation(Task):
         """The predictions with the reply to each conversation, in the place of the assistant's last words."""
         chat = Chat(tokenizer)
         prompts = [chat.prompt(*asked(read(row, self.read, answered=False))) for row in rows]
-        return writing.continued(model, tokenizer, prompts, predictions, chat.ends, dtype)
+        return writing.written(model, tokenizer, prompts, predictions, ends=chat.ends, dtype=dtype)
 
     def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
         return writing.score(predictions, [self.target(row) for row in rows])

@@ -71,6 +71,7 @@ class SequenceToSequence(Task):
 
     name: ClassVar[str] = "sequence"
     primary: ClassVar[str] = "log_probability"
+    reads_once: ClassVar[bool] = False
 
     source: str = "source"
     target_column: str = "target"
@@ -163,8 +164,9 @@ class SequenceToSequence(Task):
         room = limit if encoder else limit - limit // 4  # for what is to be written
         asked = self.examples([{**row, self.target_column: ""} for row in rows], tokenizer, room)
         if encoder:
-            return writing.rewritten(model, tokenizer, [e.source or [] for e in asked], predictions, dtype)
-        return writing.continued(model, tokenizer, [e.ids[:-1] for e in asked], predictions, (), dtype)
+            starts, sources = [[tokenizer.bos_id]] * len(asked), [e.source or [] for e in asked]
+            return writing.written(model, tokenizer, starts, predictions, sources=sources, dtype=dtype)
+        return writing.written(model, tokenizer, [e.ids[:-1] for e in asked], predictions, dtype=dtype)
 
     def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
         return writing.score(predictions, [self.target(row) for row in rows])
