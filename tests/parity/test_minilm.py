@@ -72,7 +72,7 @@ def test_its_vocabulary_alone_gives_the_same_ids(folder: Path, tmp_path: Path) -
 
     for name in ("vocab.txt", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    built, given = read_tokenizer(tmp_path), read_tokenizer(folder)
+    built, given = read_tokenizer(tmp_path, {}), read_tokenizer(folder, {})
     assert built is not None
     assert given is not None
     texts = [*TEXTS, "", "  ", "[CLS] is quoted here", "UPPER Ünïcôdé ÀÉ", "東京タワー", "e-mail@example.org 3.14 ½"]

@@ -63,6 +63,8 @@ def _hugging_face(options: Options, loaded: Loaded) -> int:
             dtype=options.dtype,
             name=name,
             notes=notes,
+            labels=loaded.labels.names if loaded.labels else (),
+            problem=loaded.labels.problem if loaded.labels else None,
         )
         huggingface.copy_companions(source, temporary)
         check = verify(temporary, loaded.model, loaded.spec, loaded.tokenizer, options.dtype)

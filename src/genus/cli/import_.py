@@ -41,13 +41,14 @@ def main(options: Options) -> int:
         raise ValueError(f"{options.output} already holds a run; choose another -o")
     recipe = huggingface.describe(folder)
     model, spec, tokenizer = huggingface.load(folder)
+    told = huggingface.labels_of(folder)
     kind = huggingface.read_config(folder)["model_type"]
     dtype = "fp32" if kind == huggingface.NGRAM else huggingface.stored_dtype(folder)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     temporary = options.output.with_name(f".{options.output.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        huggingface.save(temporary, model, recipe, tokenizer, dtype=dtype)
+        huggingface.save(temporary, model, recipe, tokenizer, dtype=dtype, labels=told.names, problem=told.problem)
         huggingface.copy_companions(folder, temporary)
         check = verify(temporary, model, spec, tokenizer, dtype)
         run = Run.create(options.output, _config(options, recipe, kind, to_json(recipe), __version__))
@@ -56,7 +57,11 @@ def main(options: Options) -> int:
         shutil.rmtree(temporary, ignore_errors=True)
     print(f"{run.path}: {kind}, {spec.parameters(0):,} parameters, {dtype}, {check.tensors} tensors")
     print(f"tokenizer: {tokenizer}" if tokenizer else "no tokenizer.json: the run takes token ids only")
-    print(f"next: genus generate {run.path} '...'   or: genus train {run.path} DATA -o RUN")
+    if told.problem:
+        print(f"for {told.problem.replace('_', ' ')}{': ' if told.names else ''}{', '.join(told.names)}")
+    opens = huggingface.opener(huggingface.read_config(run.model_dir)) or ""
+    writes = kind == huggingface.NGRAM or "ForCausalLM" in opens or "ForSeq2SeqLM" in opens
+    print(f"next: genus generate {run.path} '...'" if writes else f"next: genus tune {run.path} LABELS -o RUN")
     return 0
 
 

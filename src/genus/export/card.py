@@ -8,6 +8,18 @@ from genus import __version__
 from genus.parts.ngram import NGram
 from genus.recipes import find, names
 
+PIPELINES = {
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForSeq2SeqLM": "text2text-generation",
+    "AutoModelForMaskedLM": "fill-mask",
+    "AutoModelForPreTraining": "fill-mask",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModel": "feature-extraction",
+}
+"""What the Hub calls the task of each Auto class."""
+
 
 def model_card(spec: Any, model_type: str, name: str | None, notes: str = "", opener: str | None = None) -> str:
     """Markdown with the YAML header that the Hub reads.
@@ -17,10 +29,13 @@ def model_card(spec: Any, model_type: str, name: str | None, notes: str = "", op
         opener: the line that opens the folder in transformers.
     """
     system = find(name) if name in names() else None
-    generates = system.generates if system else isinstance(spec, NGram) or "CausalLM" in (opener or "")
+    pipeline = next((tag for auto, tag in PIPELINES.items() if opener and f"import {auto};" in opener), None)
+    if isinstance(spec, NGram):
+        pipeline = "text-generation"
+    generates = pipeline in ("text-generation", "text2text-generation")
     header = ["---", f"library_name: {'transformers' if opener else 'genus'}"]
-    if generates:
-        header.append("pipeline_tag: text-generation")
+    if pipeline:
+        header.append(f"pipeline_tag: {pipeline}")
     header += ["tags:", "- genus", f"- {model_type}", "---", ""]
     lines = [*header, f"# {name or model_type}", ""]
     if system:

@@ -134,14 +134,14 @@ def load(folder: str | Path) -> tuple[Any, Any, Tokenizer | None]:
     config = read_config(folder)
     if config.get("model_type") == NGRAM:
         model = load_ngram(folder)
-        return model, model.spec, _tokenizer(folder, config)
+        return model, model.spec, read_tokenizer(folder, config)
     with Weights(folder) as weights:
         architecture, recipe = _describe(config, weights)
         spec = recipe.model
         with torch.random.fork_rng(devices=[]):  # the weights that `build` draws are overwritten at once
             module = spec.build(0)
         fill(module, spec, architecture, weights)
-    return module.eval(), spec, _tokenizer(folder, config)
+    return module.eval(), spec, read_tokenizer(folder, config)
 
 
 def describe(folder: str | Path) -> Recipe:
@@ -224,10 +224,6 @@ def _describe(config: Config, weights: Weights) -> tuple[Architecture | None, Re
         if families.canonical(spec) == families.canonical(recipe.model):
             recipe = recipe.replace(model=spec)
     return architecture, recipe
-
-
-def _tokenizer(folder: Path, config: Config) -> Tokenizer | None:
-    return read_tokenizer(folder, config.get("decoder_start_token_id"))
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
 
 
-def read_tokenizer(folder: Path, start: int | None = None) -> Tokenizer | None:
-    """The tokenizer of a folder; None when it has none.
+# What a tokenizer may leave to config.json: the id before a decoder's first token (T5's), and the one that fills up rows.
+LEFT_TO_CONFIG = {"bos_token": "decoder_start_token_id", "pad_token": "pad_token_id"}
 
-    Args:
-        start: the id before a decoder's first token, for a tokenizer that declares no begin-of-document token (T5's).
-    """
+
+def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
+    """The tokenizer of a model folder with this config.json; None when it has none."""
     from genus.modalities.text import Tokenizer
 
     if (folder / "tokenizer.json").is_file():
@@ -26,19 +26,23 @@ def read_tokenizer(folder: Path, start: int | None = None) -> Tokenizer | None:
         tokenizer = Tokenizer(*read_word_piece(folder / "vocab.txt"))
     else:
         return None
-    if start is None or tokenizer.bos_id == start or tokenizer.config.get("bos_token"):
-        return tokenizer
-    return Tokenizer(tokenizer.core, tokenizer.config | {"bos_token": tokenizer.token(start)}, tokenizer.chat_template)
+    told = {token: config.get(key) for token, key in LEFT_TO_CONFIG.items() if not tokenizer.config.get(token)}
+    spelt = {name: tokenizer.token(number) for name, number in told.items() if isinstance(number, int) and number >= 0}
+    return _declaring(tokenizer, {name: token for name, token in spelt.items() if token is not None})
+
+
+def _declaring(tokenizer: Tokenizer, tokens: Mapping[str, str]) -> Tokenizer:
+    """The same tokenizer, whose config names these special tokens."""
+    from genus.modalities.text import Tokenizer
+
+    return Tokenizer(tokenizer.core, tokenizer.config | tokens, tokenizer.chat_template) if tokens else tokenizer
 
 
 def with_padding(tokenizer: Tokenizer) -> Tokenizer:
     """The same tokenizer with a padding token: its own, else the end of a document, which stands behind no text to be judged."""
     if tokenizer.role("pad") is not None:
         return tokenizer
-    from genus.modalities.text import Tokenizer
-
-    config = tokenizer.config | {"pad_token": tokenizer.token(tokenizer.eos_id)}
-    return Tokenizer(tokenizer.core, config, tokenizer.chat_template)
+    return _declaring(tokenizer, {"pad_token": str(tokenizer.token(tokenizer.eos_id))})
 
 
 def special_ids(config: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str, Any]:
