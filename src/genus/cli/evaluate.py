@@ -13,16 +13,21 @@ if TYPE_CHECKING:
 
     from genus.evaluate.evaluation import Evaluation
     from genus.evaluate.probes import Curve, ProbeResult
+    from genus.evaluate.translation import Translation
+    from genus.run import Loaded
 
 CHINESE = 0.1  # share of Chinese characters from which perplexity per character is shown
 WIDTH = 100  # of the table where there is no terminal to ask
 COLUMNS = 9  # points of a probe's curve that are shown
+SHOWN = 3  # texts of a translation
 HIDDEN = 0.2  # share of progress that accuracy hid, from which it is said
 
 
 @dataclass(frozen=True)
 class Options:
     """Bits per byte and perplexity of a left-to-right model on a split of prepared data, beside what counting and xz reach.
+
+    On pairs (genus prepare --pairs) an encoder-decoder is measured by the loss of the targets and by BLEU and chrF of its own.
 
     Bits per byte can be compared across tokenizers. Every target counts once, and documents never see each other.
 
@@ -55,6 +60,10 @@ class Options:
     """Write everything to this file; a run always keeps its newest evaluation in RUN/evaluation.json, for its report."""
     quiet: FlagCreatePairsOff[bool] = False
     """No progress."""
+    beam: int = 4
+    """Of pairs: width of the beam that the model's own texts are searched with; 0 = none are made, the loss alone."""
+    length_penalty: float = 0.6
+    """Of that search."""
     probes: Annotated[tuple[str, ...] | None, arg(metavar="[NAME ...]")] = None
     """Probe the model instead, such as --probes induction,recall; no name = all that read the trained model. A run keeps the
     results in RUN/probes.json."""
@@ -71,15 +80,18 @@ def main(options: Options) -> int:
     from genus.evaluate.evaluation import FILE
     from genus.ops.memory import keep_freed_memory
     from genus.prepare.progress import Progress
-    from genus.run import CONFIG
+    from genus.run import CONFIG, load
 
     keep_freed_memory()
     if options.probes is not None:
         return probe(options)
     if options.data is None:
         raise ValueError("DATA is missing: give a folder that genus prepare made (only --probes can do without)")
+    loaded = load(options.model)
+    if getattr(loaded.spec, "encoder", None) is not None:
+        return translate(options, loaded)
     result = evaluate(
-        options.model,
+        loaded,
         options.data,
         options.split,
         window=options.window,
@@ -97,6 +109,71 @@ def main(options: Options) -> int:
         result.write(options.json)
     show(result)
     return 0
+
+
+def translate(options: Options, loaded: Loaded) -> int:
+    """Evaluate an encoder-decoder on pairs, print and write what was found."""
+    from genus.evaluate import evaluate_pairs
+    from genus.evaluate.translation import FILE
+    from genus.generate.beam import Beam
+    from genus.generate.texts import Generator
+    from genus.prepare.progress import Progress
+    from genus.run import CONFIG
+
+    assert options.data is not None
+    decoding = f"beam {options.beam}, length penalty {options.length_penalty:g}"
+
+    def rewrite(sources: list[str]) -> list[str]:
+        assert loaded.tokenizer is not None
+        longest = max(len(loaded.tokenizer.encode(source)) for source in sources)
+        generator = Generator(loaded, max_tokens=2 * longest + 10, batch=32)
+        return [text.text for text in generator(sources, beam=Beam(options.beam, options.length_penalty))]
+
+    result = evaluate_pairs(
+        loaded,
+        options.data,
+        options.split,
+        translate=rewrite if options.beam else None,
+        decoding=decoding,
+        documents=options.documents,
+        dtype=options.dtype,
+        progress=Progress("none" if options.quiet else "auto"),
+    )
+    if (options.model / CONFIG).is_file():
+        result.write(options.model / FILE)
+    if options.json is not None:
+        result.write(options.json)
+    show_translation(result)
+    return 0
+
+
+def show_translation(result: Translation) -> None:
+    """Print the figures, BLEU by length, and a few texts."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    console = _console()
+    plural = "" if result.pairs == 1 else "s"
+    lines = [f"{result.data}, {result.split}: {result.pairs:,} pair{plural}, {result.tokens:,} target tokens"]
+    lines.append(
+        f"loss {result.loss:.4f} nats per token, perplexity {_number(result.perplexity)}, {result.bits_per_byte:.4f} bits per byte"
+    )
+    lines += [f"{score.name} {score.value:.2f}  {score.signature}" for score in result.scores]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if result.scores:
+        table = Table(box=SIMPLE)
+        table.add_column("words in the source")
+        for group in result.by_length:
+            table.add_column(f"{group.low}–{group.high}", justify="right", no_wrap=True)
+        table.add_row("pairs", *(f"{group.pairs:,}" for group in result.by_length))
+        table.add_row("BLEU", *(f"{group.bleu:.1f}" for group in result.by_length))
+        console.print(table)
+        for source, reference, made in result.texts[:SHOWN]:
+            for line in (source, f"  {made}", f"  ({reference})"):
+                console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for line in ([result.decoding] if result.decoding else []) + list(result.notes):
+        console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
 
 
 def probe(options: Options) -> int:

@@ -139,7 +139,8 @@ def _advance(engine: Engine, searches: list[_Search], logits: Tensor, beam: Beam
         for place, _ in enumerate(search.alive):
             found += [(p, -place, -token) for p, token in zip(*listed[row + place]) if p > OUT]
         found.sort(reverse=True)  # of equals, the earlier text and the lower token first
-        alive, rows = [], []
+        alive: list[tuple[float, tuple[int, ...]]] = []
+        rows: list[int] = []
         for rank, (p, negative_place, negative_token) in enumerate(found):
             place, token = -negative_place, -negative_token
             ids = (*search.alive[place][1], token)

@@ -104,7 +104,7 @@ class Engine:
     def read(
         self, prompts: Sequence_[Sequence_[int]], sources: Sequence_[Sequence_[int] | None], room: int
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Read prompts (and sources) from an empty state with room for so many columns: (B, V) logits of what follows, the state."""
+        """(B, V) logits of what follows the prompts, and the state, which has room for so many columns."""
         ids, doc = _right_aligned(prompts)
         ids, doc = ids.to(self.device), doc.to(self.device)
         padded = bool((doc == PADDING).any())
