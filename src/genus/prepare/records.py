@@ -12,11 +12,11 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, overload
 
-from genus.prepare.decode import as_utf8, guess_encoding, is_wide, open_binary, read_errors
+from genus.prepare.decode import as_utf8, guess_encoding, is_utf8, is_wide, open_binary, peek, read_errors
 from genus.prepare.fields import dialect, holds_lines
 from genus.prepare.items import Reject, excerpt, has_surrogate
 from genus.prepare.plain import PIECE_BYTES, RECORD_BYTES, chunks, last_line
@@ -120,13 +120,14 @@ class Records:
 
     Attributes:
         columns: names, in the order in which they were met. rows: one dict each. places: where each stands.
-        rejected: what could not be read. name: how messages call them.
+        rejected: what could not be read. remarks: what the user should know of the files. name: how messages call them.
     """
 
     columns: list[str] = field(default_factory=list)
     rows: Sequence[Record] = field(default_factory=Rows)
     places: Sequence[str] = field(default_factory=Places)
     rejected: list[Rejected] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     name: str = "the records"
 
     def __len__(self) -> int:
@@ -142,7 +143,7 @@ class Records:
         for row in self.rows:
             rows.append({names.get(name, name): value for name, value in row.items()})
         columns = [names.get(name, name) for name in self.columns]
-        return Records(columns, rows, self.places, self.rejected, self.name)
+        return Records(columns, rows, self.places, self.rejected, self.remarks, self.name)
 
     @classmethod
     def of(cls, rows: Iterable[Record], name: str = "the records") -> Records:
@@ -159,7 +160,9 @@ def read(path: str | Path) -> Records:
     Raises:
         ValueError: no such file, or none that can be read.
     """
-    return _collect(stream(path), str(path))
+    if str(path) == STDIN:
+        return _collect(stream(path), "standard input")
+    return _of_sources(_sources(path), str(path))
 
 
 def read_splits(path: str | Path) -> dict[str, Records]:
@@ -167,12 +170,12 @@ def read_splits(path: str | Path) -> dict[str, Records]:
     if str(path) == STDIN or not Path(path).is_dir():
         return {"train": read(path)}
     found: dict[str, list[Source]] = {}
-    for source in listed(path):
+    for source in _sources(path):
         found.setdefault(source.split or "train", []).append(source)
     if "train" not in found:
         raise ValueError(f"{path} holds no training split, only {', '.join(found)}; name the file to learn from")
     names = {split: f"{path} ({split})" if len(found) > 1 else str(path) for split in found}
-    return {s: _collect((entry for source in sources for entry in _entries(source)), names[s]) for s, sources in found.items()}
+    return {split: _of_sources(sources, names[split]) for split, sources in found.items()}
 
 
 def stream(path: str | Path) -> Iterator[Entry | Rejected]:
@@ -180,7 +183,7 @@ def stream(path: str | Path) -> Iterator[Entry | Rejected]:
     if str(path) == STDIN:
         yield from _standard_input(sys.stdin.buffer)
         return
-    for source in listed(path):
+    for source in _sources(path):
         yield from _entries(source)
 
 
@@ -194,7 +197,31 @@ def _collect(entries: Iterable[Entry | Rejected], name: str) -> Records:
         columns.update(dict.fromkeys(entry.record))
         rows.append(entry.record)
         places.append(entry.place)
-    return Records(list(columns), rows, places, rejected, name)
+    return Records(list(columns), rows, places, rejected, name=name)
+
+
+def _of_sources(sources: Iterable[Source], name: str) -> Records:
+    sources = list(sources)
+    found = _collect((entry for source in sources for entry in _entries(source)), name)
+    found.remarks += [
+        f"{source.label} is not UTF-8 and was read as {source.encoding}; look whether its accents are right"
+        for source in sources
+        if not source.encoding.startswith(("utf", "binary"))
+    ]
+    return found
+
+
+def _sources(path: str | Path) -> list[Source]:
+    return [_surely(source) for source in listed(path)]
+
+
+def _surely(source: Source) -> Source:
+    """A file with lines of UTF-8 and some of another encoding is UTF-8: the others are told, instead of spoiling the rest."""
+    if source.format in ("parquet", "arrow") or source.encoding.startswith(("utf", "binary")):
+        return source
+    lines = [line for line in peek(source.path, source.compression).split(b"\n")[:-1] if not line.isascii()]
+    valid = sum(is_utf8(line) for line in lines)
+    return replace(source, encoding="utf-8") if 2 * valid >= max(1, len(lines)) else source
 
 
 def _entries(source: Source) -> Iterator[Entry | Rejected]:

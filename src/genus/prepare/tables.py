@@ -166,14 +166,42 @@ def arrow_rows(path: str) -> Iterator[tuple[int, Any]]:
 
 
 def _rows(batch: Any, before: int) -> Iterator[tuple[int, Any]]:
+    names = _class_names(batch.schema)
     try:
-        yield from enumerate(batch.to_pylist(), before + 1)
+        for number, row in enumerate(batch.to_pylist(), before + 1):
+            yield number, _named(row, names)
     except UnicodeDecodeError:  # some cell of the batch: find it
         for i in range(batch.num_rows):
             try:
-                yield before + i + 1, batch.slice(i, 1).to_pylist()[0]
+                yield before + i + 1, _named(batch.slice(i, 1).to_pylist()[0], names)
             except UnicodeDecodeError:
                 yield before + i + 1, Reject(before + i + 1, "not valid utf-8")
+
+
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """Names of the classes that columns hold as numbers, as the `datasets` library notes them in its files."""
+    note = (schema.metadata or {}).get(b"huggingface")
+    try:
+        features = json.loads(note)["info"]["features"] if note else {}
+    except (ValueError, KeyError, TypeError):
+        return {}
+    found = {}
+    for name, feature in features.items() if isinstance(features, dict) else ():
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and inner.get("names"):
+            found[name] = [str(each) for each in inner["names"]]
+    return found
+
+
+def _named(row: dict[str, Any], names: dict[str, list[str]]) -> dict[str, Any]:
+    """The row with class names for class numbers; -1 is `datasets`' word for no class."""
+
+    def name(value: Any, among: list[str]) -> Any:
+        if isinstance(value, list):
+            return [name(each, among) for each in value]
+        return among[value] if isinstance(value, int) and 0 <= value < len(among) else None
+
+    return row | {column: name(row[column], among) for column, among in names.items() if column in row}
 
 
 def arrow_schema(path: str) -> Any:

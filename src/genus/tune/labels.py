@@ -66,7 +66,7 @@ def read_labels(path: str | Path, options: TuneOptions, say: Say) -> Labels:
         raise ValueError(f"{path} holds no row that could be read{_first(told.rejected)}")
     task = infer(told, options.wishes)
     say(f"labels: {task.because(told)}")
-    labels = Labels(task, [], [])
+    labels = Labels(task, [], [], remarks=[remark for records in sets.values() for remark in records.remarks])
     sets = {name: _same_columns(task, records, name, labels) for name, records in sets.items()}
     kept = {name: _usable(task, records, labels) for name, records in sets.items()}
     if not len(kept["train"][0]):

@@ -7,20 +7,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
+TINY = 1e-12
 BINS = 15  # of the expected calibration error (Guo et al. 2017)
 
 
 def classification(probabilities: Sequence[Sequence[float]], targets: Sequence[int], classes: int) -> dict[str, float]:
-    """accuracy; macro_f1: mean F1 of the classes that occur among targets or predictions; ece: expected calibration error."""
+    """Scores of class probabilities.
+
+    accuracy; macro_f1: mean F1 of the classes that occur among targets or predictions; ece: expected calibration error;
+    loss: mean -log probability of the right class.
+    """
     if not targets:
-        return {"accuracy": math.nan, "macro_f1": math.nan, "ece": math.nan}
+        return dict.fromkeys(("accuracy", "macro_f1", "ece", "loss"), math.nan)
     p, t = np.asarray(probabilities, np.float64), np.asarray(targets)
     guess = p.argmax(1)
     table = confusion(guess.tolist(), targets, classes)
     hits, told, given = table.diagonal(), table.sum(0), table.sum(1)
     there = (told + given) > 0
     f1 = 2 * hits[there] / (told + given)[there]
-    return {"accuracy": float((guess == t).mean()), "macro_f1": float(f1.mean()), "ece": calibration_error(p.max(1), guess == t)}
+    told = np.maximum(p[np.arange(len(t)), t], TINY)
+    return {
+        "accuracy": float((guess == t).mean()),
+        "macro_f1": float(f1.mean()),
+        "ece": calibration_error(p.max(1), guess == t),
+        "loss": float(-np.log(told).mean()),
+    }
 
 
 def confusion(guesses: Sequence[int], targets: Sequence[int], classes: int) -> np.ndarray:

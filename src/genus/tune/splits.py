@@ -95,7 +95,7 @@ def splits(
     for repeat in range(seed, seed + repeats):
         rng = random.Random(repeat * 1_000_003 + 17)
         if folds:
-            order = _spread(strata, same, rng)
+            order = _shuffled(strata, same, rng)
             if len(order) < folds:
                 raise ValueError(f"{folds} folds need at least {folds} different rows, and there are {len(order)}")
             for fold in range(folds):
@@ -105,7 +105,7 @@ def splits(
                 name = f"seed {repeat}, fold {fold + 1} of {folds}"
                 found.append(Split(name, _members(learn), _members(stop), held, repeat))
             continue
-        order = _spread(strata, same, rng)
+        order = _shuffled(strata, same, rng)
         judge, rest = _cut(order, TEST, rng, strata) if test else ([], order)
         stop, learn = _cut(rest, VALID / (1 - TEST if test else 1), rng, strata) if valid else ([], rest)
         found.append(Split(f"seed {repeat}", _members(learn), _members(stop), _members(judge), repeat))
@@ -115,21 +115,17 @@ def splits(
 Group = tuple[int, ...]
 
 
-def _spread(strata: Sequence[str | None], same: Sequence[int], rng: random.Random) -> list[Group]:
-    """Groups of equal texts in random order, in which every stretch holds the classes in about their proportion."""
+def _shuffled(strata: Sequence[str | None], same: Sequence[int], rng: random.Random) -> list[Group]:
+    """Groups of equal texts, class after class, in random order within a class: dealt out in turn they keep the proportions."""
     members: dict[int, list[int]] = defaultdict(list)
     for number, group in enumerate(same):
         members[group].append(number)
     kinds: dict[str | None, list[Group]] = defaultdict(list)
     for each in members.values():
         kinds[strata[each[0]]].append(tuple(each))
-    placed: list[tuple[float, float, Group]] = []
     for kind in sorted(kinds, key=str):
-        list_ = kinds[kind]
-        rng.shuffle(list_)
-        shift = rng.random()
-        placed += [((i + shift) / len(list_), rng.random(), each) for i, each in enumerate(list_)]
-    return [each for _, _, each in sorted(placed, key=lambda p: p[:2])]
+        rng.shuffle(kinds[kind])
+    return [each for kind in sorted(kinds, key=str) for each in kinds[kind]]
 
 
 def _cut(order: list[Group], share: float, rng: random.Random, strata: Sequence[str | None]) -> tuple[list[Group], list[Group]]:
