@@ -10,6 +10,7 @@ import torch
 from genus import cli
 from genus.cli import import_
 from genus.export import huggingface
+from genus.parts.task_head import Pool, TaskHead
 from genus.recipes import make
 from genus.run import Run, load
 from genus.spec import to_json
@@ -152,3 +153,17 @@ def test_what_is_no_name_is_not_asked_for(source: str, monkeypatch: pytest.Monke
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked the Hub"))
     with pytest.raises(FileNotFoundError, match="neither a folder nor a name"):
         import_.fetch(source)
+
+
+def test_a_tuned_model_keeps_its_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = make("distilbert", dim=32, depth=2, heads=4, vocab=61, context=24).model
+    spec = spec.replace(head=TaskHead(2, Pool(act="relu")))
+    huggingface.save(tmp_path / "tuned", spec.build(0), spec, labels=("bad", "good"))
+    said = genus(capsys, "import", tmp_path / "tuned", "-o", tmp_path / "run")
+    assert "for single label classification: bad, good" in said
+    assert f"next: genus tune {tmp_path / 'run'} LABELS" in said
+    assert load(tmp_path / "run").labels.names == ("bad", "good")
+    said = genus(capsys, "export", tmp_path / "run", "-o", tmp_path / "out", "--dtype", "bf16")
+    assert f'AutoModelForSequenceClassification.from_pretrained("{tmp_path / "out"}")' in said
+    assert load(tmp_path / "out").labels.names == ("bad", "good")
+    assert "pipeline_tag: text-classification" in (tmp_path / "out" / "README.md").read_text()

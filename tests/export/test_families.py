@@ -6,8 +6,10 @@ import pytest
 
 from genus.export import families
 from genus.parts.attention import Attention
+from genus.parts.mix import ScalarMix
 from genus.parts.mlp import MLP
 from genus.parts.positions import Rotary, RotaryScaling
+from genus.parts.task_head import Pool, TaskHead, Vectors
 from genus.parts.wiring import Sandwich
 from genus.recipes import find, make, names
 from genus.spec import from_json, rewrite, to_json
@@ -145,8 +147,93 @@ def test_our_config_carries_both_spellings() -> None:
         ({"model_type": "bert", "position_embedding_type": "relative_key"}, "position_embedding_type"),
         ({"model_type": "bloom", "apply_residual_connection_post_layernorm": True}, "apply_residual"),
         ({"model_type": "gpt2"}, "has no 'n_embd'"),
+        ({"model_type": "albert", "num_hidden_groups": 2}, "num_hidden_groups"),
+        ({"model_type": "bert", "tie_word_embeddings": False, "max_position_embeddings": 9}, "tie_word_embeddings=False"),
+        ({"model_type": "roberta", "pad_token_id": None}, "pad_token_id"),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(config: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         read(**config)
+
+
+# ---- classes of a family
+
+
+def bert(*architectures: str, **more: Any) -> Any:
+    _, config = families.match(make("bert", **TINY).model, 24)
+    return config | {"architectures": list(architectures)} | more
+
+
+BOTH = ["cls.seq_relationship.weight", "cls.seq_relationship.bias", "bert.pooler.dense.weight", "bert.pooler.dense.bias"]
+
+
+@pytest.mark.parametrize(
+    ("named", "tensors", "read"),
+    [
+        ("BertForMaskedLM", None, "BertForMaskedLM"),
+        ("BertForMaskedLM", BOTH[:3], "BertForMaskedLM"),
+        ("BertForMaskedLM", BOTH, "BertForPreTraining"),  # as Google's own files are
+        ("BertForMaskedLM", [n.removeprefix("bert.") for n in BOTH], "BertForPreTraining"),
+        ("BertForPreTraining", [], "BertForPreTraining"),
+        ("BertForTokenClassification", BOTH, "BertForTokenClassification"),
+        ("BertForSomethingElse", [], "BertForMaskedLM"),
+    ],
+)
+def test_the_tensors_decide_where_the_file_names_less_than_it_holds(named: str, tensors: Any, read: str) -> None:
+    assert families.find(bert(named), tensors).name == read
+
+
+def test_a_bare_encoder_with_and_without_its_pooler() -> None:
+    config = bert("BertModel")
+    with_pooler, without = (families.find(config, names).read(config).model.head for names in (["pooler.dense.weight"], []))
+    assert (with_pooler, without) == (Vectors(Pool()), Vectors())
+
+
+@pytest.mark.parametrize(
+    ("name", "pool"),
+    [
+        ("bert", Pool()),
+        ("albert", Pool()),
+        ("distilbert", Pool(act="relu")),
+        ("gpt2", Pool("last", dense=False)),
+        ("qwen3", Pool("last", dense=False)),
+        ("t5", Pool("last")),
+        ("lstm", None),
+        ("transformer-residual", None),
+    ],
+)
+def test_how_a_family_sums_up_a_text(name: str, pool: Pool | None) -> None:
+    spec = make(name, **TINY).model
+    assert families.text_pool(spec) == pool
+    if pool is not None:
+        head = TaskHead(3, pool, bias=pool.dense)
+        assert families.match(spec.replace(head=head), 24)[0].name.endswith("ForSequenceClassification")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        TaskHead(3, Pool("mean", dense=False)),
+        TaskHead(3, Pool("first"), bias=False),
+        TaskHead(3, None, bias=False),
+        TaskHead(3, Pool(), mix=ScalarMix(3)),
+    ],
+)
+def test_a_head_that_no_class_has(head: TaskHead) -> None:
+    assert kind_of(make("bert", **TINY).model.replace(head=head)) is None
+
+
+def test_two_tags_are_not_the_ends_of_an_answer() -> None:
+    spec = make("bert", **TINY).model.replace(head=TaskHead(2, None))
+    assert families.match(spec, 24, "token_classification")[0].name == "BertForTokenClassification"
+    assert families.match(spec, 24, "question_answering")[0].name == "BertForQuestionAnswering"
+    assert families.match(spec.replace(head=TaskHead(3, None)), 24, "question_answering") is None
+
+
+def test_layers_that_share_weights_in_turn() -> None:
+    """Two sets of weights in turn are not one, though their specifications are the same."""
+    spec = make("albert", **TINY).model
+    twice = spec.replace(stack=spec.stack.replace(blocks=spec.stack.blocks * 2))
+    assert families.canonical(twice) != families.canonical(spec)
+    assert families.match(twice, 24)[1]["inner_group_num"] == 2

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from genus.export import huggingface
 from genus.export.verify import verify
 from genus.parts.ngram import NGram
+from genus.parts.task_head import TaskHead, Vectors
 
 
 @pytest.mark.parametrize("name", ["llama", "lstm", "bert", "t5", "transformer"])
@@ -19,6 +20,15 @@ def test_a_good_export_passes(tiny: Any, tmp_path: Path, name: str) -> None:
     check = verify(tmp_path, model, recipe.model, None)
     assert (check.tensors, check.difference, check.agree) == (len(list(model.parameters())), 0.0, 1.0)
     assert check.tokens > 0
+
+
+@pytest.mark.parametrize("head", [TaskHead(3), TaskHead(3, None), Vectors()])
+@pytest.mark.parametrize("name", ["bert", "t5", "lstm"])
+def test_a_task_is_compared_as_well(tiny: Any, tmp_path: Path, name: str, head: Any) -> None:
+    spec = tiny(name)[0].model.replace(head=head)
+    model = spec.build(0)
+    huggingface.save(tmp_path, model, spec)
+    assert verify(tmp_path, model, spec, None).difference == 0.0
 
 
 def test_rounding_is_measured_and_not_taken_for_damage(tiny: Any, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from genus.export.families.form import ANSWERS, SEQUENCE, TOKENS, numbered
 from genus.export.labels import Labels
 from genus.parts.attention import Attention
-from genus.parts.head import Head
 from genus.parts.model import Model
 from genus.parts.task_head import TaskHead, Vectors
 from genus.spec import walk
@@ -50,7 +49,5 @@ def _suffix(spec: Model, labels: Labels) -> str | None:
             return ANSWERS if labels.problem == "question_answering" else TOKENS
         case TaskHead():
             return SEQUENCE
-        case Head():
-            causal = all(p.causal or p.cross for p in walk(spec) if isinstance(p, Attention))
-            return "ForCausalLM" if causal else "ForMaskedLM"
-    return None
+    causal = all(p.causal or p.cross for p in walk(spec) if isinstance(p, Attention))
+    return "ForCausalLM" if causal else "ForMaskedLM"

@@ -31,7 +31,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     return _declaring(tokenizer, {name: token for name, token in spelt.items() if token is not None})
 
 
-def _declaring(tokenizer: Tokenizer, tokens: Mapping[str, str]) -> Tokenizer:
+def _declaring(tokenizer: Tokenizer, tokens: dict[str, str]) -> Tokenizer:
     """The same tokenizer, whose config names these special tokens."""
     from genus.modalities.text import Tokenizer
 
@@ -50,8 +50,9 @@ def special_ids(config: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[
     if tokenizer is None:
         return {"bos_token_id": None, "eos_token_id": None}
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
-    if tokenizer.role("pad") is not None:
-        ids["pad_token_id"] = tokenizer.role("pad")
+    pad = tokenizer.role("pad")
+    if pad is not None:
+        ids["pad_token_id"] = pad
     if "decoder_start_token_id" in config:
         ids["decoder_start_token_id"] = tokenizer.bos_id
     return ids

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genus.modalities.spelling import spell
 from genus.parts.head import Head
 from genus.parts.model import Model
-from genus.parts.task_head import TaskHead
+from genus.parts.task_head import TaskHead, Vectors
 from genus.prepare.tokenizer import build
 from genus.recipes import arguments, find, make, shape
 from genus.recipes.recipe import Recipe
@@ -113,7 +113,7 @@ class Base:
     def _pooled(self, name: str, parameter: Tensor) -> bool:
         """Whether a parameter of the new read-out may be the base's own: the layer of a pool of the same kind."""
         old = self.recipe.model.head
-        is_pool = isinstance(old, TaskHead) and name.startswith("head.pool.")
+        is_pool = isinstance(old, TaskHead | Vectors) and name.startswith("head.pool.")
         return is_pool and self.weights is not None and self.weights[name].shape == parameter.shape
 
     def _pooler(self, own: dict[str, Tensor]) -> dict[str, Tensor]:

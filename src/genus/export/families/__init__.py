@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from genus.export.families import albert, bert, distilbert, gpt, llama, roberta, t5
 from genus.export.families.canonical import canonical
+from genus.export.families.config import Config
 from genus.export.families.family import Architecture, Family
-from genus.export.families.form import ANSWERS
+from genus.export.families.form import ANSWERS, SEQUENCE
 from genus.parts.model import Model
+from genus.parts.task_head import Pool
 from genus.spec import nearest
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ FAMILIES: tuple[Family, ...] = (
     *t5.FAMILIES,
 )
 
-__all__ = ["FAMILIES", "Architecture", "Family", "canonical", "find", "match", "of_type"]
+__all__ = ["FAMILIES", "Architecture", "Family", "canonical", "find", "match", "of_type", "text_pool"]
 
 
 def of_type(kind: Any) -> list[Family]:
@@ -93,6 +95,20 @@ def match(
                 config = architecture.write(spec, context)
                 if config is not None and _pads_alike(config, tokenizer):
                     return architecture, config
+    return None
+
+
+def text_pool(spec: Model) -> Pool | None:
+    """How the family of these layers sums up a text for a task (BERT through a tanh, DistilBERT a ReLU); None = no family.
+
+    A model that is tuned with this pool is written as that family's class.
+    """
+    for family in FAMILIES:
+        for architecture in family.architectures:
+            if architecture.form.suffix == SEQUENCE:
+                head = architecture.form.head(Config(), None)
+                if architecture.write(spec.replace(head=head), spec.context or 1) is not None:
+                    return head.pool  # type: ignore[no-any-return]
     return None
 
 
