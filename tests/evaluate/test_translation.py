@@ -19,7 +19,7 @@ from genus.prepare import prepare
 from genus.prepare.dataset import Dataset
 from genus.run import Loaded
 
-WORDS = "ein zwei Hund Katze läuft springt über unter Wiese Ball blau rot".split()
+WORDS = ("ein", "zwei", "Hund", "Katze", "läuft", "springt", "über", "unter", "Wiese", "Ball", "blau", "rot")
 
 
 @pytest.fixture(scope="module")

@@ -155,9 +155,8 @@ def show_translation(result: Translation) -> None:
     console = _console()
     plural = "" if result.pairs == 1 else "s"
     lines = [f"{result.data}, {result.split}: {result.pairs:,} pair{plural}, {result.tokens:,} target tokens"]
-    lines.append(
-        f"loss {result.loss:.4f} nats per token, perplexity {_number(result.perplexity)}, {result.bits_per_byte:.4f} bits per byte"
-    )
+    perplexity = _number(result.perplexity)
+    lines.append(f"loss {result.loss:.4f} nats per token, perplexity {perplexity}, {result.bits_per_byte:.4f} bits per byte")
     lines += [f"{score.name} {score.value:.2f}  {score.signature}" for score in result.scores]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)

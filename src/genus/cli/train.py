@@ -129,13 +129,15 @@ def main(options: Options) -> int:
         )
         out = options.out or Path("runs") / Path(options.recipe).name
         run = start(options.recipe, options.data, out, chosen, say)
-    writes = from_json(run.config["recipe"]).objective.reads == "past"
-    if options.sample and writes:
-        _sample(run.path)
+    objective = from_json(run.config["recipe"]).objective
+    writes = objective.reads == "past"
+    if options.sample and (writes or objective.pairs):
+        _sample(run.path, _source(run.config["data"]["path"]) if objective.pairs else "")
     say(f"model: {run.model_dir}")
     if (run.path / PREDICTION).is_file():
         say(f"next: genus plan verify {run.path}")
     use = f"genus generate {run.path} 'Once upon a time'" if writes else f"genus tune {run.path} LABELS -o TUNED"
+    use = f"genus generate {run.path} --source TEXT --beam 4" if objective.pairs else use
     say(f"next: genus evaluate {run.path} {run.config['data']['path']}   or: {use}")
     return 0
 
@@ -151,15 +153,27 @@ def _only_out(options: Options) -> None:
         )
 
 
-def _sample(path: Path) -> None:
-    """Let the trained model write a little, for the report."""
+def _sample(path: Path, source: str) -> None:
+    """Let the trained model write a little, for the report; `source`: what an encoder-decoder rewrites."""
     from genus.generate import generate
     from genus.run import Run
 
-    text = generate(path, "", max_tokens=80, temperature=0.8, seed=0).text  # type: ignore[union-attr]
+    text = generate(path, source, max_tokens=80, temperature=0 if source else 0.8, seed=0).text  # type: ignore[union-attr]
+    text = f"{source} → {text}" if source else text
     run = Run.open(path)
     run.log({"kind": "sample", "step": run.config["finished"]["steps"], "text": text})
     say(f"sample: {' '.join(text.split())[:160]}")
+
+
+def _source(path: str) -> str:
+    """A source that was held out, or one of the training pairs where none was."""
+    from genus.prepare.dataset import Dataset
+    from genus.train.record import validation_split
+
+    data = Dataset.open(path)
+    part = (validation_split(data) or data.split("train")).source
+    assert part is not None
+    return data.tokenizer.decode(part.document(0))
 
 
 def say(text: str) -> None:
