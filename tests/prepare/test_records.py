@@ -51,9 +51,9 @@ def test_rows_that_cannot_be_read_are_told_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "old.csv").write_bytes(f"text,label\n{text},0\n{text[:20]},1\n".encode("gb18030"))
     old = read(tmp_path / "old.csv")
     assert old.rows[0]["text"] == text and "is not UTF-8 and was read as gb18030" in old.remarks[0]
-    (tmp_path / "b.jsonl").write_bytes(b'{"text": "a"}\n{"text": \n\n[1]\n{"text": "caf\xe9"}\n{"text": "b"}\n')
+    (tmp_path / "b.jsonl").write_bytes(b'{"text": "a"}\n{"text": \n\n[1]\n{"text": "caf\xe9"}\n{"text": "\xe5\xa5\xbd"}\n')
     found = read(tmp_path / "b.jsonl")
-    assert [row["text"] for row in found.rows] == ["a", "b"]
+    assert [row["text"] for row in found.rows] == ["a", "好"]
     assert [r.place.rpartition(":")[2] for r in found.rejected] == ["2", "4", "5"]
     assert "bad JSON" in found.rejected[0].reason and found.rejected[0].record["value"] == '{"text": '
     entries = list(stream(tmp_path / "b.jsonl"))  # in their order
