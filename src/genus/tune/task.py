@@ -195,8 +195,8 @@ def column(records: Records, wanted: str | None, usual: Iterable[str], what: str
 def missing(records: Records, what: str, flag: str, wanted: str = "") -> ValueError:
     """The error for a column that is not there."""
     hint = nearest(wanted, records.columns) if wanted else ""
-    there = ", ".join(records.columns) or "none"
-    return ValueError(f"{records.name} has no {what.removeprefix('the ')}; its columns are {there}{hint}. Name one with {flag}")
+    there = "" if hint.startswith("; choose") else f"; there are {', '.join(records.columns) or 'none'}"
+    return ValueError(f"no {what.removeprefix('the ')} in {records.name} (name one with {flag}){there}{hint}")
 
 
 def empty(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from genus.prepare.records import Records
 from genus.spec import nearest
-from genus.tune.task import Task, Wishes
+from genus.tune.task import Task, Wishes, missing
 from genus.tune.tasks.classification import Classification
 from genus.tune.tasks.conversation import Conversation
 from genus.tune.tasks.questions import QuestionAnswering
@@ -29,6 +29,9 @@ def infer(records: Records, wishes: Wishes) -> Task:
     Raises:
         ValueError: there is no such task, or none fits; the message lists the columns and what each task needs.
     """
+    for flag, name in (("--text", wishes.text), ("--pair", wishes.pair), ("--label", wishes.label)):
+        if name is not None and name not in records.columns:
+            raise missing(records, f"column {name!r}", flag, name)
     chosen = [t for t in TASKS if wishes.task in (None, t.name)]
     if not chosen:
         raise ValueError(f"there is no task {wishes.task!r}{nearest(wishes.task or '', [t.name for t in TASKS])}")

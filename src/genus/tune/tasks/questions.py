@@ -30,6 +30,7 @@ START = ("answer_start", "start")
 NOWHERE = (0, 0)  # the answer of a window that does not hold it: the first token
 BEST = 20  # beginnings and ends that are tried together
 LONGEST = 30  # tokens of an answer (Devlin et al. 2019, their code)
+LOOK = 50  # rows that are looked at to see whether answers stand in their contexts
 ARTICLES = {"a", "an", "the"}
 
 
@@ -67,6 +68,10 @@ class QuestionAnswering(Task):
                 lacking = "contexts" if context is None else "questions" if question is None else "answers"
                 raise missing(records, f"column that looks like {lacking}", "--text, --pair and --label")
             return None
+        if not {context, question, answer} <= {*CONTEXT, *QUESTION, *ANSWER} and wishes.task is None:
+            look = records.rows[:LOOK]
+            if sum(any(a in str(row.get(context)) for a in cls(answer=answer).target(row)) for row in look) < 0.9 * len(look):
+                return None
         start = column(records, None, START, "the places of the answers", "--start")
         found = cls(context, question, answer, start)
         answers = [found.target(row) for row in records.rows]
@@ -154,21 +159,23 @@ class QuestionAnswering(Task):
         found: list[Any] = [None] * len(rows)
         for number, numbers in of_row.items():
             row = rows[number]
-            candidates: list[tuple[float, int, int]] = []
+            candidates: dict[tuple[int, int], float] = {}  # windows overlap: an answer counts once
             nothing = np.inf
             limit = max(len(examples[i].ids) for i in numbers)
             for i, window in zip(numbers, self.windows(row, tokenizer, limit), strict=True):
-                candidates += _candidates(outputs[i], window)
+                for score, *place in _candidates(outputs[i], window):
+                    key = (place[0], place[1])
+                    candidates[key] = max(score, candidates.get(key, -np.inf))
                 nothing = min(nothing, float(outputs[i][0].sum()))
             found[number] = self._best(candidates, nothing, str(row.get(self.context, "")))
         return found
 
-    def _best(self, candidates: list[tuple[float, int, int]], nothing: float, context: str) -> tuple[str, int, float]:
+    def _best(self, candidates: dict[tuple[int, int], float], nothing: float, context: str) -> tuple[str, int, float]:
         if self.some_without or not candidates:
-            candidates = [*candidates, (nothing, 0, 0)]
-        scores = np.array([score for score, _, _ in candidates])
+            candidates = candidates | {(0, 0): nothing}
+        scores = np.array(list(candidates.values()))
         best = int(scores.argmax())
-        _, start, stop = candidates[best]
+        start, stop = list(candidates)[best]
         return context[start:stop], start, float(1 / np.exp(scores - scores[best]).sum())
 
     def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
