@@ -195,8 +195,12 @@ def show(record: dict[str, Any], rounds: int) -> None:
 
 
 def profile(kind: str, s: Shape, folder: Path) -> dict[str, tuple[float, float]]:
+    """The parts of one update, see `profile_update`."""
+    return profile_update(genus_trainer(kind, s, False, folder))
+
+
+def profile_update(trainer: Trainer) -> dict[str, tuple[float, float]]:
     """Milliseconds of one update, forward and backward, by operation of Genus; the rest by the name of the torch operation."""
-    trainer = genus_trainer(kind, s, False, folder)
     for _ in range(3):  # memory and the optimiser's state are in place from the third on
         trainer.update()
     call = dispatch.Op.__call__
@@ -240,8 +244,13 @@ def _by_operation(events: Any) -> dict[str, tuple[float, float]]:
 
 
 def show_profile(kind: str, s: Shape, parts: dict[str, tuple[float, float]]) -> None:
+    show_parts(f"{kind}, {s.depth} layers, {s.dim} wide, context {s.context}", parts)
+
+
+def show_parts(title: str, parts: dict[str, tuple[float, float]]) -> None:
+    """The table of a profile; what takes under half a percent is left out."""
     whole = sum(f + b for f, b in parts.values())
-    print(f"\n{kind}, {s.depth} layers, {s.dim} wide, context {s.context}: {whole:,.0f} ms")
+    print(f"\n{title}: {whole:,.0f} ms")
     print(f"{'':<44}{'forward ms':>12}{'backward ms':>12}{'share':>8}")
     for name, (f, b) in sorted(parts.items(), key=lambda item: -sum(item[1])):
         if f + b > whole / 200:

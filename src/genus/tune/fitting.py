@@ -31,7 +31,7 @@ from genus.tune.defaults import Pace, pace
 from genus.tune.examples import Batches, Examples, by_length, lengths_of
 from genus.tune.methods import Method, trainable
 from genus.tune.options import TuneOptions
-from genus.tune.reading import objective_of
+from genus.tune.reading import objective_of, tokens_at_once
 from genus.tune.task import Example, Task
 from genus.tune.telling import Teller
 
@@ -39,7 +39,6 @@ EVALUATIONS = (5, 20)  # of a fit, at least and at most; two in each pass over t
 READ_AT_ONCE = 8192  # tokens of a batch that is only read
 TIE = 1e-6  # weight of the loss where two evaluations have the same score
 RISE = 0.1  # share of the updates over which the learning rate rises (Devlin et al. 2019)
-ACTIVATIONS = 256 * 2**20  # bytes of one block's inner activations: decides the rows of one forward pass
 
 
 @dataclass
@@ -191,11 +190,12 @@ class Tuner(Trainer):
         name: str,
         quiet: bool,
     ) -> None:
-        wide = 16 * recipe.training.context * recipe.model.dim  # type: ignore[attr-defined]
+        packed = getattr(recipe.objective, "pack", 0)  # then a row holds as much as is read at once
+        at_once = tokens_at_once(recipe.model) // recipe.training.context  # type: ignore[arg-type,attr-defined]
         plan = Plan(
             lr=steps.lr,
             budget=Budget(steps.updates),
-            micro=min(steps.batch, max(1, ACTIVATIONS // wide)),
+            micro=1 if packed else min(steps.batch, max(1, at_once)),
             dtype=compute_dtype(options.dtype, next(model.parameters()).device),
             seed=seed,
             save_every=options.save_every,
