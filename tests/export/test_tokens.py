@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as Core
 from tokenizers import models, pre_tokenizers
 
 from genus.export import huggingface
-from genus.export.tokens import read_tokenizer, with_padding
+from genus.export.tokens import read_tokenizer
 from genus.modalities.text import Tokenizer
 from genus.parts.task_head import Pool, TaskHead
 
@@ -47,9 +47,27 @@ def test_a_decoder_that_is_to_judge_gets_a_padding_token(tiny: Any, tmp_path: Pa
         assert torch.allclose(outputs[:1], model(both["input_ids"][:1, :3]), atol=1e-5)
 
 
-def test_its_own_padding_token_is_kept() -> None:
-    own = tokenizer("<|endoftext|>", "[PAD]", pad_token="[PAD]")
-    assert with_padding(own) is own
+def test_its_own_padding_token_is_kept(tiny: Any, tmp_path: Path) -> None:
+    spec = tiny("gpt2")[0].model.replace(head=TaskHead(3, Pool("last", dense=False), bias=False))
+    huggingface.save(tmp_path, spec.build(0), spec, tokenizer("<|endoftext|>", "[PAD]", pad_token="[PAD]"))
+    assert written(tmp_path)["pad_token_id"] == 1
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "gpt2"])
+def test_pairs_are_given_segment_types_where_the_model_has_them(tiny: Any, tmp_path: Path, name: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    ours = tokenizer("<|endoftext|>").extended(["cls", "sep", "mask", "pad"])
+    spec = tiny(name)[0].model.replace(head=TaskHead(2, None))
+    model = spec.build(0).eval()
+    huggingface.save(tmp_path, model, spec, ours)
+    given = transformers.AutoTokenizer.from_pretrained(tmp_path)("abc", "de", return_tensors="pt")
+    ids, types = ours.frame("abc", "de")
+    assert given["input_ids"].tolist() == [ids]
+    assert ("token_type_ids" in given) == (name == "bert")
+    peer = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        expected = model(torch.tensor([ids]), types=torch.tensor([types]) if name == "bert" else None)
+        assert torch.allclose(peer(**given).logits, expected, atol=1e-5)
 
 
 def test_a_language_model_gets_none(tiny: Any, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from genus.export.generic import MODEL_TYPE, generic_config
 from genus.export.labels import Labels, keys, settle
 from genus.export.labels import read as read_labels
 from genus.export.mapping import fill, to_theirs
-from genus.export.tokens import read_tokenizer, special_ids, with_padding
+from genus.export.tokens import for_model, read_tokenizer, special_ids
 from genus.export.weights import DTYPES, SHARD_BYTES, Weights, write_weights
 from genus.modalities.chat import Chat
 from genus.parts.ngram import MODEL_TYPE as NGRAM
@@ -97,7 +97,7 @@ def save(
     told = Labels() if isinstance(spec, NGram) else settle(spec, labels, problem)
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
-        tokenizer = with_padding(tokenizer) if told.problem else tokenizer
+        tokenizer = tokenizer if isinstance(spec, NGram) else for_model(tokenizer, spec)
         tokenizer.save(folder)
     if isinstance(spec, NGram):
         _write(folder / "README.md", model_card(spec, NGRAM, name, notes))
@@ -115,7 +115,8 @@ def save(
             shutil.copyfile(file, folder / file.name)
     generation = {k: config[k] for k in GENERATION if config.get(k) is not None}
     if tokenizer is not None and tokenizer.chat_template:  # a turn ends before the document does
-        generation["eos_token_id"] = sorted(Chat(tokenizer).ends)
+        ends = sorted(Chat(tokenizer).ends)
+        generation["eos_token_id"] = ends[0] if len(ends) == 1 else ends
     _write_json(folder / "generation_config.json", generation)
     _write(folder / "README.md", model_card(spec, config["model_type"], name, notes, opener(config)))
     _write_json(folder / "config.json", config)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genus.parts.model import Model
+from genus.parts.task_head import TaskHead
+
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
 
@@ -31,18 +34,24 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     return _declaring(tokenizer, {name: token for name, token in spelt.items() if token is not None})
 
 
-def _declaring(tokenizer: Tokenizer, tokens: dict[str, str]) -> Tokenizer:
-    """The same tokenizer, whose config names these special tokens."""
+def _declaring(tokenizer: Tokenizer, told: dict[str, Any]) -> Tokenizer:
+    """The same tokenizer, whose config says this too."""
     from genus.modalities.text import Tokenizer
 
-    return Tokenizer(tokenizer.core, tokenizer.config | tokens, tokenizer.chat_template) if tokens else tokenizer
+    return Tokenizer(tokenizer.core, tokenizer.config | told, tokenizer.chat_template) if told else tokenizer
 
 
-def with_padding(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokenizer with a padding token: its own, else the end of a document, which stands behind no text to be judged."""
-    if tokenizer.role("pad") is not None:
-        return tokenizer
-    return _declaring(tokenizer, {"pad_token": str(tokenizer.token(tokenizer.eos_id))})
+def for_model(tokenizer: Tokenizer, spec: Model) -> Tokenizer:
+    """The tokenizer as it is written beside a model: it says whether the model wants segment types.
+
+    For a model with the head of a task it has a padding token: its own, else the end of a document, which stands behind no text
+    that is to be judged.
+    """
+    types = ["token_type_ids"] if spec.embed.types else []
+    told: dict[str, Any] = {"model_input_names": ["input_ids", *types, "attention_mask"]}
+    if isinstance(spec.head, TaskHead) and tokenizer.role("pad") is None:
+        told["pad_token"] = tokenizer.token(tokenizer.eos_id)
+    return _declaring(tokenizer, told)
 
 
 def special_ids(config: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str, Any]:
