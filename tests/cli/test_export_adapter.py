@@ -11,9 +11,11 @@ from genus.export import huggingface
 from genus.parts.task_head import TaskHead
 from genus.recipes import make
 from genus.run import Run
+from genus.spec import to_json
 from genus.tune.adapters import adapted
 from genus.tune.adapters.peft import load_peft
 from genus.tune.methods import LoRA
+from genus.tune.tasks.classification import Classification
 
 
 def genus(capsys: pytest.CaptureFixture[str], *words: object, status: int = 0) -> str:
@@ -32,7 +34,7 @@ def tuned(tmp_path: Path) -> Path:
     model = spec.build(0)
     own = base.state_dict()
     model.load_state_dict({n: own[n] if not n.startswith("head.") else t for n, t in model.state_dict().items()})
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run", {"task": to_json(Classification(labels=("a", "b", "c")))})
     how = LoRA(rank=2)
     how.apply(model, recipe.replace(model=spec))
     for _, change in adapted(model).values():

@@ -81,15 +81,16 @@ def _hugging_face(options: Options, loaded: Loaded) -> int:
 def _peft(options: Options, loaded: Loaded) -> int:
     from genus.export import huggingface
     from genus.run import replace_folder
-    from genus.spec import from_json
     from genus.tune.adapters.verify import verify
     from genus.tune.methods import ADAPTER
+    from genus.tune.tasks import TASKS
 
     source = options.model / ADAPTER
     if not source.is_dir():
         raise ValueError(f"{options.model} has no adapter of its own; tune with --method lora, or export the whole with --to hf")
-    task = from_json(loaded.config["task"]) if "task" in loaded.config else None
-    check = verify(source, loaded.model, getattr(task, "problem_name", None))
+    part = loaded.config.get("task", {}).get("part")
+    problem = next((task.problem_name for task in TASKS if task.__name__ == part), None)
+    check = verify(source, loaded.model, problem)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     temporary = options.output.with_name(f".{options.output.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -97,7 +98,7 @@ def _peft(options: Options, loaded: Loaded) -> int:
     replace_folder(temporary, options.output)
     size = sum(f.stat().st_size for f in options.output.iterdir())
     print(f"{options.output}: changes of {check.matrices} matrices of {check.base}, of rank {check.rank}, {size / 1e6:.1f} MB")
-    print(f"checked: on their base they give the weights of {options.model}, to {check.difference:.1g} of the largest")
+    print(f"checked: on their base they are {options.model}: weights at most {check.difference:.1g} of the largest apart")
     line = huggingface.opener(huggingface.read_config(options.model / "model"), check.base)
     if line and "trust_remote_code" not in line:
         outputs = getattr(loaded.spec.head, "outputs", None)  # type: ignore[attr-defined]
