@@ -98,7 +98,7 @@ def fit(
     model = base.model(head, seed, steps.dropout, keep=base.same_task(task))
     spec: Model = model.spec  # type: ignore[assignment]
     if head is not None and not base.same_task(task):
-        task.start(model)
+        task.begin(model)
     device = default_device()
     recipe = Recipe(
         base.recipe.name,

@@ -128,7 +128,7 @@ class Task(Spec):
         """The read-out; None keeps the vocabulary's."""
         raise NotImplementedError
 
-    def start(self, model: Any) -> None:
+    def begin(self, model: Any) -> None:
         """Give a new read-out better weights than random ones, where the labels tell some."""
 
     def rates(self, model: Any) -> dict[str, float]:

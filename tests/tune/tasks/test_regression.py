@@ -15,7 +15,7 @@ TASK = Regression(mean=1990.0, spread=20.0)
 def test_an_untrained_model_says_about_the_mean(bert, gpt) -> None:
     for base in (bert, gpt):
         model = base.model(TASK.head(base.recipe.model), 0).eval()
-        TASK.start(model)
+        TASK.begin(model)
         batch = TASK.objective.batch(TASK.examples([{"text": "a good film", "label": 2000}], base.tokenizer, 64))
         with torch.no_grad():
             (said,) = TASK.outputs(model, batch)

@@ -102,7 +102,7 @@ class Regression(Task):
     def head(self, model: Model) -> TaskHead | None:
         return text_head(model, 1).replace(bias=True)
 
-    def start(self, model: Any) -> None:
+    def begin(self, model: Any) -> None:
         """The read-out begins at the mean, in units of the spread."""
         with torch.no_grad():
             model.head.proj.weight.mul_(self.spread)
