@@ -64,12 +64,35 @@ def test_generate_padding_loss_and_saving_again(tiny: Any, tmp_path: Path, name:
     assert all(torch.equal(p, again.get_parameter(n)) for n, p in model.named_parameters())
 
 
-def test_an_encoder_decoder_of_our_own_promises_nothing(tiny: Any, tmp_path: Path) -> None:
-    recipe, model = tiny("transformer")
-    huggingface.save(tmp_path, model, recipe)
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["transformer", "rnnsearch"])
+def test_a_text_from_another(tiny: Any, tmp_path: Path, name: str) -> None:
+    recipe, model = tiny(name)
+    assert huggingface.save(tmp_path / "m", model, recipe) == "genus"
+    peer = opened(tmp_path / "m")
+    assert type(peer).__name__ == "GenusForSeq2SeqLM"
+    source, labels = torch.randint(3, 61, (2, 10)), torch.randint(3, 61, (2, 6))
+    mask = torch.ones_like(source)
+    mask[1, 7:] = 0
+    begun = torch.cat([torch.zeros(2, 1, dtype=torch.long), labels[:, :-1]], dim=1)
+    found, expected = peer(source, mask, labels=labels), model(begun, source=source, source_doc=mask - 1)
+    assert torch.equal(found.logits, expected)
+    assert torch.allclose(found.loss, torch.nn.functional.cross_entropy(expected.flatten(0, 1), labels.flatten()))
+    greedy = torch.zeros(2, 1, dtype=torch.long)
+    for _ in range(5):
+        greedy = torch.cat([greedy, model(greedy, source=source, source_doc=mask - 1)[:, -1:].argmax(-1)], dim=1)
+    options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    assert torch.equal(peer.generate(source, attention_mask=mask, **options), greedy)
+    assert peer.generate(source, attention_mask=mask, num_beams=3, **options).shape == greedy.shape
+
+
+def test_an_encoder_decoder_for_a_task_promises_nothing(tiny: Any, tmp_path: Path) -> None:
+    spec = tiny("transformer")[0].model.replace(head=TaskHead(3, Pool("last")))
+    huggingface.save(tmp_path, spec.build(0), spec)
     config = huggingface.read_config(tmp_path)
     assert "auto_map" not in config
     assert huggingface.opener(config) is None
+    assert huggingface.load(tmp_path)[1] == spec
 
 
 HEADS = {

@@ -7,6 +7,7 @@ from typing import Any
 from genus.export.families.form import ANSWERS, SEQUENCE, TOKENS, numbered
 from genus.export.labels import Labels
 from genus.parts.attention import Attention
+from genus.parts.head import Head
 from genus.parts.model import Model
 from genus.parts.task_head import TaskHead, Vectors
 from genus.spec import walk
@@ -33,6 +34,8 @@ def generic_config(spec: Model, context: int, labels: Labels) -> dict[str, Any]:
             "AutoConfig": "configuration_genus.GenusConfig",
             f"AutoModel{auto}": f"modeling_genus.Genus{suffix}",
         }
+    if suffix == "ForSeq2SeqLM":
+        config |= {"is_encoder_decoder": True, "decoder_start_token_id": 0}
     if isinstance(spec.head, TaskHead):
         config |= numbered(spec.head.outputs)
     return config
@@ -41,7 +44,7 @@ def generic_config(spec: Model, context: int, labels: Labels) -> dict[str, Any]:
 def _suffix(spec: Model, labels: Labels) -> str | None:
     """Of the adapter's class; None where it has none."""
     if spec.encoder is not None:
-        return None
+        return "ForSeq2SeqLM" if isinstance(spec.head, Head) else None
     match spec.head:
         case Vectors():
             return "Model"

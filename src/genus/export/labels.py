@@ -61,5 +61,5 @@ def read(config: Mapping[str, Any]) -> Labels:
     usual = "regression" if outputs == 1 else "single_label_classification"
     problem = (config.get("problem_type") or usual) if name.endswith(SEQUENCE) else "token_classification"
     names = config.get("id2label") or {}
-    told = tuple(str(names[str(i)]) for i in range(outputs)) if names and names != numbered(outputs)["id2label"] else ()
+    told = tuple(str(names[i]) for i in sorted(names, key=int)) if names != numbered(outputs)["id2label"] else ()
     return Labels(told, problem)

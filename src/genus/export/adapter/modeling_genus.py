@@ -10,6 +10,7 @@ from transformers.modeling_outputs import (
     CausalLMOutput,
     MaskedLMOutput,
     QuestionAnsweringModelOutput,
+    Seq2SeqLMOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
@@ -67,6 +68,45 @@ class GenusForCausalLM(GenusModel, GenerationMixin):
 
     def prepare_inputs_for_generation(self, input_ids, attention_mask=None, **kwargs):
         return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+class Source(torch.nn.Module):
+    """In the place of an encoder: hands its ids on, so that `generate` keeps them in step with the beams."""
+
+    main_input_name = "input_ids"
+
+    def forward(self, input_ids, attention_mask=None, **kwargs):
+        return BaseModelOutput(input_ids[..., None])
+
+
+class GenusForSeq2SeqLM(GenusModel, GenerationMixin):
+    """A text from another; both are read anew for every new token, `genus generate` is faster."""
+
+    def get_encoder(self, *args, **kwargs):
+        return Source()
+
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        decoder_input_ids=None,
+        encoder_outputs=None,
+        labels=None,
+        return_dict=None,
+        **kwargs,
+    ):
+        """Where no `decoder_input_ids` are given, they are the labels behind the start token."""
+        source = input_ids if encoder_outputs is None else encoder_outputs[0][..., 0]
+        if decoder_input_ids is None and labels is not None:
+            start = labels.new_full((len(labels), 1), self.config.decoder_start_token_id)
+            decoder_input_ids = torch.cat([start, labels[:, :-1].clamp(min=0)], dim=1)
+        shown = None if attention_mask is None else torch.where(attention_mask.bool(), 0, -1)
+        logits = self.model(decoder_input_ids, source=source, source_doc=shown)
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return given(Seq2SeqLMOutput(loss, logits), return_dict)
+
+    def prepare_inputs_for_generation(self, input_ids, attention_mask=None, encoder_outputs=None, **kwargs):
+        return {"decoder_input_ids": input_ids, "attention_mask": attention_mask, "encoder_outputs": encoder_outputs}
 
 
 class GenusForMaskedLM(GenusModel):
