@@ -18,6 +18,7 @@ from genus.plan.machine.cost import Array, Cost, affordable, trajectory_tokens
 RIVALRY = 0.05  # standard deviation of the difference between two branches' losses, relative
 FEWEST_SIZES, FEWEST_HORIZONS = 3, 2
 MOST_SIZES = 12  # of a ladder that are looked at
+DWARF = 0.1  # relative error of the law for each e-fold of size below the smallest that it holds for
 APART = 1.3  # sizes nearer than this are one
 _STEP = math.log(2.0)
 
@@ -31,6 +32,8 @@ class Rules:
         unique: tokens of the corpus; passes: most passes over it in the sweep, used only where the target itself repeats data.
         memory: bytes for all processes together. horizons: most decayed points per trajectory.
         largest: most operations of a cell, as a share of the target's.
+        smallest: share of the parameters expected to be best at the target, below which models say ever less: their heads and
+            layers are too few for the same law.
         evaluation_tokens: that each point is evaluated on.
         noise, shared: relative standard deviation of a point, and of what all points of one trajectory have in common.
         misfit: relative error of the law itself for each factor of ten in operations between a point and the target. Without it a
@@ -44,10 +47,11 @@ class Rules:
     memory: float | None = None
     horizons: int = 5
     largest: float = 0.1
+    smallest: float = 1 / 12
     evaluation_tokens: float = 0.0
     noise: float = 0.005
     shared: float = 0.005
-    misfit: float = 0.01
+    misfit: float = 0.02
 
     @property
     def shortest(self) -> Array:
@@ -173,7 +177,8 @@ class Menu:
         """(P, 7, 7) information of a trajectory, whose points share an error."""
         rules, shared = self.rules, self.rules.shared**2
         away = np.maximum(np.log10(self.target.flops / self.cost.flops(params, horizons)), 0)
-        weight = 1 / (rules.noise**2 + (rules.misfit * away) ** 2)  # (k,)
+        dwarf = DWARF * max(math.log(rules.smallest * self.target.params / params), 0.0)
+        weight = 1 / (rules.noise**2 + (rules.misfit * away) ** 2 + dwarf**2)  # (k,)
         rows = np.stack([p.jacobian(params, horizons, rules.unique) for p in self.priors])  # (P, k, 7)
         total = weight @ rows
         lost = shared / (1 + shared * weight.sum())  # Sherman–Morrison
