@@ -7,7 +7,7 @@ import builtins
 import numpy as np
 import pytest
 
-from genus.tune.bag_of_words import STRENGTHS, USUAL, BagOfWords, Grams
+from genus.tune.bag_of_words import BagOfWords, Grams
 
 GOOD = ["a fine film", "fine and warm", "warm , kind , fine", "kind people", "so warm"]
 BAD = ["a dull film", "cold and dull", "dull , loud , cold", "loud people", "so cold"]
@@ -32,7 +32,7 @@ def test_it_learns_words(texts: tuple[list[str], list[str]]) -> None:
     assert model.classes == ["bad", "good"]
     found = model.predict(rows([good[0], bad[0]]))
     assert found.sum(1) == pytest.approx(1) and found.argmax(1).tolist() == [1, 0]
-    assert (model.strength, model.chosen) == (USUAL, False) and "fixed: too few rows to choose" in str(model)
+    assert (model.strength, model.chosen) == (BagOfWords.usual, False) and "fixed: too few rows to choose" in str(model)
     assert model.parameters == model.model.coef_.size + 1
 
 
@@ -45,7 +45,7 @@ def test_regularisation_is_chosen_where_there_are_rows() -> None:
         texts.append(" ".join([word, *(f"noise{rng.integers(40)}" for _ in range(6))]))
         labels.append(label)
     model = BagOfWords().fit(rows(texts), labels)
-    assert model.chosen and model.strength in STRENGTHS and "by cross-validation" in str(model)
+    assert model.chosen and model.strength in BagOfWords.strengths and "by cross-validation" in str(model)
     assert [model.predict(rows([f"sign{k}"])).argmax() for k in (0, 1)] == [0, 1]
     assert not BagOfWords().fit(rows(texts), [0] * 59 + [1]).chosen  # a label that is seen once cannot be held out
 
@@ -78,5 +78,5 @@ def test_what_it_cannot_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match=r"needs scikit-learn: pip install 'genus\[eval\]'"):
+    with pytest.raises(ValueError, match=r"need scikit-learn: pip install 'genus\[eval\]'"):
         BagOfWords().fit(rows(GOOD), [0, 1, 0, 1, 0])

@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from genus.prepare.records import Record
 from genus.tune.bag_of_words import BagOfWords
 from genus.tune.results import Row
@@ -54,9 +56,9 @@ Found = tuple[list[Any], int, str]
 def _majority(task: Task, train: Sequence[Record], test: Sequence[Record], seed: int) -> Found:
     """The share of each class among the training rows, whatever is asked."""
     counts = Counter(task.target(row) for row in train)
-    shares = [counts[label] / len(train) for label in task.labels_of()]
+    known = [counts[label] / len(train) for label in task.labels_of()]
     name, count = counts.most_common(1)[0]
-    return [shares] * len(test), 0, f"always {name!r}, the class of {count / len(train):.0%} of the training rows"
+    return [known] * len(test), 0, f"always {name!r}, the class of {count / len(train):.0%} of the training rows"
 
 
 def _classification(task: Task, train: Sequence[Record], test: Sequence[Record], seed: int) -> Found:
@@ -64,14 +66,15 @@ def _classification(task: Task, train: Sequence[Record], test: Sequence[Record],
     if len(set(targets)) < 2:
         return _majority(task, train, test, seed)
     model = BagOfWords(seed=seed).fit([task.texts(row) for row in train], targets)
-    place = {label: i for i, label in enumerate(task.labels_of())}
-    predictions = []
-    for shares in model.predict([task.texts(row) for row in test]):
-        prediction = [0.0] * len(place)  # of a class that no training row has
-        for label, share in zip(model.classes, shares, strict=True):
-            prediction[place[label]] = float(share)
-        predictions.append(prediction)
-    return predictions, model.parameters, str(model)
+    found = model.predict([task.texts(row) for row in test])
+    return shares(task, model.classes, found), model.parameters, str(model)
+
+
+def shares(task: Task, classes: Sequence[str], found: np.ndarray) -> list[list[float]]:
+    """Probabilities (N, classes) in the order of the task's labels; 0 for a class that no training row has."""
+    whole = np.zeros((len(found), len(task.labels_of())))
+    whole[:, [task.labels_of().index(label) for label in classes]] = found
+    return whole.tolist()  # type: ignore[no-any-return]
 
 
 def _mean(task: Task, train: Sequence[Record], test: Sequence[Record], seed: int) -> Found:

@@ -94,10 +94,13 @@ def _table(rows: Sequence[Row], results: dict[str, Any], primary: str) -> str:
         name = escape(row.name)
         note = f'<br><span class="dim">{escape(row.note)}</span>' if row.note else ""
         told = [(f"<b>{name}</b>" if row.name == best else name) + note, *(escape(text(row, n)) for n in names)]
-        cells.append([*told, f"{row.labels:,.0f}", short(row.trainable) if row.trainable else "–", clock(row.seconds)])
-    head = ["", *(escape(n.replace("_", " ")) for n in names), "labelled rows", "parameters that learn", "time"]
-    judged = f"Judged on {results['judged']}; mean ± standard deviation over the fits."
-    return table(head, cells) + f'<p class="dim">{escape(judged)}</p>'
+        held = f"{row.memory / 1e6:,.0f} MB" if row.memory else "–"
+        cells.append([*told, f"{row.labels:,.0f}", short(row.trainable) if row.trainable else "–", held, clock(row.seconds)])
+    head = ["", *(escape(n.replace("_", " ")) for n in names), "labelled rows", "parameters that learn", "memory", "time"]
+    judged = f"Judged on {results['judged']}; mean ± standard deviation over the fits. "
+    judged += "Memory: weights, gradients and AdamW's averages; activations come on top."
+    verdict = f"<p>{escape(results['verdict'])}</p>" if results.get("verdict") else ""
+    return table(head, cells) + verdict + f'<p class="dim">{escape(judged)}</p>'
 
 
 def _trials(results: dict[str, Any], primary: str) -> str:

@@ -15,7 +15,7 @@ class Row:
     Attributes:
         name: how the table calls it. scores: by name, one dict for each split or seed that was measured.
         labels: labelled rows that it learnt from, on average. seconds: of one fit. trainable: parameters that learnt.
-        note: one line about how it was made.
+        note: one line about how it was made. memory: bytes of the weights, and of gradients and averages of those that learn.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Row:
     seconds: float = 0.0
     trainable: int = 0
     note: str = ""
+    memory: float = 0.0
 
     def mean(self, score: str) -> float:
         values = self.values(score)

@@ -7,6 +7,7 @@ import math
 import shutil
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from genus.run import CONFIG, Run, must_be_free, write_atomic
 from genus.spec import to_json
 from genus.train.checkpoint import restore_weights
 from genus.train.machine import compute_dtype, default_device, describe
-from genus.tune import baselines, continued, page, results, trial
+from genus.tune import baselines, compare, continued, page, results, trial
 from genus.tune.base import Base, find_base
 from genus.tune.defaults import pace
 from genus.tune.examples import Examples
@@ -60,9 +61,11 @@ def tune(source: str | Path, labels: str | Path, out: str | Path, options: TuneO
             f"--replay, --tokens and --time are for unlabelled text, a folder that genus prepare made; {labels} is none. "
             "--epochs says how long to learn from labels"
         )
+    method(options)
     told = read_labels(labels, options, say)
     base = _base(source, told, options, say)
     held = _encode(base, told, options, say)
+    _splits(told.task, told, options)  # before anything is written: are there enough rows?
     config = {
         "genus": __version__,
         "source": str(source),
@@ -119,10 +122,11 @@ def _encode(base: Base, told: Labels, options: TuneOptions, say: Say) -> Held:
             return None
         examples = Examples.encode(told.task, rows, base.tokenizer, limit, base.types)
         if examples.cut:
-            say(
-                f"labels: {examples.cut:,} of {len(rows):,} texts {name} are longer than {limit} tokens: "
+            told.remarks.append(
+                f"{examples.cut:,} of {len(rows):,} texts {name} are longer than {limit} tokens: "
                 "they are cut, and their ends are not read"
             )
+            say(f"labels: {told.remarks[-1]}")
         return examples
 
     train = encoded(told.train, "to learn from")
@@ -135,7 +139,7 @@ def _go(run: Run, base: Base, told: Labels, held: Held, options: TuneOptions, sa
     task, how = told.task, method(options)
     parts = _splits(task, told, options)
     refit = options.refit and told.validation is None
-    _say_plan(base, told, parts, how, options, refit, say)
+    _say_plan(base, told, held, parts, how, options, refit, say)
     trials = []
     for part in parts:
         measured = trial.measure(base, task, held, part, how, options, run, keep=not refit)
@@ -143,19 +147,34 @@ def _go(run: Run, base: Base, told: Labels, held: Held, options: TuneOptions, sa
         say(f"{part.name}: {_told(task, measured.test)} on {measured.held:,} rows, best at update {measured.best:,}")
     name = f"{how.name} tuning of {base.name}" if base.weights is not None else f"{base.name} from the labels alone"
     before = trial.untuned(base, task, held, parts, options)
-    rows = [trial.row(name, trials), *([before] if before else []), *_baselines(run, task, told, parts, say)]
+    mine = trial.row(name, trials)
+    mine = replace(mine, memory=compare.memory(base, mine.trainable))
+    verdict = ""
+    if options.compare:
+        others = compare.Comparison(run, base, told, held, parts, options, say).ways()
+        verdict = compare.verdict(task.primary, [_way(run, mine, parts), *others], compare.overlap(told, parts))
+    else:
+        others = []
+    measured = [way.row for way in others] or _baselines(run, task, told, parts, say)
+    rows = [mine, *([before] if before else []), *measured]
     final = (
         _refit(run, base, task, held, how, options, trials, say)
         if refit
         else _best(run, base, task, how, options, parts, trials, say)
     )
     final_scores = _finish(run, base, told, held, final, options)
-    write_results(run, told, parts, trials, rows, final_scores)
+    write_results(run, told, parts, trials, rows, final_scores, verdict)
     page.write(run)
     for leftover in (run.path / "fits").glob("*/checkpoints"):
         shutil.rmtree(leftover, ignore_errors=True)
     _say_table(run, task, rows, final_scores, say)
+    if verdict:
+        say(verdict)
     return run
+
+
+def _way(run: Run, row: Row, parts: list[Split]) -> compare.Way:
+    return compare.Way(row, tuple(run.path / "fits" / trial.folder_name(part) for part in parts))
 
 
 def _splits(task: Task, told: Labels, options: TuneOptions) -> list[Split]:
@@ -173,13 +192,16 @@ def _splits(task: Task, told: Labels, options: TuneOptions) -> list[Split]:
     return parts
 
 
-def _say_plan(base: Base, told: Labels, parts: list[Split], how: Method, options: TuneOptions, refit: bool, say: Say) -> None:
+def _say_plan(
+    base: Base, told: Labels, held: Held, parts: list[Split], how: Method, options: TuneOptions, refit: bool, say: Say
+) -> None:
     one = parts[0]
     valid = len(one.valid) if told.validation is None else len(told.validation)
     test = len(one.test) if told.test is None else len(told.test)
     kind = f"{options.folds}-fold cross-validation, {options.repeats} times" if options.folds else f"{len(parts)} seeds"
     say(f"splits: {kind}: {len(one.train):,} rows to learn from, {valid:,} to choose the update, {test:,} to judge")
-    say(f"tuning: {how.name}, {pace(base, how, options, len(one.train))}")
+    rows = told.task.loader(held.train.of(one.train), 1, base.limit(options), options.seed).steps_per_epoch
+    say(f"tuning: {how.name}, {pace(base, how, options, round(rows))}")
     if refit:
         say("the model that is kept learns from all labelled rows, for as long as was best on the median")
     else:
@@ -275,7 +297,13 @@ def _finish(run: Run, base: Base, told: Labels, held: Held, final: Fitted, optio
 
 
 def write_results(
-    run: Run, told: Labels, parts: list[Split], trials: list[Trial], rows: list[Row], final: dict[str, float]
+    run: Run,
+    told: Labels,
+    parts: list[Split],
+    trials: list[Trial],
+    rows: list[Row],
+    final: dict[str, float],
+    verdict: str = "",
 ) -> None:
     """results.json, and the last lines of run.json and metrics.jsonl."""
     task = told.task
@@ -286,6 +314,7 @@ def write_results(
         "rows": [row.to_json() for row in rows],
         "trials": [vars(t) for t in trials],
         "kept": final,
+        "verdict": verdict,
     }
     write_atomic(run.path / RESULTS, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     for t in trials:
