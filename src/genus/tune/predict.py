@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,6 @@ from typing import Any, TextIO
 import torch
 
 import genus.tune.tasks  # noqa: F401  (registers every task)
-from genus.prepare.fields import dialect
 from genus.prepare.records import STDIN, Entry, Record, Rejected, stream
 from genus.run import load
 from genus.spec import from_json, nearest
@@ -213,8 +213,7 @@ class _Writer:
         self.free = {name: _free(name, columns) for name in (*self.added, ERROR)}
         self.columns = [*columns, *self.free.values()]
         if kind != ".jsonl":
-            self.table = csv.writer(target, lineterminator="\n", **dialect(kind[1:]))
-            self.table.writerow(self.columns)
+            self._line(self.columns)
 
     def write(self, row: Record, added: Record) -> None:
         told = {name: added.get(name) for name in self.added}
@@ -227,10 +226,13 @@ class _Writer:
             whole[self.free[ERROR]] = (
                 f"{whole[self.free[ERROR]]}: {json.dumps({n: whole[n] for n in strange}, ensure_ascii=False)}"
             )
-        cells = [_cell(whole.get(name)) for name in self.columns]
-        if self.kind == ".tsv":
-            cells = [cell.replace("\t", " ").replace("\r", " ").replace("\n", " ") for cell in cells]
-        self.table.writerow(cells)
+        self._line([_cell(whole.get(name)) for name in self.columns])
+
+    def _line(self, cells: Sequence[str]) -> None:
+        if self.kind == ".csv":
+            csv.writer(self.target, lineterminator="\n").writerow(cells)
+        else:  # without quotes, as it is read
+            self.target.write("\t".join(re.sub(r"[\t\r\n]", " ", cell) for cell in cells) + "\n")
 
 
 def _cell(value: Any) -> str:

@@ -1,0 +1,151 @@
+"""Predict keeps every row and column of a file, and says of each row that has no prediction why."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import genus
+from genus.prepare.records import read
+from genus.tune import predict as module
+from genus.tune.predict import Labeller, predict
+
+from .conftest import GOOD, reviews
+from .test_tuning import FAST, SIZES, _without, write
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    options = _without(FAST, "overrides") | {"seeds": 1}
+    return genus.tune("bert", write(folder / "a.csv", reviews(100)), folder / "run", *SIZES, say=lambda _: None, **options).path
+
+
+def _quiet(_: str) -> None: ...
+
+
+def test_every_row_and_column_is_kept(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(
+        '{"id": 7, "text": "the film was great", "more": [1, 2]}\n'
+        "not json\n"
+        '{"id": 8, "text": "  "}\n'
+        '{"id": 9}\n'
+        '{"text": "so dull", "label": "neg", "prediction": "old"}\n',
+        encoding="utf-8",
+    )
+    tally = predict(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl", say=_quiet)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row.get("prediction") for row in rows] == [None, None, None, None, "old"]
+    assert [row.get("prediction 2") for row in rows] == ["pos", None, None, None, "neg"]  # an old column is not written over
+    assert [row["error"] for row in rows][2:4] == ["empty text", "no text"] and "bad JSON" in rows[1]["error"]
+    assert (
+        rows[0] | {"prediction": None} == rows[0] | {"prediction": None}
+        and rows[0]["more"] == [1, 2]
+        and rows[1]["value"] == "not json"
+    )
+    assert 0.5 < rows[0]["probability"] <= 1 and rows[0]["error"] is None
+    assert (tally.rows, tally.errors, tally.labelled) == (5, 3, 1) and tally.scores["accuracy"] == 1.0
+
+
+def test_tables(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('n,text\n1,"great, ""so"" great"\n2\n3,a cold story,extra\n', encoding="utf-8")
+    predict(run, tmp_path / "in.csv", tmp_path / "out.csv", say=_quiet)
+    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["n", "text", "prediction", "probability", "error"]
+    assert rows[1][:3] == ["1", 'great, "so" great', "pos"] and rows[1][4] == ""
+    assert rows[2][:2] == ["2", ""] and "wrong number of columns" in rows[2][4]
+    assert rows[3][:2] == ["3", "a cold story"] and '"column 3": "extra"' in rows[3][4]
+    (tmp_path / "in.tsv").write_text('text\tn\nthe "great" film\t1\n', encoding="utf-8")
+    predict(run, tmp_path / "in.tsv", tmp_path / "out.tsv.gz", say=_quiet)
+    assert read(tmp_path / "out.tsv.gz").rows[0]["text"] == 'the "great" film'
+
+
+def test_plain_lines_and_standard_input(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.txt").write_text("a great film\na dull film\n", encoding="utf-8")
+    predict(run, tmp_path / "in.txt", tmp_path / "out.csv", say=_quiet)
+    assert [row["prediction"] for row in read(tmp_path / "out.csv").rows] == ["pos", "neg"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "so warm"}\n{"text": "so cold"}\n')))
+    predict(run, "-", say=_quiet)
+    assert [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()] == ["pos", "neg"]
+
+
+def test_order_is_kept_over_chunks_and_lengths(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 7)
+    rows = [{"n": i, "text": row["text"] * (1 + i % 3), "label": row["label"]} for i, row in enumerate(reviews(40, 4))]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tally = predict(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl", say=_quiet)
+    found = read(tmp_path / "out.jsonl").rows
+    assert [row["n"] for row in found] == list(range(40)) and tally.scores["accuracy"] > 0.9
+    alone = Labeller.load(run, dtype="fp32")
+    for row in found[:5]:
+        (told,) = alone([{"text": row["text"]}])
+        assert told["prediction"] == row["prediction"] and told["probability"] == pytest.approx(row["probability"], abs=2e-2)
+
+
+def test_columns_of_another_name(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("review,n\na great film,1\n")
+    with pytest.raises(ValueError, match=r"no column 'text', which the model reads.*review, n.*--text"):
+        predict(run, tmp_path / "in.csv", tmp_path / "out.csv", say=_quiet)
+    assert not (tmp_path / "out.csv").exists() and not list(tmp_path.glob(".*"))
+    predict(run, tmp_path / "in.csv", tmp_path / "out.csv", text="review", say=_quiet)
+    assert read(tmp_path / "out.csv").rows[0] | {"probability": ""} == {
+        "review": "a great film", "n": "1", "prediction": "pos", "probability": "", "error": ""
+    }
+
+
+def test_an_interruption_leaves_no_half_file(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.txt").write_text("good\n" * 30)
+    (tmp_path / "out.csv").write_text("the old one")
+    monkeypatch.setattr(module, "AT_ONCE", 10)
+    label, calls = Labeller.label, []
+
+    def breaks(self: Labeller, rows: list) -> list:
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return label(self, rows)
+
+    monkeypatch.setattr(Labeller, "label", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        predict(run, tmp_path / "in.txt", tmp_path / "out.csv", say=_quiet)
+    assert (tmp_path / "out.csv").read_text() == "the old one" and sorted(p.name for p in tmp_path.iterdir()) == [
+        "in.txt",
+        "out.csv",
+    ]
+
+
+def test_what_cannot_be_done(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("good\n")
+    with pytest.raises(ValueError, match=r"written as \.jsonl, \.csv, \.tsv"):
+        predict(run, tmp_path / "in.txt", tmp_path / "out.parquet")
+    with pytest.raises(ValueError, match=r"choose \.csv or \.jsonl"):
+        predict(run, tmp_path / "in.txt", tmp_path / "out.tsv")
+    with pytest.raises(ValueError, match="was not made by genus tune"):
+        predict(run / "model", tmp_path / "in.txt", tmp_path / "out.csv")
+
+
+def test_tags_and_answers(tmp_path: Path) -> None:
+    rows = [{"words": r["text"].split(), "tags": ["B-X" if w in GOOD else "O" for w in r["text"].split()]} for r in reviews(60)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = _without(FAST, "overrides") | {"seeds": 1}
+    tuned = genus.tune("bert", tmp_path / "a.jsonl", tmp_path / "run", *SIZES, say=_quiet, **options)
+    genus.predict(tuned.path, tmp_path / "a.jsonl", tmp_path / "out.jsonl", say=_quiet)
+    found = read(tmp_path / "out.jsonl").rows
+    assert all(len(row["prediction"]) == len(row["words"]) == len(row["probability"]) for row in found)
+    config = json.loads((tuned.model_dir / "config.json").read_text())
+    assert config["architectures"] == ["BertForTokenClassification"] and config["id2label"] == {"0": "O", "1": "B-X"}
+    said = [{"context": r["text"], "question": "so", "answers": [r["text"].split()[-1]]} for r in reviews(30)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
+    tuned = genus.tune("bert", tmp_path / "q.jsonl", tmp_path / "qa", *SIZES, say=_quiet, **(options | {"epochs": 1}))
+    genus.predict(tuned.path, tmp_path / "q.jsonl", tmp_path / "out.csv", say=_quiet)
+    for row in read(tmp_path / "out.csv").rows:
+        start = int(row["start"])
+        assert row["context"][start : start + len(row["prediction"])] == row["prediction"] and row["error"] == ""
