@@ -11,7 +11,8 @@ import genus
 from genus import cli
 from genus.plan.guide.advice import commands, general, particular, to_json
 from genus.plan.guide.facts import Facts, Labels, Lengths, Pile, gather
-from genus.plan.guide.rules import FEW, RULES, Text
+from genus.plan.guide.findings import FEW, Text
+from genus.plan.guide.rules import RULES
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from genus.parts.model import Model
 from genus.parts.moe import MoE
 from genus.parts.norm import RMSNorm
 from genus.parts.positions import RelativeBias
+from genus.parts.task_head import TaskHead, Vectors
 from genus.parts.wiring import PostNorm, ResiDual
 from genus.spec import Spec
 
@@ -211,7 +212,7 @@ def _tied(spec: Model) -> bool:
     return spec.head.tied and spec.embed.dim is None
 
 
-def _closes(stack: Stack, head: Head) -> str | None:
+def _closes(stack: Stack, head: Head | TaskHead | Vectors) -> str | None:
     """Path of the norm whose output only the read-out sees."""
     if head.transform is not None:
         return "head.transform.norm"
@@ -250,8 +251,8 @@ def roles(model: nn.Module) -> dict[str, Role]:
                 if module.projection is not None:
                     tag("input", module.projection.weight)
             case CharCNN.Module():
-                tag("input", module.symbols.weight, *(c.weight for c in module.convolutions))
-                tag("hidden", module.projection.weight, *(layer.weight for layer in module.highway))
+                tag("input", module.symbols.weight, *(p for p in module.convolutions.parameters() if p.dim() > 1))
+                tag("hidden", module.projection.weight, *(p for p in module.highway.parameters() if p.dim() > 1))
     result: dict[str, Role] = {}
     for name, p in model.named_parameters():
         matrix = p.dim() > 1 and not getattr(p, "keep_init", False)

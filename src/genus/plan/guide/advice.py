@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from genus.plan.guide.facts import Facts
-from genus.plan.guide.rules import CHINESE, RULES, Text, written_for
+from genus.plan.guide.findings import CHINESE, Text, written_for
+from genus.plan.guide.rules import RULES
 from genus.plan.options import BRANCHES
 from genus.report.chart import short
 
