@@ -194,3 +194,21 @@ def test_the_verdict_on_a_prediction(full_run: Path) -> None:
     assert "在区间之外" in page([read(full_run)], "zh")
     (full_run / "verdict.json").write_text(json.dumps({**verdict, "high": None}))
     assert "Reached" not in page([read(full_run)])
+
+
+def test_a_run_without_bits_per_byte_is_judged_by_its_loss(full_run: Path, make_run: Callable[..., Path]) -> None:
+    """Masked tokens: the loss is shown, and does not stand beside bits per byte."""
+    path = make_run("bert", recipe="bert")
+    kept = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()[:-1]]
+    lines = [json.dumps({k: v for k, v in record.items() if k != "bpb"}) for record in kept]
+    (path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    (path / "prediction.json").unlink()
+    figures = [{"name": "accuracy", "value": 0.25, "interval": [0.2, 0.3], "count": 99}]
+    (path / "evaluation.json").write_text(json.dumps({"figures": figures, "notes": ["with fixed masks"]}))
+    run = read(path)
+    text = page([run])
+    assert run.measure == "loss" and run.final() == kept[-2]["loss"]
+    assert "Validation loss" in text and "Loss against tokens" in text and "its per byte" not in text
+    assert "accuracy" in text and "0.2500" in text and "with fixed masks" in text
+    both = page(read_all([path, full_run]))
+    assert "Validation, bits per byte" in both and "Loss against" not in both

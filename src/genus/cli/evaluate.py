@@ -11,9 +11,11 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from genus.evaluate.denoising import Denoising
     from genus.evaluate.evaluation import Evaluation
     from genus.evaluate.probes import Curve, ProbeResult
     from genus.evaluate.translation import Translation
+    from genus.prepare.dataset import Dataset
     from genus.run import Loaded
 
 CHINESE = 0.1  # share of Chinese characters from which perplexity per character is shown
@@ -28,6 +30,8 @@ class Options:
     """Bits per byte and perplexity of a left-to-right model on a split of prepared data, beside what counting and xz reach.
 
     On pairs (genus prepare --pairs) an encoder-decoder is measured by the loss of the targets and by BLEU and chrF of its own.
+
+    A model of masked tokens or spans (BERT, T5) is measured at its own objective: loss, perplexity and accuracy with fixed masks.
 
     Bits per byte can be compared across tokenizers. Every target counts once, and documents never see each other.
 
@@ -72,13 +76,15 @@ class Options:
     labels: Path | None = None
     """Of the probe shots: .tsv, .csv or .jsonl with the columns text and label."""
     seed: int = 0
-    """Of the probes' random choices."""
+    """Of the probes' random choices, and of masks."""
 
 
 def main(options: Options) -> int:
     from genus.evaluate import evaluate
+    from genus.evaluate.denoising import fills_in
     from genus.evaluate.evaluation import FILE
     from genus.ops.memory import keep_freed_memory
+    from genus.prepare.dataset import Dataset
     from genus.prepare.progress import Progress
     from genus.run import CONFIG, load
 
@@ -88,6 +94,9 @@ def main(options: Options) -> int:
     if options.data is None:
         raise ValueError("DATA is missing: give a folder that genus prepare made (only --probes can do without)")
     loaded = load(options.model)
+    data = Dataset.open(options.data)
+    if fills_in(loaded) and not data.pairs:
+        return fill_in(options, loaded, data)
     if getattr(loaded.spec, "encoder", None) is not None:
         return translate(options, loaded)
     result = evaluate(
@@ -109,6 +118,55 @@ def main(options: Options) -> int:
         result.write(options.json)
     show(result)
     return 0
+
+
+def fill_in(options: Options, loaded: Loaded, data: Dataset) -> int:
+    """Evaluate a model of masked tokens or spans, print and write what was found."""
+    from genus.evaluate.denoising import evaluate_denoising
+    from genus.evaluate.evaluation import FILE
+    from genus.prepare.progress import Progress
+    from genus.run import CONFIG
+
+    given = [f"--{name}" for name in ("window", "stride", "documents") if getattr(options, name) is not None]
+    if given:
+        raise ValueError(f"{', '.join(given)} is for models that read from left to right; leave it out")
+    result = evaluate_denoising(
+        loaded,
+        data,
+        options.split,
+        dtype=options.dtype,
+        seed=options.seed,
+        progress=Progress("none" if options.quiet else "auto"),
+    )
+    if (options.model / CONFIG).is_file():
+        result.write(options.model / FILE)
+    if options.json is not None:
+        result.write(options.json)
+    show_denoising(result)
+    return 0
+
+
+def show_denoising(result: Denoising) -> None:
+    """Print the figures."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    console = _console()
+    line = f"{result.data}, {result.split}: {result.tokens:,} tokens read, {result.objective['part']}, rows of {result.context}"
+    console.print(line, soft_wrap=True, highlight=False)
+    table = Table(box=SIMPLE)
+    for name in ("", "value", "95 %", "targets"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    for figure in result.figures:
+        share = figure.name.endswith("accuracy")
+        low, high = figure.interval or (None, None)
+        text = f"{100 * figure.value:.1f} %" if share else f"{figure.value:.4f} nats"
+        bounds = "" if low is None or high is None else f"{100 * low:.1f}–{100 * high:.1f}" if share else f"{low:.4f}–{high:.4f}"
+        table.add_row(figure.name.replace("_", " "), text, bounds, f"{figure.count:,}")
+    table.add_row("perplexity per hidden token", _number(result.perplexity), "", "")
+    console.print(table)
+    for note in (*result.notes, result.dtype):
+        console.print(f"  {note}", soft_wrap=True, highlight=False)
 
 
 def translate(options: Options, loaded: Loaded) -> int:

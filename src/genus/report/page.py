@@ -19,6 +19,11 @@ from genus.report.words import translator
 SAMPLES = 6  # of a run that are shown, the newest last
 EVENTS = 50
 
+TITLES = {  # of the figure and the two curves, by what a run is judged by
+    "bpb": ("Validation, bits per byte", "Bits per byte against tokens", "Bits per byte against time"),
+    "loss": ("Validation loss", "Loss against tokens", "Loss against time"),
+}
+
 Words = Callable[[str], str]
 
 
@@ -43,7 +48,7 @@ def page(runs: Sequence[RunData], language: str = "en") -> str:
 
 def _summary(run: RunData, t: Words) -> str:
     """The figures of one run, large."""
-    return facts([(label, text) for label, text, _ in _figures(run, t)], "facts big")
+    return facts([(label, text) for label, text, _ in _figures(run, t, run.measure)], "facts big")
 
 
 def _verdict(run: RunData, t: Words, name: str) -> str:
@@ -60,14 +65,19 @@ def _verdict(run: RunData, t: Words, name: str) -> str:
     return f"<p>{f'<b>{escape(name)}</b> ' if name else ''}{escape(text)}</p>"
 
 
-def _figures(run: RunData, t: Words) -> list[tuple[str, str, float | None]]:
+def _measure(runs: Sequence[RunData]) -> str:
+    """Bits per byte, if any of the runs has them; they can be compared, and losses of different objectives cannot."""
+    return "bpb" if any(run.measure == "bpb" for run in runs) else "loss"
+
+
+def _figures(run: RunData, t: Words, measure: str) -> list[tuple[str, str, float | None]]:
     """(label, text, value) of what a run is judged by."""
 
     def figure(label: str, value: float | None, text: Callable[[float], str]) -> tuple[str, str, float | None]:
         return t(label), "–" if value is None else text(value), value
 
     return [
-        figure("Validation, bits per byte", run.final(), lambda v: f"{v:.4f}"),
+        figure(TITLES[measure][0], run.final() if run.measure == measure else None, lambda v: f"{v:.4f}"),
         figure("Parameters", number(run.config.get("parameters")), lambda v: f"{v:,.0f}"),
         figure("Tokens", run.last("tokens"), short),
         figure("Time", run.last("seconds"), clock),
@@ -78,23 +88,25 @@ def _figures(run: RunData, t: Words) -> list[tuple[str, str, float | None]]:
 
 
 def _comparison(runs: Sequence[RunData], t: Words) -> str:
-    best = min((v for r in runs if (v := r.final()) is not None), default=None)
+    measure = _measure(runs)
+    best = min((v for r in runs if r.measure == measure and (v := r.final()) is not None), default=None)
     rows = []
     for i, run in enumerate(runs):
         cells = [swatch(i, run.name), escape(_recipe_name(run))]
-        for column, (_, text, value) in enumerate(_figures(run, t)):
+        for column, (_, text, value) in enumerate(_figures(run, t, measure)):
             bold = column == 0 and value is not None and value == best
             cells.append(f"<b>{escape(text)}</b>" if bold else escape(text))
         rows.append(cells)
-    head = [t("Run"), t("Recipe"), *(label for label, _, _ in _figures(runs[0], t))]
+    head = [t("Run"), t("Recipe"), *(label for label, _, _ in _figures(runs[0], t, measure))]
     note = f'<p class="dim">{t("Lower is better. The lowest is in bold.")}</p>'
     return table(head, rows) + note
 
 
 def _curves(runs: Sequence[RunData], t: Words) -> str:
+    _, against_tokens, against_time = TITLES[_measure(runs)]
     figures = [
-        _figure(_loss_lines(runs, "tokens", t), "Bits per byte against tokens", t("tokens"), short, short, t),
-        _figure(_loss_lines(runs, "seconds", t), "Bits per byte against time", t("time"), clock, short, t),
+        _figure(_loss_lines(runs, "tokens", t), against_tokens, t("tokens"), short, short, t),
+        _figure(_loss_lines(runs, "seconds", t), against_time, t("time"), clock, short, t),
     ]
     for key, label, text, x in (
         ("tokens_per_s", "Tokens per second", short, "seconds"),
@@ -119,13 +131,16 @@ def _curves(runs: Sequence[RunData], t: Words) -> str:
 
 
 def _loss_lines(runs: Sequence[RunData], x: str, t: Words) -> list[Line]:
-    lines = []
+    lines: list[Line] = []
+    measure = _measure(runs)
     for i, run in enumerate(runs):
+        if run.measure != measure:
+            continue
         if x == "tokens" and (predicted := run.predicted()):
             curve = [(a, b) for a, b, _, _ in predicted]
             band = [(a, low, high) for a, _, low, high in predicted]
             lines.append(Line(curve, i, "dashed", f"{run.name}, {t('predicted before training')}", band))
-        lines.append(Line(run.curve(x, "bpb"), i, "thin", f"{run.name}, {t('training')}"))
+        lines.append(Line(run.curve(x, measure), i, "thin", f"{run.name}, {t('training')}"))
         validation = run.validation(x)
         name = f"{run.name}, {t('validation')}"
         lines.append(Line(validation, i, "marks", name))
@@ -230,13 +245,13 @@ def _before_and_after(run: RunData, t: Words) -> str:
 
 
 def scores(value: Any, name: str = "model") -> Iterable[tuple[str, dict[str, str]]]:
-    """Every object of an evaluation.json that has a figure in bits per byte, with its other figures as text."""
+    """Every object of an evaluation.json that has a figure in bits per byte or a named value, with its other figures as text."""
     if isinstance(value, list):
         for item in value:
             yield from scores(item, name)
     if not isinstance(value, dict):
         return
-    if any(number(value.get(k)) is not None for k in ("bits_per_byte", "bpb")):
+    if any(number(value.get(k)) is not None for k in ("bits_per_byte", "bpb", "value")):
         label = str(value.get("name") or value.get("model") or name)
         yield label, {k: _figure_text(v) for k, v in value.items() if number(v) is not None or _interval(v)}
     for key, inner in value.items():

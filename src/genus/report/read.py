@@ -41,9 +41,16 @@ class RunData:
         """Points of the training lines that have both fields."""
         return points(self.training, x, y)
 
-    def validation(self, x: str, y: str = "bpb") -> Points:
-        """Points of the evaluations on the validation split."""
-        return points([r for r in self.evaluations if r.get("split", "validation") == "validation"], x, y)
+    @property
+    def measure(self) -> str:
+        """What it is judged by: "bpb", or "loss" where the loss of its objective has no bits per byte."""
+        lines = [*self.evaluations, *self.training]
+        return "bpb" if not lines or any("bpb" in line for line in lines) else "loss"
+
+    def validation(self, x: str, y: str | None = None) -> Points:
+        """Points of the evaluations on the validation split; `y` None = what it is judged by."""
+        lines = [r for r in self.evaluations if r.get("split", "validation") == "validation"]
+        return points(lines, x, y or self.measure)
 
     def predicted(self) -> list[tuple[float, float, float, float]]:
         """(tokens, bits per byte, low, high) of the prediction made before training, in the order of tokens."""
@@ -57,11 +64,11 @@ class RunData:
         return sorted(rows)
 
     def final(self) -> float | None:
-        """Validation bits per byte at the end."""
+        """What it is judged by on the validation split at the end."""
         curve = self.validation("step")
         if curve:
             return curve[-1][1]
-        return number(dig(self.config, "finished", "validation", "bpb"))
+        return number(dig(self.config, "finished", "validation", self.measure))
 
     def last(self, key: str) -> float | None:
         """The last value of a field, over training and evaluation lines."""
