@@ -173,7 +173,7 @@ def _source(path: str) -> str:
     data = Dataset.open(path)
     part = (validation_split(data) or data.split("train")).source
     assert part is not None
-    return data.tokenizer.decode(part.document(0))
+    return data.tokenizer.decode(part.document(0).tolist())
 
 
 def say(text: str) -> None:

@@ -128,7 +128,7 @@ def evaluate_pairs(
     count = part.documents if documents is None else min(documents, part.documents)
     chosen = [int(i) for i in np.linspace(0, part.documents - 1, count).round()]
     sides = [[side.document(i) for i in chosen] for side in (part.source, part)]
-    texts = [[data.tokenizer.decode(ids) for ids in side] for side in sides]
+    texts = [[data.tokenizer.decode(ids.tolist()) for ids in side] for side in sides]
     notes = []
     if tokenizer.fingerprint != data.tokenizer.fingerprint:
         notes.append("the model has another tokenizer than the data: texts decoded and encoded again, loss in its own tokens")
@@ -182,8 +182,8 @@ def by_length(
     lengths = np.array([len(source.split()) for source in sources])
     found = []
     for low, high in zip((0, *borders), (*borders, 10**9)):
-        own = np.flatnonzero((lengths > low) & (lengths <= high))
-        if len(own):
+        own = np.flatnonzero((lengths > low) & (lengths <= high)).tolist()
+        if own:
             score = metric.corpus_score([made[i] for i in own], [[references[i] for i in own]]).score
             found.append(LengthScore(low + 1, min(high, int(lengths.max())), len(own), score))
     return tuple(found)
