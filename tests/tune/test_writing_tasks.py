@@ -98,7 +98,7 @@ def test_conversations_are_learnt_and_answered() -> None:
     predictions, _ = predict(fitted.model, task, ready, valid)
     scores = task.score(predictions, held)
     assert scores["exact_match"] >= 0.5 and scores["rouge_l"] >= scores["exact_match"]
-    assert task.render(predictions[0])["response"] in {c.upper() for c in COLOURS} | {predictions[0].text}
+    assert task.render(predictions[0])["prediction"] in {c.upper() for c in COLOURS} | {predictions[0].text}
 
 
 @pytest.mark.parametrize("name", ["llama", "transformer"])
@@ -133,3 +133,30 @@ def test_long_pairs_are_cut_on_both_sides() -> None:
     assert [bytes([i]) for i in long.ids[1:21]] == [b"s"] * 20 and sum(i != -100 for i in long.label) == 21
     whole = task.examples([{"source": "s" * 99, "target": "t"}], tokenizer, 43)[0]
     assert sum(i != -100 for i in whole.label) == 2 and len(whole.ids) == 43
+
+
+def test_a_run_answers_a_file(tmp_path: Path) -> None:
+    """From the command's function to predictions, through the checkpoint."""
+    import json
+
+    from genus.export import huggingface
+    from genus.run import load
+    from genus.tune.predict import predict as label_file
+
+    start = base(dim=32)
+    huggingface.save(tmp_path / "base", start.model(None, 0), start.recipe, start.tokenizer, context=256)
+    rows = [{"id": i, "prompt": f"say {w}", "response": w.upper()} for i, w in enumerate(COLOURS * 6)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told: list[str] = []
+    run = genus.tune(
+        tmp_path / "base", tmp_path / "rows.jsonl", tmp_path / "run", say=told.append, seeds=1, epochs=1, refit=False, context=128
+    )
+    results = json.loads((run.path / "results.json").read_text())
+    assert [row["name"] for row in results["rows"]][1].endswith("before tuning")
+    assert "perplexity" in results["rows"][1]["scores"][0] and "exact_match" in results["rows"][0]["scores"][0]
+    loaded = load(run.path)
+    assert loaded.tokenizer is not None and loaded.tokenizer.chat_template and loaded.spec.embed.vocab == 259
+    (tmp_path / "ask.jsonl").write_text('{"id": 1, "prompt": "say red"}\n{"id": 2, "prompt": ""}\n')
+    label_file(run.path, tmp_path / "ask.jsonl", tmp_path / "out.jsonl", say=told.append)
+    good, bad = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    assert isinstance(good["prediction"], str) and good["error"] is None and bad["error"] == "empty prompt"

@@ -93,6 +93,15 @@ def asked(dialogue: Dialogue) -> Dialogue:
     return Dialogue(messages[:last], dialogue.tools)
 
 
+def said(record: Mapping[str, Any], columns: tuple[str, ...]) -> str:
+    """The assistant's last words in a row; nothing where there are none, or the row is no conversation."""
+    try:
+        messages = read(record, columns, answered=False).messages if len(columns) == 1 else _answer(record.get(columns[-1]), "")
+    except ValueError:
+        return ""
+    return next((m["content"] or "" for m in reversed(messages) if m["role"] == "assistant"), "")
+
+
 def _question(record: Mapping[str, Any], columns: tuple[str, ...]) -> list[Message]:
     before = []
     for pair in _json(record.get("history"), "history") or []:

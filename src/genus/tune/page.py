@@ -58,6 +58,7 @@ def page(
         _section("What is taken for what", _confusion(judged)),
         _section("How far to trust its confidence", _calibration(judged)),
         _section("Its most confident errors", _errors(judged)),
+        _section("What it writes", _texts(judged)),
         _section("The labels", _remarks(config)),
         _about(config),
     ]
@@ -194,6 +195,18 @@ def _errors(predictions: Sequence[dict[str, Any]]) -> str:
     return table(["text", "right", "said", "probability", "where"], cells) + note if cells else ""
 
 
+def _texts(predictions: Sequence[dict[str, Any]]) -> str:
+    """The first texts of a task that writes them, beside those that were wanted."""
+    made = [p for p in predictions if isinstance(p.get("prediction"), str) and "probability" not in p and "start" not in p]
+    known = ("split", "place", "label", "prediction")
+    cells = []
+    for p in made[:ERRORS]:
+        read = " / ".join(v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in p.items() if k not in known)
+        shown = (read[-EXCERPT:], str(p["label"])[:EXCERPT], p["prediction"][:EXCERPT])
+        cells.append([*(f'<span class="note">{escape(text)}</span>' for text in shown), escape(str(p["place"]))])
+    return table(["read (its end)", "wanted", "written", "where"], cells) if cells else ""
+
+
 def _remarks(config: dict[str, Any]) -> str:
     remarks = config.get("labels", {}).get("remarks", [])
     return "<ul>" + "".join(f"<li>{escape(r)}</li>" for r in remarks) + "</ul>" if remarks else ""
@@ -205,9 +218,8 @@ def _about(config: dict[str, Any]) -> str:
 
 
 def _is_class(prediction: dict[str, Any]) -> bool:
-    return (
-        isinstance(prediction.get("label"), str) and isinstance(prediction.get("prediction"), str) and "start" not in prediction
-    )
+    texts = isinstance(prediction.get("label"), str) and isinstance(prediction.get("prediction"), str)
+    return texts and "probability" in prediction and "start" not in prediction
 
 
 def _curves(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -18,7 +18,7 @@ from genus.parts.model import Model
 from genus.parts.task_head import TaskHead
 from genus.prepare.records import Record, Records
 from genus.tune import writing
-from genus.tune.conversations import asked, form, read
+from genus.tune.conversations import asked, form, read, said
 from genus.tune.examples import lengths_of
 from genus.tune.packing import Packed
 from genus.tune.reading import reads
@@ -43,6 +43,7 @@ class Conversation(Task):
     name: ClassVar[str] = "conversation"
     primary: ClassVar[str] = "log_probability"
     reads_once: ClassVar[bool] = False
+    added: ClassVar[tuple[str, ...]] = ("prediction",)
 
     read: tuple[str, ...] = ("messages",)
 
@@ -73,14 +74,15 @@ class Conversation(Task):
         return None
 
     def texts(self, row: Record) -> tuple[str, ...]:
-        messages = asked(read(row, self.read, answered=False)).messages
+        try:
+            messages = asked(read(row, self.read, answered=False)).messages
+        except ValueError:
+            return ("",)
         return ("\n".join(f"{m['role']}: {m['content'] or json.dumps(m.get('tool_calls'))}" for m in messages),)
 
     def target(self, row: Record) -> str:
         """The assistant's last words."""
-        messages = read(row, self.read, answered=False).messages
-        said = [m["content"] or "" for m in messages if m["role"] == "assistant"]
-        return said[-1] if said else ""
+        return said(row, self.read)
 
     def settle(self, base: Base) -> Base:
         if reads(base.recipe.model) != "past" or not isinstance(base.recipe.model.head, Head):
@@ -104,7 +106,7 @@ class Conversation(Task):
             except ValueError:
                 continue
             for lesson in lessons:
-                label = [token if said else IGNORE for token, said in zip(lesson.ids, lesson.said)]
+                label = [token if spoken else IGNORE for token, spoken in zip(lesson.ids, lesson.said)]
                 made.append(Example(lesson.ids[:limit], [], label[:limit], row=i, cut=len(lesson.ids) > limit))
         return made
 
@@ -139,7 +141,7 @@ class Conversation(Task):
         return writing.score(predictions, [self.target(row) for row in rows])
 
     def render(self, prediction: Any) -> dict[str, Any]:
-        return {"response": prediction.text}
+        return {"prediction": prediction.text}
 
 
 def packed(examples: Sequence[Example], batch: int, limit: int, seed: int) -> Loader:

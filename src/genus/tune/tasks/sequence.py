@@ -72,6 +72,7 @@ class SequenceToSequence(Task):
     name: ClassVar[str] = "sequence"
     primary: ClassVar[str] = "log_probability"
     reads_once: ClassVar[bool] = False
+    added: ClassVar[tuple[str, ...]] = ("prediction",)
 
     source: str = "source"
     target_column: str = "target"
