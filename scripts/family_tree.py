@@ -24,29 +24,25 @@ from genus.recipes.tree import BRANCHES_ZH
 ROOT = Path(__file__).resolve().parent.parent
 PLANNED = Path(__file__).with_name("planned.toml")
 BEGIN, END = (f"<!-- family tree: {word} (python -m scripts.family_tree) -->" for word in ("begin", "end"))
-STATES = ("works", "model", "planned")
+STATES = ("works", "planned")
 
 WORDS = {
     "en": {
         "works": "works",
-        "model": "model only",
         "planned": "planned",
-        "table": ("branch", "works", "model only", "planned"),
+        "table": ("branch", "works", "planned"),
         "page": ("system", "year", "state", "what it is", "published", "HF type"),
-        "of": "{works} work, {model} are models only, {planned} are planned.",
-        "legend": "*works*: `genus train`, `generate` and `export` take it, and the property runner passes. "
-        "*model only*: it builds and passes the properties, but what it learns to do (masked or span prediction, translation) "
-        "is not there yet. *planned*: not there.",
+        "of": "{works} work, {planned} are planned.",
+        "legend": "*works*: `genus train`, `evaluate` and `export` take it, and the property runner passes. "
+        "*planned*: not there.",
     },
     "zh": {
         "works": "可用",
-        "model": "仅模型",
         "planned": "计划中",
-        "table": ("分支", "可用", "仅模型", "计划中"),
+        "table": ("分支", "可用", "计划中"),
         "page": ("系统", "年份", "状态", "是什么", "出处", "HF 类型"),
-        "of": "{works} 个可用，{model} 个仅有模型，{planned} 个计划中。",
-        "legend": "**可用**：`genus train`、`generate`、`export` 都接受它，并通过全部性质测试。"
-        "**仅模型**：能构建并通过性质测试，但它的学习目标（掩码预测、区间预测、翻译）尚未实现。**计划中**：还没有。",
+        "of": "{works} 个可用，{planned} 个计划中。",
+        "legend": "**可用**：`genus train`、`evaluate`、`export` 都接受它，并通过全部性质测试。**计划中**：还没有。",
     },
 }
 
@@ -78,7 +74,7 @@ def entries() -> tuple[list[Entry], dict[str, dict[str, str]]]:
             s.name,
             s.branch,
             s.year,
-            "works" if s.generates else "model",
+            "works",
             {"en": s.summary, "zh": s.summary_zh},
             s.citation,
             s.parent,
@@ -111,8 +107,8 @@ def state_table(language: str) -> str:
     lines = [_row(words["table"]), _row("---" for _ in words["table"])]
     for branch, titles in branches.items():
         names = {s: [e.name for e in everything if (e.branch, e.state) == (branch, s)] for s in STATES}
-        cells = [" ".join(f"`{name}`" for name in names[s]) for s in ("works", "model")]
-        lines.append(_row([titles[language], *cells, ", ".join(names["planned"])]))
+        works = " ".join(f"`{name}`" for name in names["works"])
+        lines.append(_row([titles[language], works, ", ".join(names["planned"])]))
     counts = {state: sum(e.state == state for e in everything) for state in STATES}
     return "\n".join([*lines, "", words["of"].format(**counts) + " " + words["legend"]])
 

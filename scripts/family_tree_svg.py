@@ -21,12 +21,12 @@ LANES = (
 STYLE = """
 text { font: 13px "Helvetica Neue", Helvetica, Arial, "Noto Sans CJK SC", "PingFang SC", sans-serif; fill: #1f2430 }
 .year { font-size: 12px; fill: #7a8190 } .head { font-weight: 600 } .line { stroke: #e4e7ec }
-.works { fill: #d7ebdd; stroke: #2f7d4f } .model { fill: #fdf0cf; stroke: #a97a12 }
+.works { fill: #d7ebdd; stroke: #2f7d4f }
 .planned { fill: #f6f7f9; stroke: #98a0ae; stroke-dasharray: 3 2 } .paper { fill: #ffffff }
 .edge { fill: none; stroke: #8791a1; stroke-width: 1.2 } .far { stroke: #b9c0cc; stroke-dasharray: 1 3; stroke-linecap: round }
 @media (prefers-color-scheme: dark) {
 text { fill: #e3e6ec } .year { fill: #98a0ae } .line { stroke: #2c313b } .paper { fill: #14171d }
-.works { fill: #1d4630; stroke: #62b587 } .model { fill: #4a3a10; stroke: #d3a53a } .planned { fill: #1d2129; stroke: #6d7685 }
+.works { fill: #1d4630; stroke: #62b587 } .planned { fill: #1d2129; stroke: #6d7685 }
 .edge { stroke: #7c8595 } .far { stroke: #525b69 }
 }
 """.strip()
@@ -169,7 +169,7 @@ def _far(x: Mapping[str, int], y: Mapping[str, int], parent: str, child: str) ->
 
 def _legend(words: Mapping[str, Any]) -> list[str]:
     out, x = [], LEFT
-    for state in ("works", "model", "planned"):
+    for state in ("works", "planned"):
         out.append(f'<rect class="{state}" x="{x}" y="14" width="22" height="14" rx="4"/>')
         out.append(f'<text x="{x + 28}" y="26">{escape(words[state])}</text>')
         x += 50 + _width(words[state])

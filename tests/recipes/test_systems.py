@@ -35,10 +35,17 @@ PUBLISHED = [  # counted from the checkpoints that their authors released
     ),
     ("olmo2", SEVEN_B | {"hidden": 11008, "vocab": 100352}, 7_298_617_344),
     ("gemma2", {"dim": 2304, "depth": 26, "heads": 8, "kv_heads": 4, "head_dim": 256, "hidden": 9216}, 2_614_341_888),
-    ("bert", {}, 109_514_298),  # with the read-out of masked language modelling
-    ("bert", {"dim": 1024, "depth": 24, "heads": 16}, 335_174_458),
+    ("bert", {}, 110_106_428),  # with both read-outs
+    ("bert", {"sentences": False}, 109_514_298),
+    ("bert", {"dim": 1024, "depth": 24, "heads": 16, "sentences": False}, 335_174_458),
+    ("roberta", {}, 124_697_433),
+    ("albert", {}, 11_813_810),
+    ("albert", {"sentences": False}, 11_221_680),
+    ("distilbert", {}, 66_985_530),
     ("t5", {}, 60_506_624),
     ("t5", {"depth": 8, "heads": 6, "head_dim": 64, "hidden": 1024, "gated": True, "tied": False}, 76_961_152),  # v1.1 small
+    ("t5-v1-1", {"heads": 6, "head_dim": 64, "hidden": 1024}, 76_961_152),  # small
+    ("t5-v1-1", {"dim": 768, "depth": 12, "heads": 12}, 247_577_856),  # base
     ("zaremba", {}, 4_653_200),
     ("zaremba", {"size": "large"}, 66_034_000),
     (

@@ -163,7 +163,6 @@ def test_another_tokenizer_is_refused(corpus: Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "options", "message"),
     [
-        ("bert", {}, "cannot be trained to predict"),
         ("gpt22", {}, "did you mean 'gpt2'"),
         ("gpt2", {"overrides": ("dmi=32",)}, "did you mean 'dim'"),
         ("gpt2", {"overrides": ("model.stack.detph=3",)}, "did you mean 'depth'"),
