@@ -101,6 +101,10 @@ def smaller(words: list[str]) -> list[str]:
         for i in reversed([i for i, word in enumerate(words) if word in ("--time", "--tokens", "--epochs", "--size", "--batch")]):
             del words[i : i + 2]
         words += ["--tokens", "1k", "--eval-tokens", "512", "--batch", "2"]
+    if words[0] == "tune":
+        for option, small in (("--epochs", "1"), ("--tokens", "2k")):
+            if option in words:
+                words[words.index(option) + 1] = small
     if words[0] == "evaluate" and "--probe-time" in words:
         words[words.index("--probe-time") + 1] = "1s"
     if words[0] == "generate" and "--max-tokens" not in words:

@@ -50,13 +50,13 @@ def base(name: str = "llama", **sizes: Any) -> Base:
 
 
 def test_columns_tell_the_task() -> None:
-    assert infer(records(talks(3)), Wishes()) == Conversation(("messages",))
+    assert infer(records(talks(9)), Wishes()) == Conversation(("messages",), 5)
     alpaca = {"instruction": "a", "input": "", "output": "b"}
-    assert infer(records([alpaca]), Wishes()) == Conversation(("instruction", "input", "output"))
-    assert infer(records([{"source": "a", "target": "b"}]), Wishes()) == SequenceToSequence("source", "target")
+    assert infer(records([alpaca]), Wishes()) == Conversation(("instruction", "input", "output"), 1)
+    assert infer(records([{"source": "a", "target": "b"}]), Wishes()) == SequenceToSequence("source", "target", 1)
     odd = records([{"de": "a", "en": "b", "text": "c"}])
-    assert infer(odd, Wishes("sequence", "de", None, "en")) == SequenceToSequence("de", "en")
-    assert infer(odd, Wishes("conversation", "de", None, "en")) == Conversation(("de", "en"))
+    assert infer(odd, Wishes("sequence", "de", None, "en")) == SequenceToSequence("de", "en", 1)
+    assert infer(odd, Wishes("conversation", "de", None, "en")) == Conversation(("de", "en"), 1)
     with pytest.raises(ValueError, match="target texts"):
         infer(odd, Wishes("sequence", "de"))
     with pytest.raises(ValueError, match="messages or conversations"):

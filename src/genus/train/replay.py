@@ -93,5 +93,6 @@ def mixed(new: Any, old: Any, share: float) -> Mixed:
 
 
 def _joined(a: Rows, b: Rows) -> Rows:
-    values = {f.name: (getattr(a, f.name), getattr(b, f.name)) for f in fields(Rows)}
-    return Rows(**{name: torch.cat(pair) if isinstance(pair[0], Tensor) else pair[0] for name, pair in values.items()})
+    pairs = {f.name: (getattr(a, f.name), getattr(b, f.name)) for f in fields(Rows)}
+    joined: dict[str, Any] = {name: torch.cat(pair) for name, pair in pairs.items() if isinstance(pair[0], Tensor)}
+    return replace(a, **joined)

@@ -50,13 +50,14 @@ def form(columns: Iterable[str]) -> tuple[str, ...] | None:
     for name in LISTS:
         if name in there:
             return (name,)
+    before: tuple[str, ...]
+    answers: tuple[str, ...]
     if "instruction" in there:
-        answer = next((name for name in ("output", "response") if name in there), None)
-        return answer and ("instruction", *(["input"] if "input" in there else []), answer)
-    if "prompt" in there:
-        answer = next((name for name in ANSWERS if name in there), None)
-        return answer and ("prompt", answer)
-    return None
+        before, answers = ("instruction", *(["input"] if "input" in there else [])), ("output", "response")
+    else:
+        before, answers = ("prompt",), ANSWERS
+    answer = next((name for name in answers if name in there), None)
+    return (*before, answer) if answer and before[0] in there else None
 
 
 def read(record: Mapping[str, Any], columns: tuple[str, ...], answered: bool = True) -> Dialogue:

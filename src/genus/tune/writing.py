@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 ROWS = 512  # targets scored at once: bounds the logits held in memory
 AT_ONCE = 16  # texts written together
 CONTEXT = 2048  # positions of a model that has no limit
-LONGEST = 512  # tokens of a text
+LONGEST = 512  # tokens of a text, at most
+SPARE = 8  # tokens
 
 
 class Written(NamedTuple):
     """What a model makes of a row.
 
     Attributes:
-        nats: -log probability of the wanted text. hits: its tokens that were the most probable ones. count: its tokens.
+        nats: -log probability of the wanted text. hits: its tokens that were the most probable ones. tokens: how many it has.
         text: what the model writes; None where it was not asked.
     """
 
     nats: float
     hits: int
-    count: int
+    tokens: int
     text: str | None = None
 
 
@@ -68,7 +69,7 @@ def joined(rows: int, examples: Iterable[Example], outputs: Iterable[Any]) -> li
 def score(predictions: Sequence[Any], wanted: Sequence[str]) -> dict[str, float]:
     """Of the wanted tokens: log_probability (mean, in nats), perplexity and token_accuracy; of written texts, `text_scores`."""
     there = [(p, w) for p, w in zip(predictions, wanted, strict=True) if p is not None]
-    count = sum(p.count for p, _ in there)
+    count = sum(p.tokens for p, _ in there)
     found = {}
     if count:
         nats = sum(p.nats for p, _ in there) / count
@@ -83,6 +84,7 @@ def written(
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     predictions: Sequence[Any],
+    longest: int,
     *,
     sources: Sequence[Sequence[int]] | None = None,
     ends: Iterable[int] = (),
@@ -91,6 +93,7 @@ def written(
     """The predictions with the most probable continuation of each prompt, token by token, until an end.
 
     Args:
+        longest: of the texts that were learnt from, in bytes; a text may have twice as many tokens.
         sources: what the encoder of an encoder-decoder reads. ends: tokens that end a text, beside the tokenizer's own.
 
     A prompt that fills all positions of the model gets no text.
@@ -100,11 +103,12 @@ def written(
     from genus.generate.sequence import Request
 
     room = model.spec.context or CONTEXT
+    most = min(LONGEST, 2 * longest + SPARE)
     fitting = [i for i, prompt in enumerate(prompts) if len(prompt) < room]
     requests = [
         Request(
             tuple(prompts[i]),
-            min(LONGEST, room - len(prompts[i])),
+            min(most, room - len(prompts[i])),
             Sampling(temperature=0.0),
             source=None if sources is None else tuple(sources[i]),
         )

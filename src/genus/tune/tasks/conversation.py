@@ -38,6 +38,7 @@ class Conversation(Task):
 
     Attributes:
         read: the columns that hold the conversation, the assistant's words last (`genus.tune.conversations`).
+        longest: bytes of the longest last answer.
     """
 
     name: ClassVar[str] = "conversation"
@@ -46,6 +47,7 @@ class Conversation(Task):
     added: ClassVar[tuple[str, ...]] = ("prediction",)
 
     read: tuple[str, ...] = ("messages",)
+    longest: int = 512
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ class Conversation(Task):
         found = tuple(n for n in (wishes.text, wishes.label) if n) if wishes.text else form(records.columns)
         if found is None and wishes.task == cls.name:
             raise missing(records, "the column messages or conversations, or prompt and response", "--text (and --label)")
-        return None if found is None else cls(found)
+        return None if found is None else cls(found, max((len(said(row, found).encode()) for row in records.rows), default=0))
 
     def because(self, records: Records) -> str:
         names = " and ".join(repr(name) for name in self.read)
@@ -135,7 +137,7 @@ class Conversation(Task):
         """The predictions with the reply to each conversation, in the place of the assistant's last words."""
         chat = Chat(tokenizer)
         prompts = [chat.prompt(*asked(read(row, self.read, answered=False))) for row in rows]
-        return writing.written(model, tokenizer, prompts, predictions, ends=chat.ends, dtype=dtype)
+        return writing.written(model, tokenizer, prompts, predictions, self.longest, ends=chat.ends, dtype=dtype)
 
     def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
         return writing.score(predictions, [self.target(row) for row in rows])

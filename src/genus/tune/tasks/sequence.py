@@ -66,7 +66,7 @@ class SequenceToSequence(Task):
     """To write a target text, given a source text.
 
     Attributes:
-        source, target: columns.
+        source, target_column: columns. longest: bytes of the longest target.
     """
 
     name: ClassVar[str] = "sequence"
@@ -76,6 +76,7 @@ class SequenceToSequence(Task):
 
     source: str = "source"
     target_column: str = "target"
+    longest: int = 512
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -92,7 +93,9 @@ class SequenceToSequence(Task):
                 raise missing(records, f"the column that looks like {lacking} texts", flag)
             return None
         usual = source.strip().casefold() in SOURCE and target.strip().casefold() in TARGET
-        return cls(source, target) if asked or usual else None
+        if not asked and not usual:
+            return None
+        return cls(source, target, max((len(str(row.get(target) or "").encode()) for row in records.rows), default=0))
 
     def because(self, records: Records) -> str:
         return f"{self.target_column!r} from {self.source!r} in {len(records):,} rows: {self.name} (--task chooses another)"
@@ -166,8 +169,8 @@ class SequenceToSequence(Task):
         asked = self.examples([{**row, self.target_column: ""} for row in rows], tokenizer, room)
         if encoder:
             starts, sources = [[tokenizer.bos_id]] * len(asked), [e.source or [] for e in asked]
-            return writing.written(model, tokenizer, starts, predictions, sources=sources, dtype=dtype)
-        return writing.written(model, tokenizer, [e.ids[:-1] for e in asked], predictions, dtype=dtype)
+            return writing.written(model, tokenizer, starts, predictions, self.longest, sources=sources, dtype=dtype)
+        return writing.written(model, tokenizer, [e.ids[:-1] for e in asked], predictions, self.longest, dtype=dtype)
 
     def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
         return writing.score(predictions, [self.target(row) for row in rows])
