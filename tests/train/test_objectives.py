@@ -55,6 +55,8 @@ def test_it_learns_and_the_run_is_complete(recipe: str, corpus: Dataset, run_fol
     assert run.config["finished"]["validation"]["loss"] == told[-1]["loss"]
     result = evaluate_denoising(run_folder, corpus)
     again = evaluate_denoising(run_folder, corpus)
+    held = corpus.split("validation").tokens
+    assert result.context == 64 and 0.8 * held < result.tokens < 1.6 * held  # ends are left out, frames and sentinels come in
     assert result.figures == again.figures and 0 < result.figure("loss").value < told[0]["loss"]
     assert result.figure("accuracy").count == result.figure("loss").count and any("not bits per byte" in n for n in result.notes)
 

@@ -163,7 +163,7 @@ def show_denoising(result: Denoising) -> None:
         text = f"{100 * figure.value:.1f} %" if share else f"{figure.value:.4f} nats"
         bounds = "" if low is None or high is None else f"{100 * low:.1f}–{100 * high:.1f}" if share else f"{low:.4f}–{high:.4f}"
         table.add_row(figure.name.replace("_", " "), text, bounds, f"{figure.count:,}")
-    table.add_row("perplexity per hidden token", _number(result.perplexity), "", "")
+    table.add_row("perplexity per target", _number(result.perplexity), "", "")
     console.print(table)
     for note in (*result.notes, result.dtype):
         console.print(f"  {note}", soft_wrap=True, highlight=False)

@@ -20,6 +20,7 @@ import torch
 from genus.evaluate.evaluation import context_of
 from genus.evaluate.interval import bootstrap
 from genus.modalities.words import WordStarts
+from genus.objectives.batch import Rows
 from genus.objectives.objective import Objective, sees
 from genus.objectives.usual import usual
 from genus.parts.head import Head
@@ -58,7 +59,8 @@ class Denoising:
     """What a model is worth at its own objective.
 
     Attributes:
-        objective: as JSON. tokens: that were read. perplexity: exponential of the loss per hidden token.
+        objective: as JSON. tokens: that were read. perplexity: exponential of the loss per target, that of pairs
+            left out.
         notes: what a reader must know.
     """
 
@@ -127,13 +129,13 @@ def evaluate_denoising(
     rows = Windows(part, int(context), ROWS, data.tokenizer.bos_id, shuffle=False, words=words)
     unit = max(1, min(ROWS, rows.rows // UNITS))
     begin, tokens, found = time.perf_counter(), 0, []
-    steps = max(1, rows.rows // ROWS)
-    with (progress or Progress("none")).stage(loaded.path.name, steps * ROWS, "rows", 1) as stage:
-        for step in range(steps):
-            batch = objective.batch(rows(step), torch.Generator().manual_seed(seed * 7919 + step))
+    with (progress or Progress("none")).stage(loaded.path.name, rows.rows, "rows", 1) as stage:
+        for step in range(math.ceil(rows.rows / ROWS)):
+            fresh = _first(rows(step), rows.rows - step * ROWS)  # the last batch would begin again with the first rows
+            batch = objective.batch(fresh, torch.Generator().manual_seed(seed * 7919 + step))
             tokens += batch.tokens
             found += [objective.measure(net, piece.to(device), None, precision) for piece in batch.split(unit)]
-            stage.advance(ROWS)
+            stage.advance(len(fresh.tokens))
     figures = tuple(_figure(name, [each[name] for each in found]) for name in found[0])
     hidden = next((f for f in figures if f.name == "masked_loss"), figures[0])
     return Denoising(
@@ -159,6 +161,12 @@ def _objective(loaded: Loaded) -> Objective:
     recipe = loaded.config.get("recipe")
     assert isinstance(loaded.spec, Model)
     return from_json(recipe).objective if recipe else usual(loaded.spec)  # type: ignore[no-any-return]
+
+
+def _first(rows: Rows, count: int) -> Rows:
+    """At most so many of the rows."""
+    parts = {field.name: getattr(rows, field.name) for field in dataclasses.fields(rows)}
+    return Rows(**{name: part[:count] if isinstance(part, torch.Tensor) else part for name, part in parts.items()})
 
 
 def _figure(name: str, parts: list[tuple[Any, Any]]) -> Figure:
