@@ -31,6 +31,8 @@ WIDE = {
 }
 GROUPED = WIDE | {"num_key_value_heads": 2}
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 61, "n_positions": 40, "bos_token_id": 1, "eos_token_id": 2}
+BLOOM = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 61}
+BERT = ["query", "key", "value", "dense"]  # peft's "all-linear" would take these classes' own read-outs, and then stumble
 T5 = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "vocab_size": 61, "decoder_start_token_id": 0}
 
 
@@ -44,6 +46,8 @@ class Case:
     some: list[str]
     task: str | None = None
     labels: int | None = None
+    problem: str | None = None
+    every: str | list[str] = "all-linear"
     ours: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
 
     def build(self, folder: Path) -> Any:
@@ -68,6 +72,28 @@ CASES = {
     "qwen3": Case("Qwen3ForCausalLM", "Qwen3Config", GROUPED | {"head_dim": 16}, ["k_proj"], "CAUSAL_LM"),
     "bert": Case("BertForMaskedLM", "BertConfig", WIDE, ["query", "value"]),
     "bert-classifier": Case("BertForSequenceClassification", "BertConfig", WIDE, ["query", "value"], "SEQ_CLS", 3),
+    "bert-answers": Case(
+        "BertForQuestionAnswering",
+        "BertConfig",
+        WIDE,
+        ["query", "value"],
+        "QUESTION_ANS",
+        problem="question_answering",
+        every=BERT,
+    ),
+    "albert": Case(
+        "AlbertForMaskedLM", "AlbertConfig", WIDE | {"embedding_size": 16, "num_hidden_groups": 1}, ["query", "value"]
+    ),
+    "roberta": Case(
+        "RobertaForTokenClassification",
+        "RobertaConfig",
+        WIDE | {"type_vocab_size": 1},
+        ["query", "key"],
+        "TOKEN_CLS",
+        3,
+        every=BERT,
+    ),
+    "bloom": Case("BloomForCausalLM", "BloomConfig", BLOOM, ["query_key_value"], "CAUSAL_LM"),
     "t5": Case("T5ForConditionalGeneration", "T5Config", T5, ["q", "v"], "SEQ_2_SEQ_LM"),
 }
 
@@ -91,7 +117,9 @@ def _logits(peer: Any) -> Callable[[Any], Tensor]:
     @torch.no_grad()
     def logits(model: Any) -> Tensor:
         if hasattr(model, "config"):
-            return model(**({"input_ids": source, "decoder_input_ids": ids} if pair else {"input_ids": ids})).logits.float()
+            out = model(**({"input_ids": source, "decoder_input_ids": ids} if pair else {"input_ids": ids}))
+            starts = getattr(out, "start_logits", None)
+            return out.logits.float() if starts is None else torch.stack([starts, out.end_logits], -1).float()
         return model(ids, **({"source": source} if pair else {}))
 
     return logits
@@ -124,7 +152,7 @@ def test_peft_loads_ours(case: Case, targets: str, dora: bool, tmp_path: Path) -
     ours = huggingface.load(tmp_path / "base")[0]
     torch.manual_seed(1)
     _change(ours, ["all-linear"] if targets == "all" else case.ours, dora, ranks=(2, 3))
-    save_peft(tmp_path / "adapter", ours, base=tmp_path / "base")
+    save_peft(tmp_path / "adapter", ours, tmp_path / "base", case.problem)
     theirs = peft.PeftModel.from_pretrained(case.again(tmp_path / "base"), tmp_path / "adapter").eval()
     _same(logits(ours), logits(theirs), base)
     assert (logits(theirs.merge_and_unload()) - logits(ours)).abs().max() <= ATOL
@@ -139,7 +167,7 @@ def test_ours_loads_pefts(case: Case, targets: str, dora: bool, tmp_path: Path) 
         r=4,
         lora_alpha=6,
         use_rslora=targets == "all",
-        target_modules=case.some if targets == "some" else "all-linear",
+        target_modules=case.some if targets == "some" else case.every,
         rank_pattern={case.some[0]: 2},
         alpha_pattern={case.some[0]: 5},
         task_type=case.task,
@@ -155,18 +183,36 @@ def test_ours_loads_pefts(case: Case, targets: str, dora: bool, tmp_path: Path) 
                 p.mul_(torch.rand_like(p) + 0.5)
     theirs.save_pretrained(tmp_path / "adapter")
     ours = huggingface.load(tmp_path / "base")[0]
-    load_peft(ours, tmp_path / "adapter")
+    load_peft(ours, tmp_path / "adapter", case.problem)
     _same(logits(ours), logits(theirs), base)
     before = {name: (c.lora_A.clone(), c.lora_B.clone()) for name, (_, c) in adapted(ours).items()}
-    save_peft(tmp_path / "again", ours)
+    save_peft(tmp_path / "again", ours, problem=case.problem)
     again = huggingface.load(tmp_path / "base")[0]
-    load_peft(again, tmp_path / "again")
+    load_peft(again, tmp_path / "again", case.problem)
     assert (logits(again) - logits(ours)).abs().max() <= ATOL
     for name, (_, c) in adapted(again).items():  # and what was split and joined is split again without growing
         assert c.lora_A.shape == before[name][0].shape
     merge(again)
     detach(again)
     assert (logits(again) - logits(ours)).abs().max() <= ATOL
+
+
+def test_experts(tmp_path: Path) -> None:
+    """transformers holds all experts of a layer in one tensor; peft puts changes with the experts' names there."""
+    case = Case("MixtralForCausalLM", "MixtralConfig", GROUPED | {"num_local_experts": 4}, [])
+    logits = _logits(case.build(tmp_path / "base"))
+    ours = huggingface.load(tmp_path / "base")[0]
+    base = logits(ours)
+    chosen = select(ours, ["all-linear"])
+    attach(ours, {name: LowRank(m.weight, 3, 2.0) for name, m in chosen.items()})
+    for _, change in adapted(ours).values():
+        nn.init.normal_(change.lora_B, 0, 0.3)
+    save_peft(tmp_path / "adapter", ours, tmp_path / "base")
+    theirs = peft.PeftModel.from_pretrained(case.again(tmp_path / "base"), tmp_path / "adapter").eval()
+    _same(logits(ours), logits(theirs), base)
+    again = huggingface.load(tmp_path / "base")[0]
+    load_peft(again, tmp_path / "adapter")
+    assert torch.equal(logits(again), logits(ours))
 
 
 def test_a_tied_table(tmp_path: Path) -> None:
