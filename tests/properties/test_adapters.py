@@ -1,4 +1,4 @@
-"""What adapters promise, on every recipe: nothing changes until they learn, they alone learn, and they come off without a trace."""
+"""What adapters promise, on every recipe: nothing changes until they learn, they alone learn, and they leave no trace."""
 
 from __future__ import annotations
 
