@@ -165,8 +165,8 @@ def _objective(loaded: Loaded) -> Objective:
 
 def _first(rows: Rows, count: int) -> Rows:
     """At most so many of the rows."""
-    parts = {field.name: getattr(rows, field.name) for field in dataclasses.fields(rows)}
-    return Rows(**{name: part[:count] if isinstance(part, torch.Tensor) else part for name, part in parts.items()})
+    words = None if rows.words is None else rows.words[:count]
+    return Rows(rows.tokens[:count], rows.doc[:count], rows.previous[:count], rows.begins[:count], rows.bos, words)
 
 
 def _figure(name: str, parts: list[tuple[Any, Any]]) -> Figure:
