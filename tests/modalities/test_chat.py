@@ -142,6 +142,21 @@ def test_a_template_that_forgets_gives_a_lesson_for_each_turn(plain: Tokenizer) 
     assert "easy" not in tokenizer.decode(last.ids) and tokenizer.decode(first.ids).startswith("user\n1+1?")
 
 
+def test_an_opened_tag_that_is_left_out_takes_nothing_of_the_answer(plain: Tokenizer) -> None:
+    tokenizer = taught(plain, FORGETFUL)
+    talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<them>"}]
+    assert said(tokenizer, Chat(tokenizer).lessons(talk)[0]) == "<them><|end|>"
+
+
+def test_calls_are_written_as_the_template_wants_them(plain: Tokenizer) -> None:
+    calls = "{% for c in m.tool_calls %}{{ c.function.name + c.function.arguments }}{% endfor %}"
+    template = "{% for m in messages %}{{ m.role + ':' }}" + calls + "{{ m.content or '' }}<|end|>{% endfor %}"
+    tokenizer = taught(plain, template)
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": "é"}}}
+    talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    assert 'assistant:add{"a": "é"}<|end|>' in Chat(tokenizer).text(talk)
+
+
 def test_a_base_keeps_its_template_and_another_gets_chatml() -> None:
     base = bytes_tokenizer()
     got = ready(base)

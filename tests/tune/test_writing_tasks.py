@@ -87,6 +87,22 @@ def test_examples_mark_the_assistant_and_lose_their_end() -> None:
     assert any(e.cut for e in made)
 
 
+def test_rows_that_the_template_refuses_are_found() -> None:
+    from genus.modalities.text import Tokenizer
+
+    plain = bytes_tokenizer()
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+    strict += "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
+    tokenizer = Tokenizer(plain.core, plain.config, strict)
+    rows = talks(3)
+    rows[1]["messages"].insert(0, {"role": "system", "content": "x"})
+    examples = Examples.encode(Conversation(), rows, tokenizer, 256)
+    assert examples.without == [1] and len(examples) == 2
+    assert "no system here" in (Conversation().refusal(rows[1], tokenizer) or "") and not Conversation().refusal(
+        rows[0], tokenizer
+    )
+
+
 def test_conversations_are_learnt_and_answered() -> None:
     ready, task = Conversation().settle(base()), Conversation()
     rows, held = talks(30), talks(10, seed=9)

@@ -6,6 +6,7 @@ The ids are those of transformers' `apply_chat_template`, but for one thing: a u
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,9 +123,11 @@ class Chat:
                 continue
             asked = _unmarked(self._render(messages[:i], tools, prompt=True))[0]
             told, _, letters = _unmarked(self._render(messages[: i + 1], tools))
-            # Some templates prompt with words (an opened tag) that they leave out once the answer is there.
-            start = _shared(asked, told)
-            if start < _shared(asked, self.text(messages[:i], tools)):
+            start, before = _shared(asked, told), _shared(asked, self.text(messages[:i], tools))
+            if start < len(asked):  # some prompt with words (an opened tag) that they leave out once the answer is there
+                found = told.find(str(message.get("content") or "").strip(), min(before, start))
+                start = min(start, found) if found >= 0 else start
+            if start < before:
                 raise ValueError(
                     "the chat template writes a question differently once it is answered, so the answer cannot be found; "
                     "mark it in the template with {% generation %} ... {% endgeneration %}"
@@ -163,8 +166,14 @@ class Chat:
         for name in ("unk_token", "pad_token", "sep_token", "cls_token", "mask_token"):
             value = tokenizer.config.get(name)
             names |= {name: value["content"] if isinstance(value, dict) else value} if value else {}
+        values = {"tools": self._quote(tools), "add_generation_prompt": prompt, **names}
         quoted = [self._quote(message) for message in messages]
-        return render(self.template, quoted, tools=self._quote(tools), add_generation_prompt=prompt, **names)
+        try:
+            return render(self.template, quoted, **values)
+        except ValueError:
+            if not any(message.get("tool_calls") for message in quoted):
+                raise
+            return render(self.template, [_calls_as_text(message) for message in quoted], **values)
 
     def _quote(self, value: Any) -> Any:
         """The same data with marks around the letters of special tokens."""
@@ -191,6 +200,18 @@ class Chat:
             places += [(start, end)] * len(letters)
             at = end
         return ids, places
+
+
+def _calls_as_text(message: Message) -> Message:
+    """The message with the arguments of its calls written as JSON, as templates want them that do not write it themselves."""
+
+    def written(call: dict[str, Any]) -> dict[str, Any]:
+        arguments = call["function"].get("arguments")
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        return call | {"function": call["function"] | {"arguments": text}}
+
+    calls = message.get("tool_calls")
+    return message | {"tool_calls": [written(call) for call in calls]} if calls else message
 
 
 def _shared(a: str, b: str) -> int:

@@ -28,11 +28,11 @@ class Examples(Sequence[Example]):
 
     def __init__(self, store: _Store, rows: Sequence[Record], numbers: Sequence[int]) -> None:
         self.store, self._all, self.numbers = store, rows, numbers
-        first, last = (
-            np.searchsorted(store.row, [numbers, np.asarray(numbers) + 1]) if len(numbers) else (np.zeros(0), np.zeros(0))
-        )
-        counts = (last - first).astype(int)
-        self.index = np.concatenate([np.arange(a, b) for a, b in zip(first, last)]) if counts.sum() else np.zeros(0, np.int64)
+        wanted = np.asarray(numbers, np.int64)
+        first, last = np.searchsorted(store.row, wanted), np.searchsorted(store.row, wanted + 1)
+        counts = last - first
+        # numbers of the examples: each row's first, and those that follow it
+        self.at = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
         self.place = np.repeat(np.arange(len(numbers)), counts)  # number of each example's row within this view
 
     @classmethod
@@ -56,14 +56,19 @@ class Examples(Sequence[Example]):
     @property
     def lengths(self) -> np.ndarray[Any, Any]:
         """Tokens of each example."""
-        return self.store.lengths[self.index]
+        return self.store.lengths[self.at]
 
     @property
     def cut(self) -> int:
-        return len(np.unique(self.place[self.store.cut[self.index]]))
+        return len(np.unique(self.place[self.store.cut[self.at]]))
+
+    @property
+    def without(self) -> list[int]:
+        """Places of the rows, among those of this view, that gave no example."""
+        return np.setdiff1d(np.arange(len(self.numbers)), self.place).tolist()  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.at)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -72,7 +77,7 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self.store.get(int(self.index[index]))._replace(row=int(self.place[index]))
+        return self.store.get(int(self.at[index]))._replace(row=int(self.place[index]))
 
 
 class _Store:

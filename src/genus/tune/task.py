@@ -124,6 +124,10 @@ class Task(Spec):
         """The rows as a model reads them, at most `limit` tokens each; a row that has no label gets one that does not count."""
         raise NotImplementedError
 
+    def refusal(self, row: Record, tokenizer: Tokenizer) -> str | None:
+        """Why a row without `problem` gives no example with this tokenizer, or None."""
+        return None
+
     def head(self, model: Model) -> TaskHead | None:
         """The read-out; None keeps the vocabulary's."""
         raise NotImplementedError

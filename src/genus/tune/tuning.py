@@ -127,6 +127,10 @@ def _encode(base: Base, told: Labels, options: TuneOptions, say: Say) -> Held:
                 "they are cut, and their ends are not read"
             )
             say(f"labels: {told.remarks[-1]}")
+        if examples.without:
+            why = told.task.refusal(rows[examples.without[0]], base.tokenizer) or "nothing to learn from"
+            told.remarks.append(f"{len(examples.without):,} of {len(rows):,} rows {name} cannot be used; the first: {why}")
+            say(f"labels: {told.remarks[-1]}")
         return examples
 
     train = encoded(told.train, "to learn from")
@@ -142,9 +146,9 @@ def _go(run: Run, base: Base, told: Labels, held: Held, options: TuneOptions, sa
     _say_plan(base, told, held, parts, how, options, refit, say)
     trials = []
     for part in parts:
-        measured = trial.measure(base, task, held, part, how, options, run, keep=not refit)
-        trials.append(measured)
-        say(f"{part.name}: {_told(task, measured.test)} on {measured.held:,} rows, best at update {measured.best:,}")
+        trials.append(trial.measure(base, task, held, part, how, options, run, keep=not refit))
+        done = trials[-1]
+        say(f"{part.name}: {_told(task, done.test)} on {done.held:,} rows, best at update {done.best:,}")
     name = f"{how.name} tuning of {base.name}" if base.weights is not None else f"{base.name} from the labels alone"
     before = trial.untuned(base, task, held, parts, options)
     mine = trial.row(name, trials)

@@ -112,6 +112,13 @@ class Conversation(Task):
                 made.append(Example(lesson.ids[:limit], [], label[:limit], row=i, cut=len(lesson.ids) > limit))
         return made
 
+    def refusal(self, row: Record, tokenizer: Tokenizer) -> str | None:
+        try:
+            Chat(tokenizer).lessons(*read(row, self.read))
+        except ValueError as error:
+            return str(error)
+        return None
+
     def head(self, model: Model) -> TaskHead | None:
         return None
 
