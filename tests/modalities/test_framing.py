@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genus.modalities.framing import frame_words, windows
+from genus.modalities.framing import frame_many, frame_words, windows
 from genus.prepare.tokenizer import build
 
 TEXT = "the quick brown fox jumps over the lazy dog and then sleeps "
@@ -20,6 +20,14 @@ def test_every_word_has_tokens(tokenizer) -> None:
     assert len(ids) == len(types) == len(of_word)
     found = [w for w in of_word if w is not None]
     assert sorted(set(found)) == list(range(len(words))) and found == sorted(found)
+
+
+def test_many_at_once() -> None:
+    texts = [("the fox",), ("the fox", "a dog"), (TEXT * 3,), (TEXT, TEXT), ("",)]
+    for (ids, types, cut), text in zip(frame_many(BPE, texts, 24), texts):
+        whole, wanted_types = BPE.frame(*text)
+        assert cut == (len(whole) > 24) and len(ids) <= 24
+        assert (ids, types or [0] * len(ids)) == ((whole, wanted_types) if not cut else BPE.frame(*text, limit=24))
 
 
 def test_words_are_spelt_as_in_a_text() -> None:

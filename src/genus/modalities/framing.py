@@ -25,6 +25,20 @@ class Window(NamedTuple):
     places: list[tuple[int, int] | None]
 
 
+def frame_many(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], limit: int) -> list[tuple[list[int], list[int], bool]]:
+    """`Tokenizer.frame` of many texts or pairs, on all threads; and whether each had to be cut to `limit` ids."""
+    core = tokenizer.plain
+    given = [text[0] if len(text) == 1 else text for text in texts]
+    made = []
+    for text, framed in zip(texts, core.encode_batch(given), strict=True):
+        if len(framed) > limit:
+            ids, types = tokenizer.frame(text[0], text[1] if len(text) > 1 else None, limit)
+            made.append((ids, types, True))
+        else:
+            made.append((framed.ids, framed.type_ids if len(text) > 1 else [], False))
+    return made
+
+
 def frame_words(tokenizer: Tokenizer, words: Sequence[str], limit: int) -> tuple[list[int], list[int], list[int | None]]:
     """Ids, segment types, and the number of the word that each token belongs to (None for what the tokenizer puts around).
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
+from genus.modalities.framing import frame_many
 from genus.objectives.batch import Batch
 from genus.objectives.labelled import Classify, outputs
 from genus.ops.cross_entropy import IGNORE
@@ -138,14 +139,11 @@ def text_columns(records: Records, wishes: Wishes) -> tuple[str, str | None] | N
 
 def framed(task: Task, rows: Sequence[Record], tokenizer: Tokenizer, limit: int, label: Any) -> list[Example]:
     """One example for each row: its text or its two texts with what the tokenizer puts around them."""
-    made = []
-    for i, row in enumerate(rows):
-        ids, types = tokenizer.frame(*task.texts(row))
-        cut = len(ids) > limit
-        if cut:
-            ids, types = tokenizer.frame(*task.texts(row), limit=limit)
-        made.append(Example(ids, types if any(types) else [], label(row), row=i, cut=cut))
-    return made
+    read = frame_many(tokenizer, [task.texts(row) for row in rows], limit)
+    return [
+        Example(ids, types if any(types) else [], label(row), row=i, cut=cut)
+        for i, (row, (ids, types, cut)) in enumerate(zip(rows, read, strict=True))
+    ]
 
 
 def as_label(value: Any) -> str:
