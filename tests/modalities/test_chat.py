@@ -148,6 +148,14 @@ def test_an_opened_tag_that_is_left_out_takes_nothing_of_the_answer(plain: Token
     assert said(tokenizer, Chat(tokenizer).lessons(talk)[0]) == "<them><|end|>"
 
 
+def test_a_turn_that_only_the_next_one_ends_is_learnt_whole(plain: Tokenizer) -> None:
+    """And special tokens before the words are not its end."""
+    template = "{% for m in messages %}{{ '<|start|>' + m.role }}{% if m.role == 'assistant' %}<|eot|>{% endif %}{{ m.content }}"
+    tokenizer = taught(plain, template + "{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}")
+    talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "z"}]
+    assert said(tokenizer, Chat(tokenizer).lessons(talk)[0]) == "<|eot|>yes"
+
+
 def test_calls_are_written_as_the_template_wants_them(plain: Tokenizer) -> None:
     calls = "{% for c in m.tool_calls %}{{ c.function.name + c.function.arguments }}{% endfor %}"
     template = "{% for m in messages %}{{ m.role + ':' }}" + calls + "{{ m.content or '' }}<|end|>{% endfor %}"

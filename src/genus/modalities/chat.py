@@ -124,15 +124,16 @@ class Chat:
             asked = _unmarked(self._render(messages[:i], tools, prompt=True))[0]
             told, _, letters = _unmarked(self._render(messages[: i + 1], tools))
             start, before = _shared(asked, told), _shared(asked, self.text(messages[:i], tools))
-            if start < len(asked):  # some prompt with words (an opened tag) that they leave out once the answer is there
-                found = told.find(str(message.get("content") or "").strip(), min(before, start))
-                start = min(start, found) if found >= 0 else start
+            words = str(message.get("content") or "").strip()
+            found = told.find(words, min(before, start))
+            if start < len(asked) and found >= 0:  # the prompt has words (an opened tag) that are left out once it is answered
+                start = min(start, found)
             if start < before:
                 raise ValueError(
                     "the chat template writes a question differently once it is answered, so the answer cannot be found; "
                     "mark it in the template with {% generation %} ... {% endgeneration %}"
                 )
-            end = self._end(told, start, letters)
+            end = self._end(told, max(start, found + len(words)), letters)
             if whole[:end] == told[:end]:
                 together.append((start, end))
             else:
@@ -140,7 +141,7 @@ class Chat:
         return [(whole, quoted, together), *apart] if together else apart
 
     def _end(self, text: str, start: int, quoted: list[Span]) -> int:
-        """Where a turn that begins at `start` ends: after its last special token, before the space up to the next turn."""
+        """Where a turn whose words end at `start` ends: after its last special token, before the space up to the next turn."""
         letters = {place for place, _ in quoted}
         ends = [found.end() for found in self._special.finditer(text, start) if found.start() not in letters]
         return ends[-1] if ends else len(text)
