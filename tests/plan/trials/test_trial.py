@@ -149,7 +149,7 @@ def test_not_a_number_is_a_divergence_and_earlier_points_stay(
 
 
 def test_a_full_disk_is_said_and_can_be_repeated(corpus: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     wanted = tiny(corpus, horizons=(20 * STEP, 30 * STEP))
