@@ -25,6 +25,6 @@ def test_page(page: Path, reader: Callable) -> None:
 
 def test_every_verb_has_its_page() -> None:
     for verb in verbs():
-        page = {"import": "export", "demo": "quickstart"}.get(verb, verb.split()[0])
+        page = {"import": "export", "demo": "quickstart", "predict": "tune"}.get(verb, verb.split()[0])
         text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
         assert f"genus {verb}" in text, f"docs/{page}.md does not show genus {verb}"
