@@ -121,16 +121,27 @@ def examples(name: str, count: int, tokenizer: Tokenizer) -> list[Example]:
 
 @dataclass
 class Contestant:
-    """One way to train, and the rows per second of its passes. `run` makes a pass and gives its seconds."""
+    """One way to train, and the rows per second of its passes. `run` makes a pass and gives its seconds.
+
+    Attributes:
+        per_cpu: rows per second of processor time, which other processes disturb less.
+    """
 
     name: str
     run: Callable[[], float]
     speeds: list[float] = field(default_factory=list)
+    per_cpu: list[float] = field(default_factory=list)
     noisy: int = 0
 
     def measure(self, rows: int, retries: int) -> None:
         seconds: list[float] = []
-        window = quiet(lambda: seconds.append(self.run()), retries)
+
+        def pass_() -> None:
+            begin = time.process_time()
+            seconds.append(self.run())
+            self.per_cpu.append(rows / (time.process_time() - begin))
+
+        window = quiet(pass_, retries)
         best = min(seconds) if not window.quiet else seconds[-1]
         self.speeds.append(rows / best)
         self.noisy += not window.quiet
@@ -288,13 +299,22 @@ def compare(name: str, dropout: float, options: Options, tokenizer: Tokenizer, w
             "rows_per_s": statistics.median(c.speeds),
             "spread": (max(c.speeds) - min(c.speeds)) / statistics.median(c.speeds),
             "ceiling_share": statistics.median(c.speeds) * each / max(ceilings),
+            "rows_per_cpu_s": statistics.median(c.per_cpu),
             "noisy": c.noisy,
         }
         for c in field_
     ]
     ours = max(r["rows_per_s"] for r in table[1:])
     spread = {"mean": float(lengths.mean()), "median": float(np.median(lengths)), "longest": int(lengths.max())}
-    record = {"set": name, "dropout": dropout, "lengths": spread, "ceiling_tflops": max(ceilings) / 1e12, "tried": tried}
+    waste = {batch: padding(rows, batch) for batch in options.batches}
+    record = {
+        "padding": waste,
+        "set": name,
+        "dropout": dropout,
+        "lengths": spread,
+        "ceiling_tflops": max(ceilings) / 1e12,
+        "tried": tried,
+    }
     return {**record, "rows": table, "ratio": ours / table[0]["rows_per_s"]}
 
 
@@ -304,16 +324,36 @@ def work_of_a_row(size: Size, lengths: np.ndarray) -> float:
     return float(np.mean([3 * n * model.flops(0, int(n)) for n in lengths]))
 
 
+def padding(rows: list[Example], batch: int) -> dict[str, float]:
+    """Tokens computed for each token that is there, when batches are padded: random ones, the peer's groups, and ours."""
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    lengths = [len(e.ids) for e in rows]
+    loader, steps = Batches(rows, batch), len(rows) // batch
+    orders = {
+        "random": np.random.default_rng(0).permutation(len(rows)).tolist(),
+        "the peer's like lengths": get_length_grouped_indices(lengths, batch),
+    }
+    found = {k: [[lengths[i] for i in order[s * batch : (s + 1) * batch]] for s in range(steps)] for k, order in orders.items()}
+    found["ours"] = [[len(e.ids) for e in loader(s)] for s in range(steps)]
+    return {k: sum(max(b) * len(b) for b in batches) / sum(map(sum, batches)) for k, batches in found.items()}
+
+
 def show(record: dict[str, Any], options: Options) -> None:
     lengths = record["lengths"]
     print(
         f"\n{record['set']}: {options.rows} rows of {lengths['mean']:.0f} tokens on average (median {lengths['median']:.0f}, "
         f"longest {lengths['longest']}), dropout {record['dropout']}; ceiling {record['ceiling_tflops']:.3f} TFLOP/s bf16"
     )
-    print(f"{'':<66}{'rows/s':>8}{'spread':>8}{'of ceiling':>12}")
+    for batch, waste in record["padding"].items():
+        print(f"batches of {batch}, padded, tokens for each: " + ", ".join(f"{k} {v:.2f}" for k, v in waste.items()))
+    print(f"{'':<66}{'rows/s':>8}{'spread':>8}{'of ceiling':>12}{'rows/CPU s':>12}")
     for r in record["rows"]:
         noisy = f"  noisy {r['noisy']}/{options.rounds}" if r["noisy"] else ""
-        print(f"{r['name']:<66}{r['rows_per_s']:>8.2f}{r['spread']:>8.0%}{r['ceiling_share']:>12.0%}{noisy}")
+        print(
+            f"{r['name']:<66}{r['rows_per_s']:>8.2f}{r['spread']:>8.0%}{r['ceiling_share']:>12.0%}"
+            f"{r['rows_per_cpu_s']:>12.2f}{noisy}"
+        )
     print(f"Genus's best over the peer's best: {record['ratio']:.2f}x")
     print("the peer's settings, rows/s: " + "; ".join(f"{k.partition(', ')[2]} {v:.2f}" for k, v in record["tried"].items()))
 

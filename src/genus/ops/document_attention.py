@@ -122,7 +122,7 @@ def _by_length(
     found = []
     for (count, length), *parts in zip(documents.groups, *flat, strict=True):
         own = (part.view(count, length, *part.shape[1:]).transpose(1, 2) for part in parts)
-        y = attention(*own, None, causal and length > 1, scale, softcap, dropout)
+        y = attention(*own, None, causal and length > 1, scale, softcap, dropout)  # type: ignore[call-arg]
         found.append(y.transpose(1, 2).reshape(count * length, heads, -1))
     y = torch.cat(found)
     whole = y.new_zeros(batch * time, heads, y.shape[-1]).index_copy(0, documents.order, y)

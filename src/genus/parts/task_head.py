@@ -53,6 +53,7 @@ class Pool(Spec):
                 case "last" if doc is None:
                     x = hidden[:, -1]
                 case "last":
+                    assert doc is not None
                     place = torch.arange(hidden.shape[1], device=hidden.device)
                     last = torch.where(doc != PADDING, place, 0).amax(1)
                     x = hidden[torch.arange(len(hidden), device=hidden.device), last]

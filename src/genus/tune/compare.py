@@ -126,9 +126,9 @@ class Comparison:
             begin = time.perf_counter()
             numbers = _sampled(part.train + part.valid)
             aims = [task.target(self.told.train[i]) for i in numbers]
-            linear = OnVectors(isinstance(aims[0], float), part.seed).fit(vectors[numbers], aims)
+            linear = OnVectors(isinstance(aims[0], float), part.seed).fit(list(vectors[numbers]), aims)
             judged = vectors[len(self.told.train) :] if self.told.test is not None else vectors[list(part.test)]
-            found = linear.predict(judged)
+            found = linear.predict(list(judged))
             predictions = found.tolist() if linear.numbers else baselines.shares(task, linear.classes, found)
             seconds = time.perf_counter() - begin + reading
             name = "frozen vectors, linear read-out"

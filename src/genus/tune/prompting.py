@@ -225,9 +225,10 @@ def after(model: Any, prefix: list[int], questions: Sequence[list[int]], endings
     """
     rows = [(question, ending) for question in questions for ending in endings]
     if isinstance(model, NGram.Module):  # it looks back a few words only: there is nothing to keep
-        ids, targets = _rows([((prefix + text)[-model.spec.order :], ending) for text, ending in rows], fill)
-        values = model.score(torch.from_numpy(ids), torch.from_numpy(targets)).double()
-        return values.sum(1).numpy().reshape(len(questions), len(endings))
+        shown = [((prefix + text)[-model.spec.order :], ending) for text, ending in rows]
+        ids, targets = (torch.from_numpy(x) for x in _rows(shown, fill))
+        scores = model.score(ids, targets).double()
+        return np.asarray(scores.sum(1).numpy().reshape(len(questions), len(endings)))
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
     result = np.empty(len(rows))
     # The last token of what they share begins every row, so that a row without a question has a place to be read from.
