@@ -20,10 +20,10 @@ from genus.prepare.dataset import Dataset
 from genus.train.choose import CONTEXT, EFFICIENCY
 from genus.train.machine import compute_dtype, default_device, matmul_ceiling
 
-UPDATES = 1000  # of the shortest small run: before that, losses are those of the warm-up more than of the size
+UPDATES = 700  # of the shortest small run: before that, losses are those of the warm-up more than of the size
 TYPICAL = 500_000  # parameters of a small run, for the choice of the batch
 SPREAD = 20  # times the shortest small run: what a branch's share should train a typical model for
-ROWS = (4, 32)  # least and most of an update, where nobody says
+ROWS = (8, 32)  # least and most of an update, where nobody says; fewer learn less from the same tokens (LAB.md)
 MEASURED = 131_072  # validation tokens of a measurement, at most
 PART = 6  # a measurement takes at most this part of the tokens of the shortest small run
 CALIBRATION, PILOT = 0.12, 0.3  # parts of the small runs' time
