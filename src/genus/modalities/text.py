@@ -274,7 +274,7 @@ class Tokenizer:
             lengths = _shares([len(part.ids) for part in parts], room)
             for part, length in zip(parts, lengths, strict=True):
                 part.truncate(length)
-        framed = core.post_process(*parts)
+        framed = core.post_process(parts[0], parts[1] if len(parts) > 1 else None)
         return framed.ids, framed.type_ids
 
     @property

@@ -238,7 +238,7 @@ def _before_and_after(run: RunData, t: Words) -> str:
     for corpus, label in (("new", t("new data")), ("old", t("old data"))):
         told = after.get(corpus)
         for name in told if isinstance(told, dict) else ():
-            a, b = number(dig(before, corpus, name)), number(told[name])
+            a, b = number(dig(before, corpus, name)), number(dig(told, name))
             if a is not None and b is not None:
                 cells.append([escape(f"{label}, {name.replace('_', ' ')}"), f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}"])
     return f"<h3>{t('Before and after')}</h3>" + table(["", t("before"), t("after"), t("change")], cells)

@@ -16,6 +16,7 @@ from genus.parts.attention import Attention
 from genus.parts.conv import ShortConv
 from genus.parts.fast_weights import FastWeights, Sum
 from genus.parts.mlp import MLP, Hidden
+from genus.parts.head import Head
 from genus.parts.model import Model
 from genus.parts.moe import MoE
 from genus.parts.ngram import NGram
@@ -111,7 +112,8 @@ def parameters(model: Spec) -> Parameters:
         return Parameters(total, total, 0)
     tables = model.embed.parameters(model.dim)
     width = model.stack.width(model.dim)
-    readout = 0 if model.head.tied else model.head.inner(width) * model.embed.vocab
+    head = model.head
+    readout = head.inner(width) * model.embed.vocab if isinstance(head, Head) and not head.tied else 0
     touched = sum(part.flops(w, 1) - part.mixing(w, 1) for part, w in _layers(model))
     rest = model.flops(length=1) - sum(part.flops(w, 1) for part, w in _layers(model))
     return Parameters(total, total - tables - readout, round((touched + rest) / 2))
