@@ -21,7 +21,7 @@ def make(name: str, **sizes: Any) -> Loaded:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() >= 2:
-                parameter.normal_(std=0.3)
+                parameter.normal_(std=0.3 * min(1.0, SIZES["dim"] / parameter.shape[-1]) ** 0.5)  # larger sums are chaotic
     return Loaded(model, spec, bytes_tokenizer(), Path("nowhere"), {})
 
 

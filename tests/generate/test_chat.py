@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from genus.cli.chatting import conversation, session
+from genus.generate.session import conversation, session
 from genus.cli.generate import Options, main
 from genus.export import huggingface
 from genus.generate.chat import Talk, Talker

@@ -97,7 +97,11 @@ def test_columns_of_another_name(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out.csv").exists() and not list(tmp_path.glob(".*"))
     predict(run, tmp_path / "in.csv", tmp_path / "out.csv", text="review", say=_quiet)
     assert read(tmp_path / "out.csv").rows[0] | {"probability": ""} == {
-        "review": "a great film", "n": "1", "prediction": "pos", "probability": "", "error": ""
+        "review": "a great film",
+        "n": "1",
+        "prediction": "pos",
+        "probability": "",
+        "error": "",
     }
 
 

@@ -106,7 +106,7 @@ def main(options: Options) -> int:
     _fit_threads(generator, min(options.batch, len(records) * options.number))
     start = time.perf_counter()
     if options.chat:
-        from genus.cli.chatting import conversation, session
+        from genus.generate.session import conversation, session
         from genus.generate.chat import Talk, Talker
 
         talker = Talker(generator)

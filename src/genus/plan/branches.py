@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from genus.recipes import SHORT, System, find, systems
+from genus.objectives.causal import Causal
+from genus.recipes import SHORT, System, find, make, systems
 from genus.spec import nearest
 
 
@@ -25,8 +26,8 @@ class Branch:
 
 
 def trainable(system: System) -> bool:
-    """Whether the recipe can learn to predict the next token."""
-    return system.counted or system.generates
+    """Whether the recipe learns to predict the next token, and nothing else: only then are losses of one kind."""
+    return system.counted or (system.generates and make(system.name).objective == Causal())
 
 
 def names() -> list[str]:
@@ -46,8 +47,9 @@ def branch(name: str) -> Branch:
     except ValueError:
         raise ValueError(f"there is no branch {name!r}{nearest(key, names())} (see: genus recipes)") from None
     if not trainable(system):
+        why = "learns from both directions" if system.generates else "sees the whole text at once"
         raise ValueError(
-            f"{system.name} sees the whole text at once, so it cannot be trained to predict the next token and no plan can "
+            f"{system.name} {why}, so it cannot be trained to predict the next token alone and no plan can "
             f"compare it; choose among: {', '.join(names())}"
         )
     return Branch(key, system.name, "counted" if system.counted else "descended")

@@ -95,12 +95,15 @@ def test_operations_do_not_grow_with_a_text_beyond_the_window() -> None:
 
 
 def _touched(model: nn.Module, spec: Model) -> int:
-    """Entries of the matrices that one token is multiplied with, read off the module."""
+    """Entries of the matrices that one token is multiplied with, read off the module; a filter, at each of its bytes."""
     count = 0
+    spelled = spec.embed.spelled
     moe = next((p for p in walk(spec.stack) if isinstance(p, MoE)), None)
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | LearnedPositions.Module)}
     for name, p in model.named_parameters():
-        if p.dim() > 1 and (id(p) not in tables or p is model.head.weight):
+        if spelled and ".convolutions." in name and p.dim() > 1:
+            count += p.numel() * (spelled.length - p.shape[1] // spelled.chars + 1)
+        elif p.dim() > 1 and (id(p) not in tables or p is model.head.weight):
             count += p.numel() * moe.top // moe.experts if moe and ".experts." in name else p.numel()
     return count
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from genus.ops.cross_entropy import CHUNK_BYTES
 from genus.parts.attention import Attention
+from genus.parts.char_cnn import CharCNN
 from genus.parts.conv import ShortConv
 from genus.parts.fast_weights import FastWeights, Sum
-from genus.parts.mlp import MLP, Hidden
 from genus.parts.head import Head
+from genus.parts.mlp import MLP, Hidden
 from genus.parts.model import Model
 from genus.parts.moe import MoE
 from genus.parts.ngram import NGram
@@ -139,7 +140,9 @@ def decoding(recipe: Recipe, context: int, itemsize: int = 2) -> Decoding:
 
 def activations(model: Model, context: int) -> float:
     """Numbers per token that the forward pass keeps for the backward pass, estimated to about a third."""
-    return sum(_kept(part, width, context) for part, width in _layers(model)) + model.stack.width(model.dim)
+    spelled = model.embed.spelled
+    read = _spelled(spelled) if spelled else 0.0
+    return read + sum(_kept(part, width, context) for part, width in _layers(model)) + model.stack.width(model.dim)
 
 
 def sublayers(model: Model) -> int:
@@ -252,12 +255,18 @@ def _state(part: Spec, width: int, context: int, itemsize: int) -> tuple[int, in
         size = WIDE * features * (value + (1 if part.normalise else 0))  # memories are float32 whatever the activations
         size += itemsize * (part.conv.size - 1) * part.heads * (2 * key + value) if part.conv else 0
     elif isinstance(part, Recurrent):
-        size = itemsize * part.width(width) * (2 if part.cell == "LSTM" else 1)
+        size = itemsize * (part.width(width) + ((part.hidden or width) if part.cell == "LSTM" else 0))
     elif isinstance(part, Window | ShortConv):
         size = itemsize * (part.size - 1) * width
     else:
         size = 0
     return size, size
+
+
+def _spelled(part: CharCNN) -> float:
+    """Numbers that reading the bytes of one token keeps: windows and answers of the filters, as if no token came twice."""
+    windows = sum((part.length - w + 1) * (w * part.chars + f) for w, f in enumerate(part.filters, 1))
+    return windows + 6.0 * part.inner * part.highway
 
 
 def _kept(part: Spec, width: int, context: int) -> float:
@@ -275,7 +284,7 @@ def _kept(part: Spec, width: int, context: int) -> float:
         squares = part.heads * (chunk + features * value / chunk) * (2 if part.decay else 1)
         return stream + (vectors + squares if isinstance(part.rule, Sum) else 3 * vectors + 2 * squares)
     if isinstance(part, Recurrent):
-        return {"RNN": 2.0, "GRU": 6.5, "LSTM": 15.0}[part.cell] * part.width(width)
+        return {"RNN": 2.0, "GRU": 6.5, "Cho": 6.5, "LSTM": 15.0}[part.cell] * (part.hidden or width)
     if isinstance(part, MLP):
         return stream + part.inner(width) * (4 if part.gated else 2)
     if isinstance(part, MoE):

@@ -1,4 +1,4 @@
-"""`genus generate --chat`: answers to questions, or a conversation on the terminal."""
+"""A conversation on the terminal, line by line, and the messages of a record."""
 
 from __future__ import annotations
 
