@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from genus.generate.session import conversation, session
 from genus.cli.generate import Options, main
 from genus.export import huggingface
 from genus.generate.chat import Talk, Talker
 from genus.generate.sampling import Sampling
+from genus.generate.session import conversation, session
 from genus.generate.texts import Generator
 from genus.modalities.chat import ready
 from genus.run import Loaded

@@ -106,8 +106,8 @@ def main(options: Options) -> int:
     _fit_threads(generator, min(options.batch, len(records) * options.number))
     start = time.perf_counter()
     if options.chat:
-        from genus.generate.session import conversation, session
         from genus.generate.chat import Talk, Talker
+        from genus.generate.session import conversation, session
 
         talker = Talker(generator)
         if not records:

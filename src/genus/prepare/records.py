@@ -52,16 +52,16 @@ class Rows(Sequence[Record]):
 
     def __init__(self) -> None:
         self.values: dict[str, list[Any]] = {}
-        self.count = 0
+        self.length = 0
         self._shared: dict[str, str] = {}
 
     def append(self, record: Record) -> None:
         for name in record:
             if name not in self.values:
-                self.values[name] = [ABSENT] * self.count
+                self.values[name] = [ABSENT] * self.length
         for name, column in self.values.items():
             column.append(self._keep(record.get(name, ABSENT)))
-        self.count += 1
+        self.length += 1
 
     def _keep(self, value: Any) -> Any:
         if isinstance(value, str) and len(value) <= SHORT:
@@ -71,7 +71,7 @@ class Rows(Sequence[Record]):
         return value
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -79,8 +79,8 @@ class Rows(Sequence[Record]):
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.count))]
-        if not -self.count <= index < self.count:
+            return [self[i] for i in range(*index.indices(self.length))]
+        if not -self.length <= index < self.length:
             raise IndexError(index)
         return {name: column[index] for name, column in self.values.items() if column[index] is not ABSENT}
 
@@ -244,7 +244,7 @@ def _text_entries(file: BinaryIO, kind: str, encoding: str, label: str) -> Itera
         for number, value in reader(file, encoding, kind):
             yield _entry(label, number, value)
             last = number
-    except (UnicodeDecodeError, *read_errors()) as error:
+    except (UnicodeDecodeError, *read_errors()) as error:  # type: ignore[misc]
         yield Rejected(f"{label}:{last + 1}", "damaged file, rest not read", str(error)[:200], {})
 
 
@@ -328,8 +328,8 @@ def _lines(file: BinaryIO, encoding: str, kind: str) -> Iterator[tuple[int, Any]
 
 def _standard_input(file: BinaryIO) -> Iterator[Entry | Rejected]:
     """JSON lines, a JSON array or a table: told from how the text begins."""
-    buffered = io.BufferedReader(file, 1 << 16) if not hasattr(file, "peek") else file  # type: ignore[arg-type]
-    start = buffered.peek(1 << 16)  # type: ignore[union-attr]
+    buffered: Any = file if hasattr(file, "peek") else io.BufferedReader(file, 1 << 16)  # type: ignore[type-var]
+    start = buffered.peek(1 << 16)
     encoding = guess_encoding(start)
     head = start.decode(encoding, "replace").lstrip("\ufeff \t\r\n")
     if head.startswith("["):
