@@ -20,7 +20,7 @@ from genus.prepare.dataset import Dataset
 from genus.train.choose import CONTEXT, EFFICIENCY
 from genus.train.machine import compute_dtype, default_device, matmul_ceiling
 
-UPDATES = 700  # of the shortest small run: before that, losses are those of the warm-up more than of the size
+UPDATES = 500  # of the shortest small run: before that, losses are those of the warm-up more than of the size
 TYPICAL = 500_000  # parameters of a small run, for the choice of the batch
 SPREAD = 20  # times the shortest small run: what a branch's share should train a typical model for
 ROWS = (8, 32)  # least and most of an update, where nobody says; fewer learn less from the same tokens (LAB.md)

@@ -20,7 +20,7 @@ from genus.parts.task_head import TaskHead, Vectors
 from genus.prepare.records import Record
 from genus.run import Run, write_atomic
 from genus.train.machine import compute_dtype, default_device
-from genus.tune import baselines, trial
+from genus.tune import baselines, rate, trial
 from genus.tune.base import Base
 from genus.tune.features import features
 from genus.tune.labels import Labels
@@ -89,11 +89,10 @@ class Comparison:
         base = base or self.base
         options = replace(self.options, method=name)
         group = f"{FOLDER}/{_slug(called or name)}"
-        trials: list[Trial] = []
+        task, how, trials = self.told.task, METHODS[name](options), list[Trial]()
+        options = rate.tried(base, task, self.held, self.parts[0], how, options, self.run, self.say, group)
         for part in self.parts:
-            trials.append(
-                trial.measure(base, self.told.task, self.held, part, METHODS[name](options), options, self.run, group, quiet=True)
-            )
+            trials.append(trial.measure(base, task, self.held, part, how, options, self.run, group, quiet=True))
         row = trial.row(called or f"{name} tuning", trials)
         row = replace(row, memory=memory(base, row.trainable))
         self._told(row)

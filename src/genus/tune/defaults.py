@@ -42,7 +42,7 @@ def pace(base: Base, method: Method, options: TuneOptions, rows: int, epochs: fl
     low, high = PASSES_FRESH if fresh else PASSES
     wanted = (UPDATES_FRESH if fresh else UPDATES) * batch / rows
     passes = epochs or options.epochs or min(high, max(low, math.ceil(wanted)))
-    rate = adamw_rate(base.recipe.parameters_total) * (1.0 if fresh else TUNED_RATE)
-    lr = options.lr or rate * method.rate
+    factor = method.rate * (1.0 if fresh else TUNED_RATE * (options.rate or 1.0))
+    lr = options.lr or adamw_rate(base.recipe.parameters_total) * factor
     dropout = DROPOUT if options.dropout is None else options.dropout
     return Pace(batch, max(1, round(passes * rows / batch)), lr, passes, dropout)

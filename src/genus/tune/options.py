@@ -16,7 +16,8 @@ class TuneOptions:
         task, text, pair, label: as in `Wishes`. validation, test: files of labelled rows; None = cut from LABELS.
         method: "full", "frozen", "lora", "dora". layer_decay: factor on the learning rate per layer further down (full).
         rank, alpha: of LoRA; targets: names of the matrices it is added to, () = all inside the layers.
-        epochs, batch, lr, dropout, context: None = chosen from the number of rows and the base, and printed.
+        epochs, batch, lr, dropout, context: None = chosen from the number of rows and the base, and printed. rate: factor on
+            the learning rate that is chosen; None = tried on validation rows (`genus.tune.rate`).
         seeds: how often the whole is repeated; None = 3, or 1 with folds. folds: of cross-validation; 0 = repeated splits.
         patience: evaluations without improvement before a fit stops; 0 = never. refit: train the final model on all rows.
         compare: measure the other ways of using the labels too. unlabelled: a prepared data folder: tokenizer of a recipe,
@@ -39,6 +40,7 @@ class TuneOptions:
     epochs: float | None = None
     batch: int | None = None
     lr: float | None = None
+    rate: float | None = None
     dropout: float | None = None
     context: int | None = None
     seed: int = 0
@@ -59,7 +61,7 @@ class TuneOptions:
     eval_tokens: int = 32768
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "lr", "context", "seeds", "rank", "tokens", "seconds", "eval_tokens"):
+        for name in ("epochs", "batch", "lr", "rate", "context", "seeds", "rank", "tokens", "seconds", "eval_tokens"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be more than 0, not {value}")

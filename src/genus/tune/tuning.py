@@ -22,7 +22,7 @@ from genus.run import CONFIG, Run, must_be_free, write_atomic
 from genus.spec import to_json
 from genus.train.checkpoint import restore_weights
 from genus.train.machine import compute_dtype, default_device, describe
-from genus.tune import baselines, compare, continued, page, results, trial
+from genus.tune import baselines, compare, continued, page, rate, results, trial
 from genus.tune.base import Base, find_base
 from genus.tune.defaults import pace
 from genus.tune.examples import Examples
@@ -143,6 +143,7 @@ def _go(run: Run, base: Base, told: Labels, held: Held, options: TuneOptions, sa
     task, how = told.task, method(options)
     parts = _splits(task, told, options)
     refit = options.refit and told.validation is None
+    asked, options = options, rate.tried(base, task, held, parts[0], how, options, run, say, keep=not refit)
     _say_plan(base, told, held, parts, how, options, refit, say)
     trials = []
     for part in parts:
@@ -155,7 +156,7 @@ def _go(run: Run, base: Base, told: Labels, held: Held, options: TuneOptions, sa
     mine = replace(mine, memory=compare.memory(base, mine.trainable))
     verdict = ""
     if options.compare:
-        others = compare.Comparison(run, base, told, held, parts, options, say).ways()
+        others = compare.Comparison(run, base, told, held, parts, asked, say).ways()
         verdict = compare.verdict(task.primary, [_way(run, mine, parts), *others], compare.overlap(told, parts))
     else:
         others = []
