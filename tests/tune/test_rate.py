@@ -46,7 +46,7 @@ def tried(run: Run, options: TuneOptions, base: Any = BASE, split: Split = SPLIT
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "best", "tries"), [((0.5, 0.6, 0.7), 10.0, 3), ((0.5, 0.6, 0.55), 3.0, 3), ((0.5, 0.4, 0.9), 1.0, 2)]
+    ("accuracies", "best", "tries"), [((0.5, 0.6, 0.7), 10.0, 3), ((0.5, 0.6, 0.65), 3.0, 3), ((0.5, 0.4, 0.9), 1.0, 2)]
 )
 def test_upwards_while_it_helps(
     tmp_path: Path, scores: dict[float, dict[str, float]], accuracies: tuple[float, ...], best: float, tries: int
@@ -60,9 +60,10 @@ def test_upwards_while_it_helps(
     assert not list(run.path.glob(f"fits-rate-*/*/{WEIGHTS}")) and len(list(run.path.glob(f"fits-rate-*/*/{RESULT}"))) == tries
 
 
-def test_equal_scores_are_decided_by_the_loss(tmp_path: Path, scores: dict[float, dict[str, float]]) -> None:
-    scores |= {1.0: {"accuracy": 0.5, "loss": 0.8}, 3.0: {"accuracy": 0.5, "loss": 0.7}, 10.0: {"accuracy": 0.5, "loss": 0.9}}
-    assert tried(Run.create(tmp_path / "run", {}), TuneOptions()).rate == 3.0
+def test_what_chance_gives_is_no_reason(tmp_path: Path, scores: dict[float, dict[str, float]]) -> None:
+    """40 rows: a standard error of 8 points."""
+    scores |= {1.0: {"accuracy": 0.5}, 3.0: {"accuracy": 0.57}}
+    assert tried(Run.create(tmp_path / "run", {}), TuneOptions()).rate == 1.0
 
 
 def test_nothing_is_tried_without_need(tmp_path: Path, scores: dict[float, dict[str, float]]) -> None:

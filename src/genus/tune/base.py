@@ -53,7 +53,10 @@ class Base:
 
     @property
     def name(self) -> str:
-        return self.recipe.name or "model" if self.path is None else str(self.path)
+        if self.path is None:
+            return self.recipe.name or "model"
+        place = self.path.resolve()
+        return place.parent.name if place.name == "model" else place.name
 
     def limit(self, options: TuneOptions) -> int:
         """Most tokens of a text.

@@ -9,14 +9,14 @@ from dataclasses import replace
 from genus.run import Run
 from genus.tune.base import Base
 from genus.tune.defaults import pace
-from genus.tune.fitting import TIE
 from genus.tune.methods import Method
 from genus.tune.options import TuneOptions
 from genus.tune.splits import Split
 from genus.tune.task import Say, Task
 from genus.tune.trial import WEIGHTS, Held, Trial, folder_name, measure
 
-FACTORS = (1.0, 3.0, 10.0)  # on the rate that is chosen by size; a higher one is tried while the last was better
+FACTORS = (1.0, 3.0, 10.0)  # on the rate that is chosen by size; a higher one is tried while the last was clearly better
+CLEARLY = 0.5  # over the square root of the validation rows: the largest standard error of a share
 ENOUGH = 30  # validation rows; fewer choose by luck
 LONG = 1000  # updates of a fit from which trying costs more than it is worth
 
@@ -51,9 +51,9 @@ def tried(
         found[factor] = measure(base, task, held, split, method, own, run, _beside(group, factor), keep, quiet=True)
         shown = found[factor].validation.get(task.primary, math.nan)
         say(f"{method.name}: learning rate {steps.lr * factor:.2e}: {task.primary} {shown:.3f} on {valid:,} validation rows")
-        if _best(found, task) != factor:
+        if _best(found, task, valid) != factor:
             break
-    best = _best(found, task)
+    best = _best(found, task, valid)
     wanted = run.path / group / folder_name(split)
     if not wanted.exists():
         copy = wanted.with_name(f".{wanted.name}.tmp")
@@ -69,12 +69,12 @@ def _beside(group: str, factor: float) -> str:
     return f"{group}-rate-{factor:g}"
 
 
-def _best(found: dict[float, Trial], task: Task) -> float:
-    """The factor with the best score; the loss decides where scores are equal."""
-
-    def order(factor: float) -> float:
-        scores = found[factor].validation
-        value = -scores.get(task.primary, -math.inf) + TIE * min(scores.get("loss", 0.0), 100.0)
-        return math.inf if math.isnan(value) else value
-
-    return min(found, key=order)
+def _best(found: dict[float, Trial], task: Task, rows: int) -> float:
+    """The highest factor of which each was clearly better than the one before."""
+    best = FACTORS[0]
+    for factor in list(found)[1:]:
+        before, now = (found[f].validation.get(task.primary, -math.inf) for f in (best, factor))
+        if not now > before + CLEARLY / math.sqrt(rows):  # NaN does not pass
+            break
+        best = factor
+    return best
