@@ -153,11 +153,11 @@ def large(corpus: Dataset, tmp_path: Path) -> Dataset:
 
 
 def test_the_best_branch_is_found_and_its_loss_foretold(oracle: Oracle, large: Dataset, tmp_path: Path) -> None:
-    made = plan(large.root, 600.0, tmp_path / "plan", OPTIONS, lambda text: None)
+    made = plan(large.root, 900.0, tmp_path / "plan", OPTIONS, lambda text: None)
     best = made.recommendation
     assert best.branch == "llama"
     actual = truth("llama", best.params, best.tokens)
-    assert best.low <= actual <= best.high and abs(best.loss / actual - 1) < 0.06  # 14 times beyond its points
+    assert best.low <= actual <= best.high and abs(best.loss / actual - 1) < 0.05
     assert made.branches["lstm"].status == "dropped" and "above all of" in made.branches["lstm"].reason
     assert best.options["tokens"] == int(best.tokens) and best.options["batch"] == 2
     assert {c.name for c in made.alternatives} == {"llama-half", "llama-double"}

@@ -71,7 +71,7 @@ class Options:
     batch: int | None = None
     """rows of an update; default: 8, 16 or 32, by the number of rows"""
     lr: float | None = None
-    """peak learning rate; default: by the size of the model"""
+    """peak learning rate; default: by the size of the model, and higher ones tried on validation rows"""
     dropout: float | None = None
     """default 0.1"""
     context: int | None = None

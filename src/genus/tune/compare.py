@@ -69,6 +69,9 @@ class Comparison:
     def ways(self) -> list[Way]:
         """Every other way than the run's own, measured. One that cannot be used here is left out, and the reason said."""
         found: list[Way] = []
+        most = max(len(part.train) + len(part.valid) for part in self.parts)
+        if most > SAMPLE:
+            self.say(f"compare: linear models learn from a sample of the {most:,} rows, at most {SAMPLE:,}")
         wanted: list[tuple[str, Callable[[], list[Way]]]] = [
             ("a prompt", self._prompted),
             ("frozen vectors", self._frozen),

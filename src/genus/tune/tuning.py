@@ -222,7 +222,10 @@ def _baselines(run: Run, task: Task, told: Labels, parts: list[Split], say: Say)
     try:
         for part in parts:
             numbers = part.train + part.valid
-            train = [told.train[i] for i in numbers[:: math.ceil(len(numbers) / MEASURED)]]
+            sampled = numbers[:: math.ceil(len(numbers) / MEASURED)]
+            if part is parts[0] and len(sampled) < len(numbers):
+                say(f"baselines learn from {len(sampled):,} of the {len(numbers):,} rows")
+            train = [told.train[i] for i in sampled]
             test = [told.train[i] for i in part.test] if told.test is None else told.test
             measured += baselines.measure(task, train, test, part.seed)
             if told.test is not None and told.validation is not None:

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 
 from genus.objectives.batch import Batch
 from genus.ops.cross_entropy import IGNORE
+from genus.parts.model import Model
+from genus.parts.task_head import TaskHead
+from genus.prepare.records import Record
 from genus.tune import text_scores
-from genus.tune.task import Example
+from genus.tune.task import Example, Task
 
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
@@ -120,3 +124,29 @@ def written(
             i = fitting[place]
             found[i] = (found[i] or Written(0.0, 0, 0))._replace(text=row.text)
     return found
+
+
+@dataclass(frozen=True)
+class WritingTask(Task):
+    """What tasks that write texts have in common: they keep the read-out of the vocabulary."""
+
+    primary: ClassVar[str] = "log_probability"
+    reads_once: ClassVar[bool] = False
+    added: ClassVar[tuple[str, ...]] = ("prediction",)
+
+    def head(self, model: Model) -> TaskHead | None:
+        return None
+
+    def outputs(self, model: Any, batch: Batch, dtype: torch.dtype = torch.float32) -> list[Any]:
+        return foretold(model, batch, dtype)
+
+    def join(
+        self, rows: Sequence[Record], examples: Sequence[Example], outputs: Sequence[Any], tokenizer: Tokenizer
+    ) -> list[Any]:
+        return joined(len(rows), examples, outputs)
+
+    def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
+        return score(predictions, [self.target(row) for row in rows])
+
+    def render(self, prediction: Any) -> dict[str, Any]:
+        return {"prediction": prediction.text}

@@ -11,18 +11,16 @@ import torch
 
 from genus.modalities.chat import Chat, ready
 from genus.objectives.answers import Answers
-from genus.objectives.batch import Batch
 from genus.ops.cross_entropy import IGNORE
 from genus.parts.head import Head
-from genus.parts.model import Model
-from genus.parts.task_head import TaskHead
 from genus.prepare.records import Record, Records
 from genus.tune import writing
 from genus.tune.conversations import asked, form, read, said
 from genus.tune.examples import lengths_of
 from genus.tune.packing import Packed
 from genus.tune.reading import reads
-from genus.tune.task import Example, Task, Wishes, missing
+from genus.tune.task import Example, Wishes, missing
+from genus.tune.writing import WritingTask
 
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
@@ -33,7 +31,7 @@ ROW = 256  # positions of a packed row, at least where the model has them
 
 
 @dataclass(frozen=True)
-class Conversation(Task):
+class Conversation(WritingTask):
     """To say what the assistant says; the words of the others, and what the template writes, are only read.
 
     Attributes:
@@ -42,9 +40,6 @@ class Conversation(Task):
     """
 
     name: ClassVar[str] = "conversation"
-    primary: ClassVar[str] = "log_probability"
-    reads_once: ClassVar[bool] = False
-    added: ClassVar[tuple[str, ...]] = ("prediction",)
 
     read: tuple[str, ...] = ("messages",)
     longest: int = 512
@@ -119,9 +114,6 @@ class Conversation(Task):
             return str(error)
         return None
 
-    def head(self, model: Model) -> TaskHead | None:
-        return None
-
     @property
     def objective(self) -> Answers:
         return Answers()
@@ -130,14 +122,6 @@ class Conversation(Task):
         """Rows that hold several conversations; one that was cut before the assistant spoke is left out."""
         return packed(examples, batch, limit, seed)
 
-    def outputs(self, model: Any, batch: Batch, dtype: torch.dtype = torch.float32) -> list[Any]:
-        return writing.foretold(model, batch, dtype)
-
-    def join(
-        self, rows: Sequence[Record], examples: Sequence[Example], outputs: Sequence[Any], tokenizer: Tokenizer
-    ) -> list[Any]:
-        return writing.joined(len(rows), examples, outputs)
-
     def write(
         self, model: Any, rows: Sequence[Record], predictions: Sequence[Any], tokenizer: Tokenizer, dtype: torch.dtype
     ) -> list[Any]:
@@ -145,12 +129,6 @@ class Conversation(Task):
         chat = Chat(tokenizer)
         prompts = [chat.prompt(*asked(read(row, self.read, answered=False))) for row in rows]
         return writing.written(model, tokenizer, prompts, predictions, self.longest, ends=chat.ends, dtype=dtype)
-
-    def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
-        return writing.score(predictions, [self.target(row) for row in rows])
-
-    def render(self, prediction: Any) -> dict[str, Any]:
-        return {"prediction": prediction.text}
 
 
 def packed(examples: Sequence[Example], batch: int, limit: int, seed: int) -> Loader:

@@ -16,13 +16,12 @@ from genus.objectives.objective import Objective
 from genus.objectives.seq2seq import PairRows, Seq2Seq
 from genus.ops.cross_entropy import IGNORE
 from genus.parts.head import Head
-from genus.parts.model import Model
-from genus.parts.task_head import TaskHead
 from genus.prepare.records import Record, Records
 from genus.tune import writing
 from genus.tune.reading import reads
-from genus.tune.task import LABEL, TEXT, Example, Task, Wishes, column, empty, missing
+from genus.tune.task import LABEL, TEXT, Example, Wishes, column, empty, missing
 from genus.tune.tasks.conversation import packed
+from genus.tune.writing import WritingTask
 
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
@@ -62,7 +61,7 @@ class Rewrite(Objective):
 
 
 @dataclass(frozen=True)
-class SequenceToSequence(Task):
+class SequenceToSequence(WritingTask):
     """To write a target text, given a source text.
 
     Attributes:
@@ -70,9 +69,6 @@ class SequenceToSequence(Task):
     """
 
     name: ClassVar[str] = "sequence"
-    primary: ClassVar[str] = "log_probability"
-    reads_once: ClassVar[bool] = False
-    added: ClassVar[tuple[str, ...]] = ("prediction",)
 
     source: str = "source"
     target_column: str = "target"
@@ -139,9 +135,6 @@ class SequenceToSequence(Task):
             made.append(Example([*prompt, *said], [], [IGNORE] * len(prompt) + said, row=i, cut=cut))
         return made
 
-    def head(self, model: Model) -> TaskHead | None:
-        return None
-
     @property
     def objective(self) -> Rewrite:
         return Rewrite()
@@ -150,14 +143,6 @@ class SequenceToSequence(Task):
         if examples[0].source is not None:
             return super().loader(examples, batch, limit, seed)
         return packed(examples, batch, limit, seed)
-
-    def outputs(self, model: Any, batch: Batch, dtype: torch.dtype = torch.float32) -> list[Any]:
-        return writing.foretold(model, batch, dtype)
-
-    def join(
-        self, rows: Sequence[Record], examples: Sequence[Example], outputs: Sequence[Any], tokenizer: Tokenizer
-    ) -> list[Any]:
-        return writing.joined(len(rows), examples, outputs)
 
     def write(
         self, model: Any, rows: Sequence[Record], predictions: Sequence[Any], tokenizer: Tokenizer, dtype: torch.dtype
@@ -171,12 +156,6 @@ class SequenceToSequence(Task):
             starts, sources = [[tokenizer.bos_id]] * len(asked), [e.source or [] for e in asked]
             return writing.written(model, tokenizer, starts, predictions, self.longest, sources=sources, dtype=dtype)
         return writing.written(model, tokenizer, [e.ids[:-1] for e in asked], predictions, self.longest, dtype=dtype)
-
-    def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
-        return writing.score(predictions, [self.target(row) for row in rows])
-
-    def render(self, prediction: Any) -> dict[str, Any]:
-        return {"prediction": prediction.text}
 
 
 def _room(source: list[int], target: list[int], limit: int) -> tuple[list[int], list[int], bool]:
