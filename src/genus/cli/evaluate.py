@@ -86,7 +86,7 @@ def main(options: Options) -> int:
     from genus.ops.memory import keep_freed_memory
     from genus.prepare.dataset import Dataset
     from genus.prepare.progress import Progress
-    from genus.run import CONFIG, load
+    from genus.run import load
 
     keep_freed_memory()
     if options.probes is not None:
@@ -112,10 +112,7 @@ def main(options: Options) -> int:
         batch=options.batch,
         progress=Progress("none" if options.quiet else "auto"),
     )
-    if (options.model / CONFIG).is_file():
-        result.write(options.model / FILE)
-    if options.json is not None:
-        result.write(options.json)
+    _keep(result, options, FILE)
     show(result)
     return 0
 
@@ -125,7 +122,6 @@ def fill_in(options: Options, loaded: Loaded, data: Dataset) -> int:
     from genus.evaluate.denoising import evaluate_denoising
     from genus.evaluate.evaluation import FILE
     from genus.prepare.progress import Progress
-    from genus.run import CONFIG
 
     given = [f"--{name}" for name in ("window", "stride", "documents") if getattr(options, name) is not None]
     if given:
@@ -138,10 +134,7 @@ def fill_in(options: Options, loaded: Loaded, data: Dataset) -> int:
         seed=options.seed,
         progress=Progress("none" if options.quiet else "auto"),
     )
-    if (options.model / CONFIG).is_file():
-        result.write(options.model / FILE)
-    if options.json is not None:
-        result.write(options.json)
+    _keep(result, options, FILE)
     show_denoising(result)
     return 0
 
@@ -176,7 +169,6 @@ def translate(options: Options, loaded: Loaded) -> int:
     from genus.generate.beam import Beam
     from genus.generate.texts import Generator
     from genus.prepare.progress import Progress
-    from genus.run import CONFIG
 
     assert options.data is not None
     decoding = f"beam {options.beam}, length penalty {options.length_penalty:g}"
@@ -197,10 +189,7 @@ def translate(options: Options, loaded: Loaded) -> int:
         dtype=options.dtype,
         progress=Progress("none" if options.quiet else "auto"),
     )
-    if (options.model / CONFIG).is_file():
-        result.write(options.model / FILE)
-    if options.json is not None:
-        result.write(options.json)
+    _keep(result, options, FILE)
     show_translation(result)
     return 0
 
@@ -318,6 +307,16 @@ def _show_curve(console: Console, curve: Curve) -> None:
 
 def _figure(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _keep(result: Evaluation | Denoising | Translation, options: Options, name: str) -> None:
+    """Write what was found into the run, where the model is one, and where the user asks for it."""
+    from genus.run import CONFIG
+
+    if (options.model / CONFIG).is_file():
+        result.write(options.model / name)
+    if options.json is not None:
+        result.write(options.json)
 
 
 def _console() -> Console:
