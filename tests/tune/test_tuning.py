@@ -42,8 +42,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
 def test_what_a_run_holds(tuned: tuple[Run, str]) -> None:
     run, _ = tuned
     assert {p.name for p in run.path.iterdir()} == {
-        *("run.json", "metrics.jsonl", "results.json", "predictions.jsonl", "rejected.jsonl", "baselines.json"),
-        *("report.html", "model", "fits"),
+        *("run.json", "metrics.jsonl", "results.json", "predictions.jsonl", "rejected.jsonl"),
+        *("report.html", "model", "fits", "compare"),
     }
     assert not list(run.path.glob("fits/*/checkpoints"))
     config = Run.open(run.path).config
@@ -110,6 +110,11 @@ def test_tuning_a_tuned_run_further(tuned: tuple[Run, str], tmp_path: Path) -> N
     again = tune(run.path, write(tmp_path / "more.csv", reviews(60, 9)), tmp_path / "again", options, said.append)
     assert again.config["finished"]["score"]["mean"] > 0.9  # the read-out was kept, since the task is the same
     assert any(line.startswith("kept: seed 0") for line in said) and again.config["base"]["kind"] == "run"
+    rows = {row["name"]: row for row in json.loads((again.path / "results.json").read_text())["rows"]}
+    alone = rows["fresh weights, from the labels alone"]
+    assert len(alone["scores"]) == 1 and alone["scores"][0]["accuracy"] < 0.9  # in one pass
+    fit = json.loads((again.path / "compare/fresh-weights-from-the-labels-alone/seed-0/result.json").read_text())
+    assert fit["trainable"] == alone["trainable"] and fit["split"] == "seed 0"
 
 
 def test_a_test_set_judges_every_seed_and_the_model_that_is_kept(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Compare: every way of using the labels, learnt from the same rows and judged on the same rows, in one table.
 
 Examples in a prompt (no update), a linear model on frozen vectors, LoRA, full tuning, the same model with fresh weights, and the
-baselines that need no model. What is done is kept in the run's folder `compare/`, so that an interrupted comparison goes on.
+baselines that need no model; the last two are always there. What is done is kept in the run's folder `compare/`, so that an
+interrupted comparison goes on.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from genus.tune.trial import PREDICTIONS, Held, Trial
 
 FOLDER, ROW, DONE = "compare", "row.json", "done"
 TUNED = ("full", "lora")  # methods that are compared
+FRESH = "fresh weights, from the labels alone"
 SHOTS = 16  # examples in a prompt, where they fit
 ASKED = 1000  # rows that a prompt is asked about at most
 SAMPLE = 200_000  # rows that linear models learn from at most
@@ -67,18 +69,27 @@ class Comparison:
     say: Say
 
     def ways(self) -> list[Way]:
-        """Every other way than the run's own, measured. One that cannot be used here is left out, and the reason said."""
-        found: list[Way] = []
-        most = max(len(part.train) + len(part.valid) for part in self.parts)
-        if most > SAMPLE:
-            self.say(f"compare: linear models learn from a sample of the {most:,} rows, at most {SAMPLE:,}")
+        """Every other way than the run's own, measured."""
         wanted: list[tuple[str, Callable[[], list[Way]]]] = [
             ("a prompt", self._prompted),
             ("frozen vectors", self._frozen),
             *((f"{name} tuning", lambda name=name: [self._tuned(name)]) for name in TUNED if name != self.options.method),  # type: ignore[misc]
-            ("fresh weights", self._fresh),
+            ("fresh weights", lambda: self._fresh(self.parts)),
             ("baselines", self._baselines),
         ]
+        return self._measured(wanted)
+
+    def always(self) -> list[Way]:
+        """What every table has: fresh weights, fitted once, and what needs no model."""
+        quiet = replace(self, say=lambda _: None)  # baselines take no time to speak of
+        return self._measured([("fresh weights", lambda: self._fresh(self.parts[:1])), ("baselines", quiet._baselines)])
+
+    def _measured(self, wanted: Sequence[tuple[str, Callable[[], list[Way]]]]) -> list[Way]:
+        """One that cannot be used here is left out, and the reason said."""
+        found: list[Way] = []
+        most = max(len(part.train) + len(part.valid) for part in self.parts)
+        if most > SAMPLE:
+            self.say(f"compare: linear models learn from a sample of the {most:,} rows, at most {SAMPLE:,}")
         for name, measure in wanted:
             try:
                 found += measure()
@@ -88,24 +99,28 @@ class Comparison:
 
     # ---- with training: the same fits as the run's own
 
-    def _tuned(self, name: str, base: Base | None = None, called: str = "") -> Way:
-        base = base or self.base
+    def _tuned(self, name: str) -> Way:
         options = replace(self.options, method=name)
-        group = f"{FOLDER}/{_slug(called or name)}"
-        task, how, trials = self.told.task, METHODS[name](options), list[Trial]()
-        options = rate.tried(base, task, self.held, self.parts[0], how, options, self.run, self.say, group)
-        for part in self.parts:
-            trials.append(trial.measure(base, task, self.held, part, how, options, self.run, group, quiet=True))
-        row = trial.row(called or f"{name} tuning", trials)
-        row = replace(row, memory=memory(base, row.trainable))
-        self._told(row)
-        return Way(row, tuple(self.run.path / group / trial.folder_name(part) for part in self.parts))
+        how, group = METHODS[name](options), f"{FOLDER}/{_slug(name)}"
+        options = rate.tried(self.base, self.told.task, self.held, self.parts[0], how, options, self.run, self.say, group)
+        return self._fitted(f"{name} tuning", self.base, options, group, self.parts)
 
-    def _fresh(self) -> list[Way]:
-        if self.base.weights is None:
+    def _fresh(self, parts: Sequence[Split]) -> list[Way]:
+        """Without the rate that the user gave, which is one for weights that have learnt."""
+        if self.base.weights is None or not self.told.task.alone:
             return []
         base = replace(self.base, kind="recipe", path=None, weights=None, task=None)
-        return [self._tuned("full", base, "fresh weights, from the labels alone")]
+        options = replace(self.options, method="full", lr=None)
+        return [self._fitted(FRESH, base, options, f"{FOLDER}/{_slug(FRESH)}", parts)]
+
+    def _fitted(self, name: str, base: Base, options: TuneOptions, group: str, parts: Sequence[Split]) -> Way:
+        task, how, trials = self.told.task, METHODS[options.method](options), list[Trial]()
+        for part in parts:
+            trials.append(trial.measure(base, task, self.held, part, how, options, self.run, group, quiet=True))
+        row = trial.row(name, trials)
+        row = replace(row, memory=memory(base, row.trainable))
+        self._told(row)
+        return Way(row, tuple(self.run.path / group / trial.folder_name(part) for part in parts))
 
     # ---- without
 

@@ -70,12 +70,14 @@ class Task(Spec):
     Class attributes:
         name: what `--task` calls it. primary: the score by which models are chosen; higher is better.
         added: the columns of a prediction, as `render` gives them.
+        alone: whether fresh weights can learn it from labels alone, so that tuning is measured beside them.
         problem_name: what Hugging Face calls it where the outputs do not tell; None = they do.
     """
 
     name: ClassVar[str] = ""
     primary: ClassVar[str] = ""
     added: ClassVar[tuple[str, ...]] = ("prediction", "probability")
+    alone: ClassVar[bool] = True
     problem_name: ClassVar[str | None] = None
 
     @property

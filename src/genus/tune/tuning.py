@@ -22,7 +22,7 @@ from genus.run import CONFIG, Run, must_be_free, write_atomic
 from genus.spec import to_json
 from genus.train.checkpoint import restore_weights
 from genus.train.machine import compute_dtype, default_device, describe
-from genus.tune import baselines, compare, continued, page, rate, results, trial
+from genus.tune import compare, continued, page, rate, results, trial
 from genus.tune.base import Base, find_base
 from genus.tune.defaults import pace
 from genus.tune.examples import Examples
@@ -38,7 +38,6 @@ from genus.tune.trial import Held, Trial
 
 RESULTS, PREDICTIONS, REJECTED = "results.json", "predictions.jsonl", "rejected.jsonl"
 AGAIN = 3  # seeds that the final fit may try
-MEASURED = 200_000  # rows beyond which the baselines learn from a sample
 
 
 def tune(source: str | Path, labels: str | Path, out: str | Path, options: TuneOptions, say: Say = print) -> Run:
@@ -154,14 +153,12 @@ def _go(run: Run, base: Base, told: Labels, held: Held, options: TuneOptions, sa
     before = trial.untuned(base, task, held, parts, options)
     mine = trial.row(name, trials)
     mine = replace(mine, memory=compare.memory(base, mine.trainable))
+    comparison = compare.Comparison(run, base, told, held, parts, asked, say)
+    others = comparison.ways() if options.compare else comparison.always()
     verdict = ""
     if options.compare:
-        others = compare.Comparison(run, base, told, held, parts, asked, say).ways()
         verdict = compare.verdict(task.primary, [_way(run, mine, parts), *others], compare.overlap(told, parts))
-    else:
-        others = []
-    measured = [way.row for way in others] or _baselines(run, task, told, parts, say)
-    rows = [mine, *([before] if before else []), *measured]
+    rows = [mine, *([before] if before else []), *(way.row for way in others)]
     final = (
         _refit(run, base, task, held, how, options, trials, say)
         if refit
@@ -211,30 +208,6 @@ def _say_plan(
         say("the model that is kept learns from all labelled rows, for as long as was best on the median")
     else:
         say("the model that is kept is that of the best seed on the validation rows")
-
-
-def _baselines(run: Run, task: Task, told: Labels, parts: list[Split], say: Say) -> list[Row]:
-    """What needs no model, on the same rows."""
-    file = run.path / "baselines.json"
-    if file.is_file():
-        return [Row.from_json(each) for each in json.loads(file.read_text(encoding="utf-8"))]
-    measured: list[Row] = []
-    try:
-        for part in parts:
-            numbers = part.train + part.valid
-            sampled = numbers[:: math.ceil(len(numbers) / MEASURED)]
-            if part is parts[0] and len(sampled) < len(numbers):
-                say(f"baselines learn from {len(sampled):,} of the {len(numbers):,} rows")
-            train = [told.train[i] for i in sampled]
-            test = [told.train[i] for i in part.test] if told.test is None else told.test
-            measured += baselines.measure(task, train, test, part.seed)
-            if told.test is not None and told.validation is not None:
-                break  # every seed learns from the same rows
-    except ValueError as error:
-        say(f"without a baseline: {error}")
-    found = results.merge(measured)
-    write_atomic(file, json.dumps([row.to_json() for row in found], ensure_ascii=False) + "\n")
-    return found
 
 
 def _refit(

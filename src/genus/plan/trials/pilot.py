@@ -2,9 +2,10 @@
 
 A published rule for the learning rate was found on other data and other sizes, and a branch with a rate that does not suit it
 loses for the wrong reason. So the rule is tried times 1/2, 1 and 2 at the smallest size, and further while the best lies at the
-edge; then around what should follow from it at the second-largest size. A factor is taken when it gains more than seeds differ.
-Sizes between the two follow a straight line on logarithmic scales; beyond them the best rate falls as the parameters to the power
-0.36 (Porian et al. 2024). Longer runs want lower rates too: as the ratio of their tokens to those of the pilot to the power 1/8
+edge; then around what should follow from it at the second-largest size. Taken is where the parabola through the best factor and
+its neighbours is lowest, on logarithmic scales; they have the same seed, so that most of the noise is common. Sizes between the two
+follow a straight line on logarithmic scales; beyond them the best rate falls as the parameters to the power 0.36 (Porian et al.
+2024). Longer runs want lower rates too: as the ratio of their tokens to those of the pilot to the power 1/8
 (DeepSeek-AI 2024, arXiv:2401.02954, eq. 1).
 """
 
@@ -27,7 +28,6 @@ FACTORS = (0.5, 1.0, 2.0)
 FURTHER = (3, 1)  # steps of two beyond them, at the smallest size and at the second-largest
 SEEDS = 3
 LARGER, LONGER = 0.36, 0.125  # exponents of parameters and of tokens by which the best rate falls
-SIGNIFICANT = 2.0  # standard errors of a difference
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def pilot(
     pooled = math.sqrt(float(np.mean([v for vs in noises.values() for v in vs]))) if any(noises.values()) else 0.0
     for name, search in large.items():
         larger = (search.trial.parameters or 1) / (small[name].trial.parameters or 1)
-        search.centre = float(f"{(small[name].best(found) or 1.0) * larger**-LARGER:.2g}")
+        search.centre = float(f"{(small[name].lowest(found) or 1.0) * larger**-LARGER:.2g}")
     explore([s for name, s in large.items() if small[name].best(found) is not None], FURTHER[1])
     checks = {}
     for name in small:
@@ -145,7 +145,7 @@ class _Search:
 
     def beyond(self, found: dict[str, Result]) -> Iterator[Trial]:
         """One step further, where the best lies at the edge of what ended."""
-        losses = {f: loss for f in sorted(self.tried) if (loss := self.loss(f, found)) is not None}
+        losses = self.losses(found)
         if len(losses) < len(FACTORS):
             return
         factors = list(losses)
@@ -156,8 +156,25 @@ class _Search:
 
     def best(self, found: dict[str, Result]) -> float | None:
         """The factor with the lowest loss; None when none trained it."""
-        finite = {f: loss for f in self.tried if (loss := self.loss(f, found)) is not None and math.isfinite(loss)}
-        return min(finite, key=lambda f: finite[f]) if finite else None
+        finite = {f: loss for f, loss in self.losses(found).items() if math.isfinite(loss)}
+        return min(finite, key=lambda f: (finite[f], abs(math.log(f / self.centre)))) if finite else None
+
+    def lowest(self, found: dict[str, Result]) -> float | None:
+        """Where the parabola through the best factor and its two neighbours is lowest; the best itself where it has not both."""
+        best, losses = self.best(found), self.losses(found)
+        factors = list(losses)
+        if best is None or best in (factors[0], factors[-1]):
+            return best
+        near = factors[factors.index(best) - 1 :][:3]
+        values = [losses[f] for f in near]
+        if not all(map(math.isfinite, values)) or max(values) == min(values):
+            return best
+        bend, slope, _ = np.polyfit(np.log(near), values, 2)
+        return float(f"{math.exp(-slope / (2 * bend)):.3g}")
+
+    def losses(self, found: dict[str, Result]) -> dict[float, float]:
+        """The losses of the factors that ended, lowest factor first."""
+        return {f: loss for f in sorted(self.tried) if (loss := self.loss(f, found)) is not None}
 
     def loss(self, factor: float, found: dict[str, Result]) -> float | None:
         """Log bits per byte at the last horizon; infinite where the trial diverged, None where there is none."""
@@ -168,8 +185,8 @@ class _Search:
 
     def edge(self, found: dict[str, Result]) -> bool:
         """Whether the best is the last that was tried."""
-        ended = [f for f in self.tried if self.loss(f, found) is not None]
-        return len(ended) > 1 and self.best(found) in (min(ended), max(ended))
+        ended = list(self.losses(found))
+        return len(ended) > 1 and self.best(found) in (ended[0], ended[-1])
 
     def _with(self, factor: float) -> Trial:
         if factor not in self.tried:
@@ -222,9 +239,9 @@ def _judge(
             return Check(recipe, noise=own, rows=rows, notes=notes)
         notes.append(f"{recipe}: no learning rate was found that trains it ({why})")
         return Check(recipe, noise=own, rows=rows, notes=notes, usable=False)
-    taken = {_parameters(s, found): f for s in searches if (f := _taken(s, found, noise)) is not None}
-    edge = any(s.edge(found) and s.best(found) in taken.values() for s in searches)
-    gain = _gain(searches[0], found, noise)
+    taken = {_parameters(s, found): f for s in searches if (f := s.lowest(found)) is not None}
+    edge = any(s.edge(found) for s in searches)
+    gain = _gain(searches[0], found)
     if any(f != 1.0 for f in taken.values()):
         each = " and ".join(f"×{f:g} at {n:,} parameters" for n, f in taken.items())
         what = f"{100 * gain:.1f} % fewer bits per byte than ×1 at the smallest" if math.isfinite(gain) else "at ×1 it diverges"
@@ -235,20 +252,10 @@ def _judge(
     return Check(recipe, taken, searches[0].trial.horizons[0], gain if math.isfinite(gain) else 0.0, own, edge, rows, notes)
 
 
-def _taken(search: _Search, found: dict[str, Result], noise: float) -> float | None:
-    """The best factor, if it is better than the centre by more than seeds differ; else the centre. None: nothing ended."""
-    best, centre = search.best(found), search.loss(search.centre, found)
-    if best is None or centre is None or math.isinf(centre):
-        return best
-    lowest = search.loss(best, found)
-    assert lowest is not None
-    return search.centre if centre - lowest <= SIGNIFICANT * noise * math.sqrt(2) else best
-
-
-def _gain(search: _Search, found: dict[str, Result], noise: float) -> float:
-    """Relative fall of bits per byte over factor 1; infinite where that diverged."""
-    taken, base = _taken(search, found, noise), search.loss(1.0, found)
-    loss = None if taken is None else search.loss(taken, found)
+def _gain(search: _Search, found: dict[str, Result]) -> float:
+    """Relative fall of bits per byte from factor 1 to the best that was tried; infinite where that diverged."""
+    best, base = search.best(found), search.loss(1.0, found)
+    loss = None if best is None else search.loss(best, found)
     if loss is None or base is None:
         return 0.0
     return math.inf if math.isinf(base) else 1 - math.exp(loss - base)

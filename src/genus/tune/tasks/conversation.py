@@ -40,6 +40,7 @@ class Conversation(WritingTask):
     """
 
     name: ClassVar[str] = "conversation"
+    alone: ClassVar[bool] = False
 
     read: tuple[str, ...] = ("messages",)
     longest: int = 512
