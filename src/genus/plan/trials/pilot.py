@@ -3,7 +3,7 @@
 A published rule for the learning rate was found on other data and other sizes, and a branch with a rate that does not suit it
 loses for the wrong reason. So the rule is tried times 1/2, 1 and 2 at the smallest size, and further while the best lies at the
 edge; then around what should follow from it at the second-largest size. Taken is where the parabola through the best factor and
-its neighbours is lowest, on logarithmic scales; they have the same seed, so that most of the noise is common. Sizes between the two
+its neighbours is lowest, on logarithmic scales; they share a seed, so that most of the noise is common. Sizes between the two
 follow a straight line on logarithmic scales; beyond them the best rate falls as the parameters to the power 0.36 (Porian et al.
 2024). Longer runs want lower rates too: as the ratio of their tokens to those of the pilot to the power 1/8
 (DeepSeek-AI 2024, arXiv:2401.02954, eq. 1).
