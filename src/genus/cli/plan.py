@@ -41,7 +41,7 @@ class Options:
     branches: str = ",".join(BRANCHES)
     """what may be recommended: branches or recipes, with commas between them"""
     target: str = "bpb"
-    """bpb, or a probe (recall, addition, grokking, regression): then only branches that can learn its task"""
+    """bpb; or a probe (recall, addition, grokking, regression) or a file of labels: then only branches that can learn its task"""
     memory: str | None = None
     """most memory that training may take, such as 8G; default: what the machine has"""
     serve: str | None = None

@@ -17,7 +17,8 @@ class PlanOptions:
 
     Attributes:
         branches: names that `genus.plan.branches` knows, or recipes.
-        target: BPB, validation bits per byte; or a probe that trains, whose task the recommended branch must be able to learn.
+        target: BPB, validation bits per byte; or what the recommended branch must be able to learn: the task of a probe that
+            trains, or of a file of labels.
         memory: most bytes that the training may take; None = what the machine has.
         serve: tokens that will be generated per day; None = the cost of decoding is shown but decides nothing.
         share: of the budget that the small runs may take.

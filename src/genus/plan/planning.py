@@ -69,7 +69,7 @@ def plan(data: str | Path, seconds: float, out: str | Path, options: PlanOptions
     apart = frame.small / (len(contestants) + 1) if options.base is not None else 0.0
     left = _left(frame, begin) - apart
     if begun is None:
-        unfit = qualify(contenders, options.target, PART * left, options.seed, say)
+        unfit = qualify(contenders, options.target, dataset.root, out, PART * left, options.seed, say)
         left = _left(frame, begin) - apart
         begun = Begun(frame.ceiling, frame.batch, {}, reasons=unfit)
         begun.first = _designed(contenders, frame, left * (1 - PILOT), runner.workers, begun, say)

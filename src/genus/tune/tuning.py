@@ -62,9 +62,9 @@ def tune(source: str | Path, labels: str | Path, out: str | Path, options: TuneO
         )
     method(options)
     told = read_labels(labels, options, say)
-    base = _base(source, told, options, say)
-    held = _encode(base, told, options, say)
-    _splits(told.task, told, options)  # before anything is written: are there enough rows?
+    base = base_of(source, told, options, say)
+    held = encoded(base, told, options, say)
+    splits_of(told.task, told, options)  # before anything is written: are there enough rows?
     config = {
         "genus": __version__,
         "source": str(source),
@@ -102,21 +102,23 @@ def resume(path: str | Path, say: Say = print) -> Run:
     if told.fingerprint != run.config["labels"]["fingerprint"]:
         raise ValueError(f"{labels} is not what this run began with (its rows differ); put it back, or begin a new run")
     source = run.config["base"]["path"] or run.config["source"]
-    base = _base(source, told, options, lambda _: None)
-    held = _encode(base, told, options, lambda _: None)
+    base = base_of(source, told, options, lambda _: None)
+    held = encoded(base, told, options, lambda _: None)
     done = len(list(run.path.glob(f"fits/*/{trial.RESULT}")))
     say(f"continued: {done} fits were done")
     return _go(run, base, told, held, options, say)
 
 
-def _base(source: str | Path, told: Labels, options: TuneOptions, say: Say) -> Base:
+def base_of(source: str | Path, told: Labels, options: TuneOptions, say: Say) -> Base:
+    """What tuning begins from, with what the task needs of it."""
     return told.task.settle(find_base(source, lambda: (t for row in told.train for t in told.task.texts(row)), options, say))
 
 
-def _encode(base: Base, told: Labels, options: TuneOptions, say: Say) -> Held:
+def encoded(base: Base, told: Labels, options: TuneOptions, say: Say) -> Held:
+    """The labelled rows as the model reads them; what is cut or cannot be used is said."""
     limit = base.limit(options)
 
-    def encoded(rows: Sequence[Record] | None, name: str) -> Examples | None:
+    def read(rows: Sequence[Record] | None, name: str) -> Examples | None:
         if rows is None:
             return None
         examples = Examples.encode(told.task, rows, base.tokenizer, limit, base.types)
@@ -132,15 +134,15 @@ def _encode(base: Base, told: Labels, options: TuneOptions, say: Say) -> Held:
             say(f"labels: {told.remarks[-1]}")
         return examples
 
-    train = encoded(told.train, "to learn from")
+    train = read(told.train, "to learn from")
     assert train is not None
-    valid, test = encoded(told.validation, "of the validation set"), encoded(told.test, "of the test set")
+    valid, test = read(told.validation, "of the validation set"), read(told.test, "of the test set")
     return Held(train, valid, test, told.places, told.test_places)
 
 
 def _go(run: Run, base: Base, told: Labels, held: Held, options: TuneOptions, say: Say) -> Run:
     task, how = told.task, method(options)
-    parts = _splits(task, told, options)
+    parts = splits_of(task, told, options)
     refit = options.refit and told.validation is None
     asked, options = options, rate.tried(base, task, held, parts[0], how, options, run, say, keep=not refit)
     _say_plan(base, told, held, parts, how, options, refit, say)
@@ -179,7 +181,7 @@ def _way(run: Run, row: Row, parts: list[Split]) -> compare.Way:
     return compare.Way(row, tuple(run.path / "fits" / trial.folder_name(part) for part in parts))
 
 
-def _splits(task: Task, told: Labels, options: TuneOptions) -> list[Split]:
+def splits_of(task: Task, told: Labels, options: TuneOptions) -> list[Split]:
     """Splits of the training rows; rows are only cut off for what was not given."""
     given = told.test is not None
     if given and options.folds:
