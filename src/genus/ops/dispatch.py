@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, ParamSpec, TypeVar
+from inspect import signature
+from threading import get_ident
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 OPS: dict[str, Op] = {}
 _forced: dict[str, str] = {}
+_watchers: dict[int, Callable[[Call], None]] = {}  # by thread
 
 
 class Op(Generic[P, R]):
@@ -47,8 +53,42 @@ class Op(Generic[P, R]):
         return "reference"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        see = _watchers.pop(get_ident(), None) if _watchers else None  # not there meanwhile: what it calls is its own affair
         name = self.chosen(*args, **kwargs)
-        return self.reference(*args, **kwargs) if name == "reference" else self.paths[name][1](*args, **kwargs)
+        result = self.reference(*args, **kwargs) if name == "reference" else self.paths[name][1](*args, **kwargs)
+        if see is not None:
+            see(Call(self, signature(self.reference).bind(*args, **kwargs).arguments, result))
+            _watchers[get_ident()] = see
+        return result
+
+
+class Call(NamedTuple):
+    """A call of an op that `watched` has seen: the op, its arguments by name (those that were given), and what it returned."""
+
+    op: Op[..., Any]
+    arguments: dict[str, Any]
+    result: Any
+
+    def weights(self) -> Tensor:
+        """(..., queries, keys) the factors by which the op mixed its values `v` (..., keys, width) into each query's output.
+
+        An op that is linear in its values gives these factors where the values are the identity matrix; so they are the op's own,
+        by its definition, whatever it makes them of.
+        """
+        v: Tensor = self.arguments["v"]
+        one = torch.eye(v.shape[-2], dtype=v.dtype, device=v.device).expand(*v.shape[:-1], -1)
+        found = self.op.reference(**(self.arguments | {"v": one}))
+        return found[0] if isinstance(found, tuple) else found  # a memory comes with the output
+
+
+@contextmanager
+def watched(see: Callable[[Call], None]) -> Iterator[None]:
+    """Within the block, `see` is told of every call of an op by this thread; of one that calls others, of the outer call alone."""
+    _watchers[get_ident()] = see
+    try:
+        yield
+    finally:
+        _watchers.pop(get_ident(), None)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from genus.ops.additive import additive_attention
 from genus.parts.linear import Linear, linear_parameters
 from genus.spec import Spec
 
@@ -65,6 +66,8 @@ class Additive(SourceContext):
         return 2.0 * self.align * (hidden + memory) + 2.0 * length * (self.align + memory)
 
     class Module(nn.Module):
+        state_axes: ClassVar[dict[str, int]] = {"memory": 1, "keys": 1, "visible": 1}  # where they count source positions
+
         def __init__(self, spec: Additive, memory: int, hidden: int) -> None:
             super().__init__()
             self.query = Linear(hidden, spec.align)
@@ -80,12 +83,8 @@ class Additive(SourceContext):
             return backward[:, 0] if visible is None else _at(backward, visible.long().argmax(1))
 
         def read(self, state: Tensor, prepared: dict[str, Tensor]) -> Tensor:
-            meeting_NSA = torch.tanh(self.query(state)[:, None] + prepared["keys"].to(state.dtype))
-            energy_NS1 = meeting_NSA @ self.energy.to(state.dtype)[:, None]
-            if "visible" in prepared:
-                energy_NS1 = energy_NS1.masked_fill(~prepared["visible"][..., None], torch.finfo(state.dtype).min)
-            weight = energy_NS1.softmax(1, dtype=torch.float32).to(state.dtype)
-            return torch.bmm(weight.mT, prepared["memory"].to(state.dtype))[:, 0]
+            keys, memory, visible = prepared["keys"], prepared["memory"], prepared.get("visible")
+            return additive_attention(self.query(state), keys, memory, self.energy, visible)
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,8 @@ class Summary(SourceContext):
         return 2.0 * memory * hidden / length  # once
 
     class Module(nn.Module):
+        state_axes: ClassVar[dict[str, int]] = {}
+
         def __init__(self, spec: Summary, memory: int, hidden: int) -> None:
             super().__init__()
             self.proj = Linear(memory, hidden, bias=True)
