@@ -19,9 +19,26 @@ def heads(kv: int) -> list[Tensor]:
 def test_stretches_and_groups() -> None:
     assert stretches(DOC).tolist() == [[0, 0, 5], [0, 5, 14], [0, 16, 21], [0, 21, 22], [1, 0, 9], [1, 9, 22]]
     documents = Documents.find(DOC)
-    assert documents is not None and documents.groups == [(1, 1), (2, 5), (2, 9), (1, 13)]
+    assert documents is not None and documents.real is not None
+    assert [(group.documents, group.length) for group in documents.groups] == [(1, 1), (5, 13)]
+    assert documents.groups[0].seen is None and documents.groups[1].seen.sum(-1).flatten().tolist() == [5, 5, 9, 9, 13]
     assert sorted(documents.order.tolist()) == (DOC.flatten() >= 0).nonzero()[:, 0].tolist()
-    assert documents.order[1:6].tolist() == [0, 1, 2, 3, 4]
+    assert documents.order[1:6].tolist() == [0, 1, 2, 3, 4] and len(documents.padded) == 1 + 5 * 13
+    assert torch.equal(documents.padded[documents.real], documents.order)
+
+
+def test_documents_of_equal_length_need_no_padding() -> None:
+    documents = Documents.find(torch.tensor([[0] * 7 + [1] * 7 + [2] * 7 + [-1] * 30]))
+    assert documents is not None and documents.real is None and documents.groups[0].seen is None
+    assert documents.order is documents.padded
+
+
+def test_long_and_short_documents_stand_apart() -> None:
+    lengths = [3, 40, 44, 200, 9, 210]
+    doc = torch.cat([torch.full((n,), i) for i, n in enumerate(lengths)] + [torch.full((300,), -1)])[None]
+    documents = Documents.find(doc)
+    assert documents is not None
+    assert [(group.documents, group.length) for group in documents.groups] == [(2, 9), (2, 44), (2, 210)]
 
 
 def test_when_a_mask_is_the_better_way() -> None:

@@ -5,7 +5,7 @@ Shapes: B rows, T positions, H heads, K head dimension, N positions of all docum
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,15 @@ from genus.ops.attention import attention
 from genus.ops.dispatch import Op
 
 PAYS = 4  # a mask over whole rows costs so many times the scores that the documents need, or it is the cheaper way
+ALIKE, SHORT = 0.75, 8  # shares a group: so large a part of the group's length, or so few positions less
+
+
+class Group(NamedTuple):
+    """Documents of like length, padded to the longest. seen: (documents, 1, 1, length) the keys that are there; None = all."""
+
+    documents: int
+    length: int
+    seen: Tensor | None
 
 
 class Documents:
@@ -21,8 +30,9 @@ class Documents:
 
     Attributes:
         spans: (documents, 3) row, first position and the one after the last, in the order of the rows.
-        order: (N,) their positions in the flattened rows, documents of equal length side by side. groups: (documents, length) of
-            each length. rows, time: B and T.
+        groups: of like length; few, since each costs a number of small operations.
+        order: (N,) their positions in the flattened rows, group by group. padded: the same with the padding of each group, which
+            repeats the document's last position. real: (N,) which of `padded` are no padding; None = all. rows, time: B and T.
     """
 
     def __init__(self, spans: Tensor, rows: int, time: int) -> None:
@@ -30,10 +40,19 @@ class Documents:
         row, start, stop = spans.unbind(1)
         lengths, by_length = (stop - start).sort()
         first = (row * time + start)[by_length]
-        shift = torch.repeat_interleave(first - (lengths.cumsum(0) - lengths), lengths)
-        self.order = torch.arange(len(shift), device=spans.device) + shift
-        kinds, counts = lengths.unique_consecutive(return_counts=True)
-        self.groups: list[tuple[int, int]] = list(zip(counts.tolist(), kinds.tolist()))
+        self.groups: list[Group] = []
+        parts, real = [], []
+        for a, b in _alike(lengths.tolist()):
+            own, longest = lengths[a:b, None], int(lengths[b - 1])
+            place = torch.arange(longest, device=spans.device)
+            seen = place < own
+            uneven = bool(lengths[a] != longest)
+            self.groups.append(Group(b - a, longest, seen[:, None, None] if uneven else None))
+            parts.append((first[a:b, None] + place.minimum(own - 1)).flatten())
+            real.append(seen.flatten())
+        self.padded, kept = torch.cat(parts), torch.cat(real)
+        self.real = None if bool(kept.all()) else kept.nonzero()[:, 0]
+        self.order = self.padded if self.real is None else self.padded[self.real]
         self._mask: Tensor | None = None
 
     @classmethod
@@ -60,6 +79,17 @@ class Documents:
             same = (number[:, :, None] == number[:, None, :]) & (number >= 0)[:, :, None]
             self._mask = (same | torch.eye(self.time, dtype=torch.bool, device=same.device))[:, None]
         return self._mask
+
+
+def _alike(lengths: list[int]) -> list[tuple[int, int]]:
+    """Runs (first, one after the last) of rising lengths that may share a group."""
+    runs, stop = [], len(lengths)
+    while stop:
+        longest = lengths[stop - 1]
+        start = next((i for i in range(stop) if lengths[i] >= ALIKE * longest or longest - lengths[i] <= SHORT), stop)
+        runs.append((start, stop))
+        stop = start
+    return runs[::-1]
 
 
 def stretches(doc: Tensor) -> Tensor:
@@ -90,18 +120,18 @@ def document_attention(
 
 
 class _Take(torch.autograd.Function):
-    """Rows (M, ...) by number, each at most once: no sums in the backward pass."""
+    """Rows (M, ...) of `x` by number, of which only the `real` ones get a gradient, each once: no sums in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, order: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        ctx.shape = x.shape
-        return x.index_select(0, order)
+    def forward(ctx: Any, x: Tensor, documents: Documents) -> Tensor:
+        ctx.documents, ctx.shape = documents, x.shape
+        return x.index_select(0, documents.padded)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (order,) = ctx.saved_tensors
-        return grads[0].new_zeros(ctx.shape).index_copy_(0, order, grads[0]), None
+        documents: Documents = ctx.documents
+        grad = grads[0] if documents.real is None else grads[0].index_select(0, documents.real)
+        return grad.new_zeros(ctx.shape).index_copy_(0, documents.order, grad), None
 
 
 @document_attention.path("by length", when=lambda q, *_, **__: q.device.type == "cpu" and not torch.compiler.is_compiling())
@@ -115,15 +145,16 @@ def _by_length(
     softcap: float | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Documents of equal length as a batch of their own: as many batches as there are lengths, and no mask."""
+    """Documents of like length as a batch of their own."""
     batch, heads, time = q.shape[:3]
-    sizes = [count * length for count, length in documents.groups]
-    flat = (_Take.apply(t.transpose(1, 2).reshape(batch * time, *t.shape[1::2]), documents.order).split(sizes) for t in (q, k, v))
+    sizes = [group.documents * group.length for group in documents.groups]
+    flat = (_Take.apply(t.transpose(1, 2).reshape(batch * time, *t.shape[1::2]), documents).split(sizes) for t in (q, k, v))
     found = []
-    for (count, length), *parts in zip(documents.groups, *flat, strict=True):
+    for (count, length, seen), *parts in zip(documents.groups, *flat, strict=True):
         own = (part.view(count, length, *part.shape[1:]).transpose(1, 2) for part in parts)
-        y = attention(*own, None, causal and length > 1, scale, softcap, dropout)  # type: ignore[call-arg]
+        y = attention(*own, seen, causal and length > 1, scale, softcap, dropout)  # type: ignore[call-arg]
         found.append(y.transpose(1, 2).reshape(count * length, heads, -1))
     y = torch.cat(found)
+    y = y if documents.real is None else y.index_select(0, documents.real)
     whole = y.new_zeros(batch * time, heads, y.shape[-1]).index_copy(0, documents.order, y)
     return whole.view(batch, time, heads, -1).transpose(1, 2)
