@@ -2,13 +2,18 @@
 
 import math
 import random
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genus.generate.sampling import OUT, Sampling, choose, draw, keep_min_p, keep_top_k, keep_top_p
+from genus.generate.rules import OUT
+from genus.generate.sampling import Choice, Sampling, choose, draw, keep_min_p, keep_top_k, keep_top_p, pick
+from genus.generate.sampling import probabilities as drawn_from
+from genus.generate.sequence import Request, Sequence
+from genus.prepare.tokenizer import bytes_tokenizer
 
 logits = st.lists(st.integers(-8, 8).map(lambda n: n / 2), min_size=1, max_size=12)  # halves: ties are common
 
@@ -74,14 +79,14 @@ def test_rows_keep_their_own_rules() -> None:
 def test_draw_follows_the_cumulative_distribution() -> None:
     probs = torch.tensor([[0.2, 0.0, 0.5, 0.3]]).double()
     uniform = torch.tensor([0.0, 0.1999, 0.2001, 0.6999, 0.7001, 0.9999999])
-    ids = draw(probs.log().expand(6, 4), uniform.double())
+    ids = draw(probs.expand(6, 4), uniform.double())
     assert ids.tolist() == [0, 0, 2, 2, 3, 3]
 
 
 def test_draw_never_takes_a_token_that_was_filtered_out() -> None:
     values = torch.tensor([[1.0, OUT, 0.5, OUT, OUT]])
     for uniform in (0.0, 0.5, 0.999999999999, 1.0):
-        assert draw(values, torch.tensor([uniform]).double()).item() in (0, 2)
+        assert draw(values.softmax(-1), torch.tensor([uniform]).double()).item() in (0, 2)
 
 
 def test_temperature_comes_first() -> None:
@@ -120,8 +125,77 @@ def test_nan_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": -1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.1}, {"min_p": 2}]
-)
-def test_senseless_settings_are_refused(wrong: dict[str, float]) -> None:
+    "wrong",
+    [
+        {"temperature": -1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.1}, {"min_p": 2},
+        {"repetition_penalty": 0}, {"repetition_penalty": float("inf")}, {"frequency_penalty": float("nan")},
+        {"presence_penalty": float("inf")}, {"logit_bias": ((3, 101.0),)}, {"logprobs": -1},
+    ],
+)  # fmt: skip
+def test_senseless_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Sampling(**wrong)
+
+
+def test_top_p_of_a_large_vocabulary_is_the_sorted_definition() -> None:
+    torch.manual_seed(0)
+    for scale in (0.1, 1.0, 4.0):
+        values = torch.randn(3, 5000).double() * scale
+        for p in (0.01, 0.5, 0.95, 0.9999):
+            ordered, order = values.sort(dim=-1, descending=True, stable=True)
+            probs = ordered.softmax(-1)
+            keep = probs.cumsum(-1) - probs < p
+            expected = values.masked_fill(~torch.zeros_like(keep).scatter(1, order, keep), OUT)
+            assert torch.equal(keep_top_p(values, torch.tensor([p] * 3)), expected)
+
+
+def rows(*samplings: Sampling, seed: int = 0) -> list[Sequence]:
+    tokenizer = bytes_tokenizer()
+    return [Sequence(Request((256, 65), sampling=s, seed=seed + i), tokenizer, frozenset([256])) for i, s in enumerate(samplings)]
+
+
+def test_log_probabilities_are_the_models_own() -> None:
+    """Whatever the rules make of the distribution that is drawn from."""
+    torch.manual_seed(1)
+    logits = torch.randn(3, 257)
+    own = logits.log_softmax(-1)
+    odd = Sampling(0, repetition_penalty=3.0, logit_bias=((7, 100.0),), top_k=1, logprobs=2)
+    first, plain, alone = pick(logits, rows(odd, Sampling(0), Sampling(0, logprobs=0)))
+    assert first.id == 7 and first.log_p == pytest.approx(own[0, 7].item(), abs=1e-5)
+    best = own[0].topk(2)
+    assert [token for token, _ in first.top] == best.indices.tolist()
+    assert [p for _, p in first.top] == pytest.approx(best.values.tolist(), abs=1e-5)
+    assert plain == Choice(int(own[1].argmax())) and alone.top == ()
+    assert alone.log_p == pytest.approx(own[2].max().item(), abs=1e-5)
+
+
+def test_tokens_that_cannot_come_are_not_among_the_most_probable() -> None:
+    logits = torch.full((1, 257), OUT)
+    logits[0, :2] = torch.tensor([1.0, 0.0])
+    (choice,) = pick(logits, rows(Sampling(0, logprobs=5)))
+    assert [token for token, _ in choice.top] == [0, 1]
+
+
+def test_a_row_picks_as_if_it_were_alone() -> None:
+    torch.manual_seed(2)
+    kinds = (
+        Sampling(1.3, top_p=0.8), Sampling(0), Sampling(0.5, min_p=0.1, presence_penalty=1.0), Sampling(1.0, logprobs=3),
+        Sampling(1.0, top_k=3, logit_bias=((9, 3.0),)),
+    )  # fmt: skip
+    logits = torch.randn(len(kinds), 257)
+    together = pick(logits, rows(*kinds))
+    alone = [pick(logits[i : i + 1], [row])[0] for i, row in enumerate(rows(*kinds))]
+    assert [c.id for c in together] == [c.id for c in alone]
+    assert together[3].log_p == pytest.approx(alone[3].log_p, abs=1e-6)
+
+
+def test_probabilities_are_what_is_drawn_from() -> None:
+    torch.manual_seed(3)
+    logits = torch.randn(2, 6)
+    kinds = [Sampling(0.7, top_k=4, top_p=0.9), Sampling(0)]
+    p = drawn_from(logits, kinds)
+    assert p.sum(-1).tolist() == pytest.approx([1, 1]) and p[1].tolist() == [float(i == logits[1].argmax()) for i in range(6)]
+    n = 4000
+    uniform = (torch.arange(n).double() + 0.5) / n
+    ids = choose(logits[:1].expand(n, 6), [kinds[0]] * n, uniform)
+    assert (torch.bincount(ids, minlength=6) / n).tolist() == pytest.approx(p[0].tolist(), abs=1 / n)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from genus.generate.sampling import Sampling
+from genus.generate.sampling import Choice, Sampling
 from genus.generate.sequence import Request, Sequence
 from genus.prepare.tokenizer import bytes_tokenizer
 
@@ -67,3 +67,22 @@ def test_impossible_requests_are_refused() -> None:
         Request(())
     with pytest.raises(ValueError, match="max_tokens"):
         Request((1,), max_tokens=0, sampling=Sampling())
+
+
+def test_choices_are_kept_as_they_came() -> None:
+    row = sequence()
+    row.push(Choice(ord("a"), -0.5, ((ord("a"), -0.5),)))
+    row.push(ord("b"))
+    assert row.choices == [Choice(ord("a"), -0.5, ((ord("a"), -0.5),)), Choice(ord("b"))] and row.new_ids == [97, 98]
+
+
+def test_a_row_that_is_closed_gives_what_it_held_back() -> None:
+    row = sequence(stop=("###",))
+    assert [row.push(byte) for byte in b"one##"][-1] == ""
+    assert row.close("cancelled") == "##"
+    assert (row.text, row.finish) == ("one##", "cancelled")
+
+
+def test_a_bias_names_tokens_that_are_there() -> None:
+    with pytest.raises(ValueError, match="there is no token 257, the vocabulary has 257"):
+        sequence(sampling=Sampling(logit_bias=((257, 1.0),)))

@@ -1,6 +1,7 @@
-"""Sampling: pure functions from logits to the next token. Order: temperature, top-k, top-p, min-p, then one draw.
+"""Sampling: from logits to the next token of every row, each by its own rules.
 
-Every filter acts on the probabilities that the earlier ones left, renormalised, as in Hugging Face transformers.
+Order: logit bias, penalties, constraint (`genus.generate.rules`); temperature, top-k, top-p, min-p; then one draw. Every filter
+acts on the probabilities that the earlier ones left, renormalised, as in Hugging Face transformers.
 
 Shapes: B rows, V vocabulary.
 """
@@ -9,11 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-OUT = float("-inf")
+from genus.generate.rules import OUT, adjusted
+
+if TYPE_CHECKING:
+    from genus.generate.sequence import Sequence as Row
+
+STRONGEST = 100.0  # the largest bias, as in OpenAI's API: it decides, and leaves every logit finite
 
 
 @dataclass(frozen=True)
@@ -25,12 +33,23 @@ class Sampling:
         top_k: only the k most probable tokens; 0 = all. Tokens as probable as the k-th stay.
         top_p: the fewest most probable tokens that together reach this probability (Holtzman et al. 2020); 1 = all.
         min_p: only tokens at least this times as probable as the best (Nguyen et al. 2024); 0 = all.
+        repetition_penalty: divides positive and multiplies negative logits of tokens that stand in the prompt or the new text
+            (Keskar et al. 2019, as transformers' `repetition_penalty`); 1 = none. Tokens that end a text are exempt.
+        frequency_penalty: taken off a token's logit as often as the new text has it (OpenAI's definition); 0 = none.
+        presence_penalty: taken off once from the logit of every token that the new text has (OpenAI's definition); 0 = none.
+        logit_bias: (token, number from -100 to 100) added to the token's logit before anything else.
+        logprobs: None, or how many of the most probable tokens to report beside the chosen one's log-probability.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -41,6 +60,110 @@ class Sampling:
             raise ValueError(f"top-p {self.top_p} must be above 0 and at most 1 (all tokens)")
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min-p {self.min_p} must be between 0 (all tokens) and 1")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise ValueError(f"repetition penalty {self.repetition_penalty} must be above 0; 1 is none, 1.2 is usual")
+        for name in ("frequency", "presence"):
+            value = getattr(self, f"{name}_penalty")
+            if not isfinite(value):
+                raise ValueError(f"{name} penalty {value} must be a number, such as 0.5; 0 is none, below 0 favours repetition")
+        for token, bias in self.logit_bias:
+            if not -STRONGEST <= bias <= STRONGEST:
+                raise ValueError(f"the bias {bias} of token {token} must be from -100 (never) to 100 (always)")
+        if self.logprobs is not None and self.logprobs < 0:
+            raise ValueError(f"logprobs {self.logprobs} must be 0 (the chosen token's alone) or more")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A token that was chosen.
+
+    Attributes:
+        id: the token. log_p: its log-probability in nats; None unless the request asks for `logprobs`. top: the most probable
+            tokens in its place with theirs, best first. Both are the model's own: before bias, penalties, constraint,
+            temperature and filters.
+    """
+
+    id: int
+    log_p: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@torch.inference_mode()
+def pick(logits_BV: Tensor, sequences: Sequence[Row]) -> list[Choice]:
+    """The next token of every row, by its own rules, with its own random number. The rows do not see each other.
+
+    Raises:
+        ValueError: the model gave NaN.
+    """
+    rows = [s.request.sampling for s in sequences]
+    uniform = torch.tensor([s.uniform() if s.request.sampling.temperature > 0 else 0.0 for s in sequences], dtype=torch.float64)
+    ids = choose(adjusted(logits_BV, [s.rules for s in sequences]), rows, uniform).tolist()
+    return choices(logits_BV, ids, rows)
+
+
+def choices(logits_BV: Tensor, ids: Sequence[int], rows: Sequence[Sampling]) -> list[Choice]:
+    """Chosen tokens with the log-probabilities that their rows ask for. `logits_BV`: as the model gave them."""
+    asked = [i for i, row in enumerate(rows) if row.logprobs is not None]
+    found = [Choice(number) for number in ids]
+    if not asked:
+        return found
+    own = logits_BV[asked].float().log_softmax(-1)
+    log_p = own.gather(1, torch.tensor([[ids[i]] for i in asked], device=own.device))[:, 0].tolist()
+    values, tokens = (t.tolist() for t in own.topk(min(max(rows[i].logprobs or 0 for i in asked), own.shape[1])))
+    for place, i in enumerate(asked):
+        best = [(token, value) for token, value in zip(tokens[place], values[place]) if value > OUT]
+        found[i] = Choice(ids[i], log_p[place], tuple(best[: rows[i].logprobs]))
+    return found
+
+
+def choose(logits_BV: Tensor, rows: Sequence[Sampling], uniform_B: Tensor) -> Tensor:
+    """(B,) the next token of every row by its temperature and filters.
+
+    Args:
+        uniform_B: one number in [0, 1) per row, float64; rows with temperature 0 ignore theirs.
+
+    Raises:
+        ValueError: the model gave NaN.
+    """
+    best = _best(logits_BV)
+    warm = [i for i, row in enumerate(rows) if row.temperature > 0]
+    if not warm:
+        return best
+    index = torch.tensor(warm, device=logits_BV.device)
+    kept = _filtered(logits_BV[index], [rows[i] for i in warm])
+    return best.index_copy(0, index, draw(kept.softmax(-1), uniform_B.to(logits_BV.device)[index]))
+
+
+def probabilities(logits_BV: Tensor, rows: Sequence[Sampling]) -> Tensor:
+    """(B, V) float64: the distribution from which `choose` draws. A row with temperature 0 has one token of probability 1.
+
+    Raises:
+        ValueError: the model gave NaN.
+    """
+    result = torch.zeros_like(logits_BV, dtype=torch.float64).scatter_(1, _best(logits_BV)[:, None], 1.0)
+    warm = [i for i, row in enumerate(rows) if row.temperature > 0]
+    if warm:
+        result[warm] = _filtered(logits_BV[warm], [rows[i] for i in warm]).softmax(-1)
+    return result
+
+
+def _best(logits_BV: Tensor) -> Tensor:
+    value, best = logits_BV.max(-1)
+    if bool(value.isnan().any()):  # the largest of a row with NaN is NaN
+        raise ValueError("the model's output is NaN: its weights are damaged, or --dtype bf16 is too coarse; try --dtype fp32")
+    return best
+
+
+def _filtered(logits_BV: Tensor, rows: Sequence[Sampling]) -> Tensor:
+    """Logits (float64) by each row's temperature, all above 0, and filters."""
+
+    def column(name: str, dtype: torch.dtype) -> Tensor:
+        return torch.tensor([getattr(row, name) for row in rows], dtype=dtype, device=logits_BV.device)
+
+    kept = logits_BV.double() / column("temperature", torch.float64)[:, None]
+    kept = keep_top_k(kept, column("top_k", torch.int64))
+    kept = keep_top_p(kept, column("top_p", torch.float64))
+    return keep_min_p(kept, column("min_p", torch.float64))
 
 
 def keep_top_k(logits_BV: Tensor, k_B: Tensor) -> Tensor:
@@ -55,14 +178,27 @@ def keep_top_k(logits_BV: Tensor, k_B: Tensor) -> Tensor:
 
 def keep_top_p(logits_BV: Tensor, p_B: Tensor) -> Tensor:
     """Each row's fewest most probable tokens that together reach `p`, the rest -inf. Of equals the lower id comes first."""
-    if bool((p_B >= 1).all()):
-        return logits_BV
-    ordered, order = logits_BV.sort(dim=-1, descending=True, stable=True)
-    probs = ordered.double().softmax(-1)
-    before = probs.cumsum(-1) - probs
-    drop = (before >= p_B[:, None]) & (p_B < 1)[:, None]
-    drop[:, 0] = False
-    return logits_BV.masked_fill(torch.zeros_like(drop).scatter_(1, order, drop), OUT)
+    result = logits_BV
+    for row, p in enumerate(p_B.tolist()):
+        if p >= 1:
+            continue
+        if result is logits_BV:
+            result = logits_BV.clone()
+        result[row] = _nucleus(logits_BV[row], p)
+    return result
+
+
+def _nucleus(logits_V: Tensor, p: float) -> Tensor:
+    probs = logits_V.softmax(-1)
+    # All tokens below (1 - p) / V together have less than 1 - p, so none of them is needed: the sort is of a few. Half of
+    # that, for the rounding of the sums.
+    some = (probs >= (1 - p) / (2 * len(probs))).nonzero()[:, 0]
+    order = logits_V[some].argsort(descending=True, stable=True)
+    likely = probs[some[order]]
+    keep = likely.cumsum(0) - likely < p
+    keep[0] = True
+    kept = some[order[keep]]
+    return torch.full_like(logits_V, OUT).index_copy_(0, kept, logits_V[kept])
 
 
 def keep_min_p(logits_BV: Tensor, p_B: Tensor) -> Tensor:
@@ -73,38 +209,13 @@ def keep_min_p(logits_BV: Tensor, p_B: Tensor) -> Tensor:
     return logits_BV.masked_fill(below < p_B.log()[:, None], OUT)
 
 
-def draw(logits_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """(B,) token ids by inverse transform: the first token whose cumulative probability exceeds the row's number in [0, 1)."""
-    cumulative = logits_BV.double().softmax(-1).cumsum(-1)
-    wanted = uniform_B[:, None] * cumulative[:, -1:]
-    ids = torch.searchsorted(cumulative, wanted, right=True)[:, 0]
-    # rounding may carry the last draw past the last token that has any probability
-    last = (logits_BV > OUT).long() * torch.arange(logits_BV.shape[1], device=logits_BV.device)
-    return torch.minimum(ids, last.amax(-1))
+def draw(probs_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """(B,) token ids by inverse transform: the first token whose cumulative probability exceeds the row's number in [0, 1).
 
-
-def choose(logits_BV: Tensor, rows: Sequence[Sampling], uniform_B: Tensor) -> Tensor:
-    """(B,) the next token of every row, each by its own rules.
-
-    Args:
-        uniform_B: one number in [0, 1) per row, float64; rows with temperature 0 ignore theirs.
-
-    Raises:
-        ValueError: the model gave NaN.
+    The rows of `probs_BV` need not sum to 1.
     """
-    if bool(logits_BV.isnan().any()):
-        raise ValueError("the model's output is NaN: its weights are damaged, or --dtype bf16 is too coarse; try --dtype fp32")
-    best = logits_BV.argmax(-1)
-    warm = [i for i, row in enumerate(rows) if row.temperature > 0]
-    if not warm:
-        return best
-
-    def column(name: str, dtype: torch.dtype) -> Tensor:
-        return torch.tensor([getattr(rows[i], name) for i in warm], dtype=dtype, device=logits_BV.device)
-
-    index = torch.tensor(warm, device=logits_BV.device)
-    kept = logits_BV[index].double() / column("temperature", torch.float64)[:, None]
-    kept = keep_top_k(kept, column("top_k", torch.int64))
-    kept = keep_top_p(kept, column("top_p", torch.float64))
-    kept = keep_min_p(kept, column("min_p", torch.float64))
-    return best.index_copy(0, index, draw(kept, uniform_B.to(logits_BV.device)[index]))
+    cumulative = probs_BV.double().cumsum(-1)
+    ids = torch.searchsorted(cumulative, uniform_B[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    # rounding may carry the last draw past the last token that has any probability
+    last = (probs_BV > 0).long() * torch.arange(probs_BV.shape[1], device=probs_BV.device)
+    return torch.minimum(ids, last.amax(-1))

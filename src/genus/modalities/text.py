@@ -288,6 +288,11 @@ class Tokenizer:
         rules = self._rules | {"added_tokens": json.loads(self._special.to_str())["added_tokens"]}
         return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
+    @cached_property
+    def byte_level(self) -> bool:
+        """Whether the vocabulary is spelled in GPT-2's alphabet of bytes."""
+        return _is_byte_level(self._special.decoder)
+
     @property
     def core(self) -> Core:
         """The wrapped `tokenizers.Tokenizer`; treat it as read-only."""
