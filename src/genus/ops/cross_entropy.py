@@ -123,7 +123,7 @@ class _Chunked(torch.autograd.Function):
 
 @linear_cross_entropy.path(
     "chunked",
-    when=lambda hidden, weight, *_, **__: len(hidden) * weight.shape[0] * 4 > CHUNK_BYTES,
+    when=lambda hidden, weight, *_, **__: isinstance(weight, Tensor) and len(hidden) * weight.shape[0] * 4 > CHUNK_BYTES,
 )
 def _linear_cross_entropy_chunked(
     hidden: Tensor,

@@ -7,24 +7,75 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.ops.dispatch import Op
+from genus.ops.packed import Int8Rows, Packed, Tiles, TorchInt4
+
+LONG = 128  # rows from which a processor with matrix tiles (AMX) multiplies so fast that unpacking the whole matrix is worth it
+FEW = 32  # rows up to which torch's packed int8 product is faster than unpacking
 
 
 @Op
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias` in the precision of `x`: (..., in) and (out, in) give (..., out).
 
     Master weights may be held in a higher precision than the activations; they are rounded here and nowhere else, and their
-    gradient comes back in their own precision.
+    gradient comes back in their own precision. A matrix that is stored for decoding (`ops.packed`) has no gradient.
     """
-    return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+    whole = weight.dense(x.dtype) if isinstance(weight, Packed) else weight.to(x.dtype)
+    return F.linear(x, whole, None if bias is None else bias.to(x.dtype))
 
 
-def _trains_bf16(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    return bias is not None and x.device.type == "cpu" and x.dtype == torch.bfloat16 and torch.is_grad_enabled()
+def _trains_bf16(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> bool:
+    return (
+        bias is not None
+        and x.device.type == "cpu"
+        and x.dtype == torch.bfloat16
+        and torch.is_grad_enabled()
+        and not isinstance(weight, Packed)
+    )
 
 
 @linear.path("add", when=_trains_bf16)
-def _linear_add(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _linear_add(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
     """The bias added in place: torch's own way copies it to every row before the product, 8 % of a layer's step on two cores."""
-    assert bias is not None
+    assert bias is not None and isinstance(weight, Tensor)
     return F.linear(x, weight.to(x.dtype)).add_(bias.to(x.dtype))
+
+
+def _decodes(x: Tensor) -> bool:
+    """Whether a packed product may run: on the processor, in its precisions, without a gradient, not under a compiler."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.bfloat16, torch.float32)
+        and not (x.requires_grad and torch.is_grad_enabled())
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _fits_native(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> bool:
+    if not isinstance(weight, Tiles) or not _decodes(x):
+        return False
+    return x.numel() < LONG * x.shape[-1] or x.dtype != torch.bfloat16 or not torch.cpu._is_amx_tile_supported()
+
+
+@linear.path("native", when=_fits_native)
+def _linear_native(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
+    """The kernel in C, which reads every weight once, as it is stored, whatever the number of rows."""
+    assert isinstance(weight, Tiles)
+    return weight.multiply(x, bias)
+
+
+@linear.path(
+    "int8pack",
+    when=lambda x, weight, bias=None: isinstance(weight, Int8Rows) and _decodes(x) and x.numel() <= FEW * x.shape[-1],
+)
+def _linear_int8pack(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
+    """torch's own product with int8, a scale for each output."""
+    assert isinstance(weight, Int8Rows)
+    return weight.multiply(x, bias)
+
+
+@linear.path("int4pack", when=lambda x, weight, bias=None: isinstance(weight, TorchInt4) and _decodes(x))
+def _linear_int4pack(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
+    """torch's own product with int4, a scale for each group of inputs."""
+    assert isinstance(weight, TorchInt4)
+    return weight.multiply(x, bias)

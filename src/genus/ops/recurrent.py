@@ -9,40 +9,45 @@ import torch
 from torch import Tensor
 
 from genus.ops.dispatch import Op
+from genus.ops.linear import linear
+from genus.ops.packed import Packed
 
+Weight = Tensor | Packed
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3, "Cho": 3}
 
 
 @Op
-def recurrent(cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+def recurrent(cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run `cell` along time.
 
     Args:
         cell: "RNN" (tanh), "LSTM" (gates i, f, g, o) or "GRU" (gates r, z, n), in PyTorch's conventions; "Cho", the GRU as it was
             published (Cho et al. 2014, eq. 8): the reset gate acts on the state before the matrix product, not after it.
         x: (batch, time, dim). weights: w_ih (gates * hidden, dim), w_hh (gates * hidden, outputs), b_ih, b_hh; for an LSTM whose
-            outputs are projected also w_hr (outputs, hidden).
+            outputs are projected also w_hr (outputs, hidden). The matrices of any cell but "Cho" may be packed.
         state: h (batch, outputs), and for the LSTM also c (batch, hidden).
 
     Returns:
         outputs (batch, time, outputs) and the state after the last step.
     """
-    w_ih, w_hh, b_ih, b_hh, *projection = (w.to(x.dtype) for w in weights)
+    w_ih, w_hh, b_ih, b_hh, *projection = (w if isinstance(w, Packed) else w.to(x.dtype) for w in weights)
+    assert isinstance(b_ih, Tensor) and isinstance(b_hh, Tensor)
     h, *rest = (s.to(x.dtype) for s in state)
     outputs = []
-    for x_t in (x @ w_ih.T + b_ih).unbind(1):
+    for x_t in linear(x, w_ih, b_ih).unbind(1):
         if cell == "Cho":
+            assert isinstance(w_hh, Tensor)
             h = reset_first(x_t, h, w_hh, b_hh)
             outputs.append(h)
             continue
-        r_t = h @ w_hh.T + b_hh
+        r_t = linear(h, w_hh, b_hh)
         if cell == "RNN":
             h = (x_t + r_t).tanh()
         elif cell == "LSTM":
             i, f, g, o = (x_t + r_t).chunk(4, dim=-1)
             rest = [f.sigmoid() * rest[0] + i.sigmoid() * g.tanh()]
             h = o.sigmoid() * rest[0].tanh()
-            h = h @ projection[0].T if projection else h
+            h = linear(h, projection[0]) if projection else h
         else:
             (x_r, x_z, x_n), (h_r, h_z, h_n) = (
                 x_t.chunk(3, dim=-1),
@@ -66,12 +71,12 @@ def reset_first(x: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor) -> Tensor:
     return torch.lerp(n, h, z)
 
 
-@recurrent.path("torch", when=lambda cell, x, weights, state: cell != "Cho")
+@recurrent.path("torch", when=lambda cell, x, weights, state: cell != "Cho" and not any(isinstance(w, Packed) for w in weights))
 def _recurrent_torch(
-    cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]
+    cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The library's fused sequence kernels (oneDNN on the CPU, cuDNN on the GPU)."""
-    params = [w.to(x.dtype) for w in weights]
+    params = [w.to(x.dtype) for w in weights if isinstance(w, Tensor)]
     hx = [s.to(x.dtype).unsqueeze(0) for s in state]
     options = (
         True,

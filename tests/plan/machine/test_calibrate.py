@@ -268,18 +268,6 @@ def test_a_cache_that_cannot_be_written(data: Dataset, tmp_path: Path) -> None:
     assert "could not be kept" in said[0]
 
 
-@pytest.mark.parametrize(
-    ("platform", "folder"),
-    [("darwin", "Library/Caches/genus"), ("win32", "AppData/Local/genus/Cache"), ("linux", ".cache/genus")],
-)
-def test_where_each_system_keeps_such_things(platform: str, folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cache.sys, "platform", platform)
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert cache_folder() == tmp_path / folder
-
-
 def test_a_real_measurement(data: Dataset) -> None:
     """A process of its own, two batches of one size; its numbers fit together."""
     found = measure("rnn", data, 1.0, Setting(context=64), low=20_000, high=20_000, cache=False)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genus import __version__
+from genus.ops.cache import cache_folder
 from genus.plan.branches import Branch
 from genus.plan.machine.measured import FORMAT, Calibration, Setting
 from genus.prepare.dataset import Dataset
@@ -22,17 +21,6 @@ from genus.spec import to_json
 
 ENOUGH = 20.0  # seconds of measurement that serve any plan
 STALE = 600.0  # seconds after which a measurement on a busy machine is made again
-
-
-def cache_folder() -> Path:
-    """Where the system keeps what can be made again: $XDG_CACHE_HOME/genus, or what stands for it here."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "genus"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "genus"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "genus" / "Cache"
-    return Path.home() / ".cache" / "genus"
 
 
 def cached(one: Branch, data: Dataset, seconds: float, setting: Setting) -> Calibration | None:

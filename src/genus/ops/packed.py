@@ -1,0 +1,244 @@
+"""Matrices stored for decoding: bf16, int8 or int4, laid out as the kernel that will read them wants them.
+
+`pack` chooses among the ways to store: `Tiles` for the kernel in C (`ops/cpu/linear.c`), `Int8Rows` and `TorchInt4` for torch's
+own packed products, `Int4Rows` for devices that have neither. The op `linear` takes any of them in the place of a weight.
+
+Shapes: N outputs, K inputs, T tiles of 64 outputs, P pairs of inputs, G groups of inputs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genus.ops.native import library
+from genus.ops.rounding import to_int4, to_int8
+
+GROUPS = (32, 64, 128)  # inputs that may share a scale in int4: what all kernels know
+WIDTH, INPUTS = 64, 32  # outputs of a tile; inputs are filled up with zeros to a multiple
+BITS = {"bf16": 16, "int8": 8, "int4": 4}
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A matrix (outputs, inputs) for products, in a storage of its own.
+
+    Attributes:
+        shape: of the matrix. format: "bf16", "int8" or "int4".
+    """
+
+    shape: torch.Size
+    format: str
+    codes: Tensor
+
+    dtype: ClassVar[torch.dtype] = torch.bfloat16  # what the numbers are a part of
+
+    @property
+    def device(self) -> torch.device:
+        return self.codes.device
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return sum(t.numel() * t.element_size() for t in vars(self).values() if isinstance(t, Tensor))
+
+    def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """(..., inputs): the rows of these numbers (...)."""
+        raise NotImplementedError
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """The whole matrix."""
+        return self.rows(torch.arange(self.shape[0], device=self.device), dtype)
+
+
+def pack(weight: Tensor, format: str, group: int = 32) -> Packed | Tensor:
+    """A matrix (outputs, inputs) in the storage that is fastest here; a plain bf16 tensor where nothing is faster.
+
+    Args:
+        format: "bf16"; "int8", a scale for each output; "int4", a scale for each `group` of inputs.
+    """
+    if group not in GROUPS:
+        raise ValueError(f"group {group} must be one of {', '.join(map(str, GROUPS))}")
+    cpu = weight.device.type == "cpu"
+    if cpu and kernel() is not None:
+        return Tiles.pack(weight, format, group)
+    if format == "bf16":
+        return weight.to(torch.bfloat16)
+    if format == "int8":
+        return Int8Rows(weight.shape, "int8", *to_int8(weight))
+    return TorchInt4.pack(weight, group) if cpu and TorchInt4.takes(weight) else Int4Rows.pack(weight, group)
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles(Packed):
+    """The layout of `ops/cpu/linear.c`, which says what it is good for: codes (T, P, 64, 2); int4 (T, P, 16, 2, 2), two to a byte.
+
+    Attributes:
+        scales: float32 (T * 64) in int8; bf16 (T, G, 64) in int4. group: inputs to a scale; 0 = no groups.
+    """
+
+    scales: Tensor | None = None
+    group: int = 0
+
+    @classmethod
+    def pack(cls, weight: Tensor, format: str, group: int) -> Tiles:
+        outputs, inputs = weight.shape
+        filling = (0, -inputs % INPUTS, 0, -outputs % WIDTH)
+        if format == "bf16":
+            return cls(weight.shape, format, _tiled(F.pad(weight.to(torch.bfloat16), filling)))
+        if format == "int8":
+            codes, scales = to_int8(weight)
+            return cls(weight.shape, format, _tiled(F.pad(codes, filling)), F.pad(scales, (0, filling[3])))
+        codes, scales = to_int4(weight, group)
+        codes = _tiled(F.pad(codes, (0, 0, 0, filling[3]), value=8)).unflatten(2, (4, 16))  # (T, P, vector, output, input)
+        lanes = torch.stack([codes[:, :, 0] | codes[:, :, 1] << 4, codes[:, :, 2] | codes[:, :, 3] << 4], dim=-1)
+        scales = F.pad(scales, (0, 0, 0, filling[3]), value=1.0).unflatten(0, (-1, WIDTH)).mT.contiguous()
+        return cls(weight.shape, format, lanes, scales, group)
+
+    def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        tile, place = ids // WIDTH, ids % WIDTH
+        if self.format != "int4":
+            found = self.codes[tile, :, place].flatten(-2)[..., : self.shape[1]]
+            return (found if self.scales is None else found.float() * self.scales[ids, None]).to(dtype)
+        assert self.scales is not None
+        vector = (place // 16)[..., None, None, None]  # of the four that a lane holds, two to a byte
+        lanes = self.codes[tile, :, place % 16]
+        byte = lanes.gather(-1, (vector // 2).expand(*lanes.shape[:-1], 1))[..., 0]
+        codes = (byte >> (vector[..., 0] % 2 * 4).to(torch.uint8)) & 15
+        scaled = (codes.flatten(-2).float() - 8).unflatten(-1, (-1, self.group)) * self.scales[tile, :, place].float()[..., None]
+        return scaled.flatten(-2)[..., : self.shape[1]].to(dtype)
+
+    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x (..., inputs) in bf16 or float32 to (..., outputs)."""
+        function = kernel()
+        assert function is not None
+        x = x.contiguous()
+        outputs, inputs = self.shape
+        bias = bias if bias is None or bias.dtype == torch.float32 else bias.float()
+        y = torch.empty(*x.shape[:-1], outputs, dtype=x.dtype, device=x.device)
+        if not y.numel():
+            return y
+        failed = function(
+            BITS[self.format],
+            outputs,
+            2 * self.codes.shape[1],
+            self.group,
+            self.codes.data_ptr(),
+            None if self.scales is None else self.scales.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            x.data_ptr(),
+            x.dtype == torch.bfloat16,
+            x.numel() // inputs,
+            inputs,
+            y.data_ptr(),
+            torch.get_num_threads(),
+        )
+        if failed:
+            raise MemoryError(f"no memory for {x.numel()} activations")
+        return y
+
+
+def _tiled(matrix: Tensor) -> Tensor:
+    """(T * 64, P * 2) to (T, P, 64, 2)."""
+    return matrix.unflatten(0, (-1, WIDTH)).unflatten(2, (-1, 2)).transpose(1, 2).contiguous()
+
+
+@cache
+def kernel() -> Any:
+    """The function `genus_linear` of `ops/cpu/linear.c`, or None where it cannot be had."""
+    compiled = library("linear")
+    if compiled is None:
+        return None
+    number, address = ctypes.c_int64, ctypes.c_void_p
+    function = compiled.genus_linear
+    function.argtypes = [
+        ctypes.c_int,
+        number,
+        number,
+        number,
+        *[address] * 4,
+        ctypes.c_int,
+        number,
+        number,
+        address,
+        ctypes.c_int,
+    ]
+    function.restype = ctypes.c_int
+    return function
+
+
+@dataclass(frozen=True, eq=False)
+class Int8Rows(Packed):
+    """codes (N, K) int8, scales (N,) float32: what `torch._weight_int8pack_mm` reads."""
+
+    scales: Tensor
+
+    def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        return (self.codes[ids].float() * self.scales[ids, None]).to(dtype)
+
+    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x (..., inputs) to (..., outputs)."""
+        y = torch._weight_int8pack_mm(x.reshape(-1, x.shape[-1]), self.codes, self.scales.to(x.dtype))
+        return _finished(y, x, bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Int4Rows(Packed):
+    """codes (N, G * group / 2), two to a byte, the first in the lower half; scales (N, G) bf16."""
+
+    scales: Tensor
+
+    @classmethod
+    def pack(cls, weight: Tensor, group: int) -> Int4Rows:
+        codes, scales = to_int4(weight, group)
+        return cls(weight.shape, "int4", codes[:, ::2] | codes[:, 1::2] << 4, scales)
+
+    def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        two = self.codes[ids]
+        codes = torch.stack([two & 15, two >> 4], dim=-1).flatten(-2).float() - 8
+        scales = self.scales[ids].float()[..., None]
+        return (codes.unflatten(-1, (scales.shape[-2], -1)) * scales).flatten(-2)[..., : self.shape[1]].to(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class TorchInt4(Packed):
+    """What `torch._weight_int4pack_mm_for_cpu` reads; scales (G, N, 2) float32 hold a scale and a zero point of 0 each."""
+
+    scales: Tensor
+    group: int
+
+    @staticmethod
+    def takes(weight: Tensor) -> bool:
+        """Whether torch's kernel is made for this shape."""
+        return weight.shape[0] % 16 == 0 and weight.shape[1] % 128 == 0
+
+    @classmethod
+    def pack(cls, weight: Tensor, group: int) -> TorchInt4:
+        codes, scales = to_int4(weight, group)
+        packed = torch._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
+        both = torch.stack([scales.T.float(), torch.zeros_like(scales.T, dtype=torch.float32)], dim=-1)
+        return cls(weight.shape, "int4", packed, both.contiguous(), group)
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """torch keeps the layout to itself: what the product with the identity matrix gives."""
+        return self.multiply(torch.eye(self.shape[1]), None).T.to(dtype)
+
+    def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.dense(dtype)[ids]
+
+    def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x (..., inputs) to (..., outputs)."""
+        flat = x.reshape(-1, x.shape[-1])
+        y = torch._weight_int4pack_mm_for_cpu(flat, self.codes, self.group, self.scales.to(x.dtype))
+        return _finished(y, x, bias)
+
+
+def _finished(y: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+    y = y.view(*x.shape[:-1], y.shape[-1])
+    return y if bias is None else y.add_(bias.to(y.dtype))
