@@ -10,6 +10,7 @@ import torch
 import genus
 from genus.generate.engine import Engine
 from genus.generate.sampling import Sampling
+from genus.generate.scheduler import Scheduler
 from genus.generate.sequence import Request, Sequence
 from genus.prepare.tokenizer import bytes_tokenizer
 from genus.run import Loaded
@@ -90,10 +91,12 @@ class Text:
 
 def test_rows_leave_when_they_end(small: Callable[..., Loaded]) -> None:
     loaded = small("llama")
-    batch = Engine(loaded.model, loaded.tokenizer).start([request(p, max_tokens=n) for p, n in zip(PROMPTS, (1, 3, 2, 3))])
+    scheduler = Scheduler(Engine(loaded.model, loaded.tokenizer))
+    for text, count in zip(PROMPTS, (1, 3, 2, 3)):
+        scheduler.submit(request(text, max_tokens=count))
     widths = []
-    while batch.sequences:
-        widths.append(len(batch.step()))
+    while scheduler.busy:
+        widths.append(len(scheduler.step()))
     assert widths == [4, 3, 2]
 
 

@@ -122,9 +122,9 @@ def test_relative_bias_is_shared_by_the_stack() -> None:
     ctx = Ctx(torch.arange(9))
     calls = []
 
-    def table(time: int, keys: int, causal: bool) -> torch.Tensor:
-        calls.append((time, keys, causal))
-        return torch.zeros(1, 4, time, keys)
+    def table(distance: torch.Tensor, causal: bool) -> torch.Tensor:
+        calls.append((*distance.shape, causal))
+        return torch.zeros(1, 4, *distance.shape)
 
     spec.share(table, ctx)
     layer = _layer(Attention(4, position=spec))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from genus.ops.rotary import rotary
-from genus.parts.ctx import Ctx
-from genus.parts.positions import Alibi, LearnedPositions, RelativeBias, Rotary, RotaryScaling, Sinusoidal, relative
+from genus.parts.ctx import Ctx, distances
+from genus.parts.positions import Alibi, LearnedPositions, RelativeBias, Rotary, RotaryScaling, Sinusoidal
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.25])
@@ -84,7 +84,7 @@ def _published_slopes(n: int) -> list[float]:
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 5, 8, 12, 16, 20])
 def test_alibi_slopes(heads: int) -> None:
-    bias = Alibi().bias(heads, 3, 5, torch.device("cpu"))
+    bias = Alibi().bias(Ctx(torch.arange(3), start=2), heads, 3, 5)
     assert bias.shape == (1, heads, 3, 5)
     for h, slope in enumerate(_published_slopes(heads)):
         torch.testing.assert_close(bias[0, h, 2, 3], torch.tensor(-slope))
@@ -97,7 +97,7 @@ def test_alibi_slopes(heads: int) -> None:
 @pytest.mark.parametrize(("buckets", "longest"), [(32, 128), (8, 20), (32, 256)])
 def test_t5_buckets_are_t5s(causal: bool, buckets: int, longest: int) -> None:
     t5 = pytest.importorskip("transformers.models.t5.modeling_t5")
-    distance = relative(300, 300, torch.device("cpu"))
+    distance = distances(Ctx(torch.arange(300)), 300, 300)
     theirs = t5.T5Attention._relative_position_bucket(distance, not causal, buckets, longest)
     ours = RelativeBias(buckets, longest).bucket(distance, causal)
     assert torch.equal(ours, theirs)
@@ -106,7 +106,7 @@ def test_t5_buckets_are_t5s(causal: bool, buckets: int, longest: int) -> None:
 def test_t5_bias_is_looked_up() -> None:
     table = RelativeBias(8, 20).build(3)
     torch.nn.init.normal_(table.weight)
-    bias = table(4, 6, True)
+    bias = table(distances(Ctx(torch.arange(4), start=2), 4, 6), True)
     assert bias.shape == (1, 3, 4, 6)
     torch.testing.assert_close(bias[0, :, 3, 3], table.weight[2])  # two back: exact bucket 2
     torch.testing.assert_close(bias[0, :, 0, 5], table.weight[0])  # the future falls into bucket 0, and is masked

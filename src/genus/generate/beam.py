@@ -18,8 +18,9 @@ from torch import Tensor
 
 from genus.generate.engine import Engine
 from genus.generate.sampling import OUT
-from genus.generate.sequence import Request
+from genus.generate.sequence import CONTEXT, Request
 from genus.generate.state import select_rows
+from genus.modalities.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ class _Search:
         return beam.score(log_p, len(ids)) <= self.best()[beam.width - 1].score
 
 
+def text_of(tokenizer: Tokenizer, request: Request, ids: Sequence[int]) -> str:
+    """New tokens as text, in the light of what stands before them."""
+    before = list(request.ids[-CONTEXT:])
+    return tokenizer.decode([*before, *ids])[len(tokenizer.decode(before)) :]
+
+
 @torch.inference_mode()
 def beam_search(
     engine: Engine, requests: Sequence[Request], beam: Beam = Beam(), batch: int = 16
@@ -109,7 +116,9 @@ def _together(engine: Engine, numbered: list[tuple[int, Request]], beam: Beam) -
         searches.append(_Search(number, request, room, [(0.0, ())], []))
     longest = max(len(s.request.ids) for s in searches) + max(s.limit for s in searches)
     prompts = [s.request.ids for s in searches]
-    logits, state = engine.read(prompts, [s.request.source for s in searches], longest)
+    sources = [s.request.source for s in searches if s.request.source is not None]
+    state = engine.blank(len(searches), longest, sources or None)
+    logits = engine.read(prompts, state)
     while True:
         rows = _advance(engine, searches, logits, beam)
         going = [s for s in searches if not s.over(beam)]
@@ -120,13 +129,11 @@ def _together(engine: Engine, numbered: list[tuple[int, Request]], beam: Beam) -
         if len(chosen) != len(logits) or not torch.equal(chosen, torch.arange(len(chosen), device=engine.device)):
             state = select_rows(state, chosen)
         searches = going
-        last = torch.tensor([[ids[-1]] for s in searches for _, ids in s.alive], device=engine.device)
-        logits = engine.logits(last, None, state)
+        logits = engine.read([[ids[-1]] for s in searches for _, ids in s.alive], state)
 
 
 def _advance(engine: Engine, searches: list[_Search], logits: Tensor, beam: Beam) -> list[list[int]]:
     """One token more for every search. Returns, for each, which row of the batch its unfinished texts go on from."""
-    logits[:, engine.tokenizer.vocab_size :] = OUT
     log_p = logits.log_softmax(-1)
     before = torch.tensor([p for s in searches for p, _ in s.alive], dtype=log_p.dtype, device=log_p.device)
     total = log_p + before[:, None]

@@ -1,10 +1,38 @@
-"""Operations on a model's state as plain data. Every tensor of a state has the rows of the batch as its first dimension."""
+"""Operations on a model's state as plain data. Every tensor of a state has the rows of the batch as its first dimension.
+
+Two kinds of tensors live in a state. Those that *grow* with the text (keys and values) or come from the source of an
+encoder-decoder are written in place, always behind the positions that the state holds. All others have a *constant* size (a
+recurrent layer's cell, a fast weight memory, a window of inputs), and a forward pass puts a new tensor in their place. So a
+snapshot of a state is a copy of its dictionaries, and costs nothing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
+
+State = dict[str, Any]
+Path = tuple[Any, ...]  # indices and the name that lead to a tensor of `state["layers"]`
+MEMORY: Path = ("memory_doc",)  # which part of a row's source is padding
+
+
+def leaves(layers: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
+    """Every tensor of a state's layers: its path, what holds it, and its key there."""
+    for key, value in layers.items() if isinstance(layers, dict) else enumerate(layers):
+        if isinstance(value, Tensor):
+            yield (*path, key), layers, key
+        elif isinstance(value, dict | list):
+            yield from leaves(value, (*path, key))
+
+
+def at(layers: Any, path: Path) -> Tensor:
+    """The tensor at a path."""
+    for key in path:
+        layers = layers[key]
+    return layers  # type: ignore[no-any-return]
 
 
 def select_rows(state: Any, rows: Tensor) -> Any:
@@ -16,3 +44,56 @@ def select_rows(state: Any, rows: Tensor) -> Any:
     if isinstance(state, list):
         return [select_rows(value, rows) for value in state]
     return state
+
+
+def snapshot(state: Any) -> Any:
+    """The state as it is now: `restore` leads back to it, however far the state has gone on in the meantime."""
+    if isinstance(state, dict):
+        return {key: snapshot(value) for key, value in state.items()}
+    return [snapshot(value) for value in state] if isinstance(state, list) else state
+
+
+def restore(state: State, before: State) -> None:
+    """Put a state, in place, back to a snapshot of it."""
+    state.clear()
+    state.update(snapshot(before))
+
+
+def nbytes(state: State) -> int:
+    """Bytes of the tensors of a state's layers."""
+    return sum(at(state["layers"], path).nbytes for path, _, _ in leaves(state["layers"]))
+
+
+class Layout:
+    """What is what in the states of a model, and how large they are.
+
+    Attributes:
+        text, source: path -> the dimension of a tensor that counts positions of the text, or of the source. All other tensors
+            have a constant size. constant: whether there are any.
+        row, column, memory: bytes of a row without positions, of a position of the text, of a position of the source. The last,
+            and what a source adds to a row of constant size, are known once `learn` has seen a source.
+    """
+
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        empty, one = (model.init_state(1, length, dtype, torch.device("meta")) for length in (0, 1))
+        known = {path for path, _, _ in leaves(empty["layers"])}
+        axes: dict[Path, int] = {}
+        for i, parts in enumerate(model.stack.state_axes() if hasattr(model, "stack") else ()):
+            for j, names in enumerate(parts):
+                axes |= {(i, j, name): axis for name, axis in names.items()}
+        self.text = {path: axis for path, axis in axes.items() if path in known}
+        self.source = {path: axis for path, axis in axes.items() if path not in known}
+        self.constant = bool(known - set(self.text))
+        self.row = nbytes(empty)
+        self.column, self.memory = nbytes(one) - self.row, 0
+
+    def learn(self, state: State) -> None:
+        """See how large a source is, from a state without text that has read one."""
+        rows, length = state["memory_doc"].shape
+        sizes = {path: at(state["layers"], path).nbytes // rows for path, _, _ in leaves(state["layers"])}
+        self.memory = sum(size for path, size in sizes.items() if path in self.source) // length
+        self.row = sum(size for path, size in sizes.items() if path not in self.source and path not in self.text)
+
+    def nbytes(self, rows: int, columns: int, source: int = 0) -> int:
+        """Bytes of a state with so many rows, positions, and positions of the source."""
+        return rows * (self.row + columns * self.column + source * self.memory)

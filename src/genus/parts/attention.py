@@ -6,11 +6,13 @@ Shapes: B batch, T queries, S keys, H heads, G key-value heads, K head dimension
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from genus.ops.attention import attention
+from genus.ops.decode_attention import FEW, decode_attention
 from genus.ops.document_attention import document_attention
 from genus.ops.rotary import rotary
 from genus.parts.ctx import Ctx, attention_mask
@@ -114,6 +116,8 @@ class Attention(Spec):
             self.k_norm = norm.build(kv if spec.score.whole else self.head) if norm else None
             self.scale = self.head**-0.5 if spec.score.scale is None else spec.score.scale
 
+        state_axes: ClassVar[dict[str, int]] = {"keys": 2, "values": 2}  # where they count positions, of the text or of the source
+
         def init_state(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
             """Room for the keys and values of `length` positions; the cross-attention keeps its encoder's instead."""
             if self.spec.cross:
@@ -124,25 +128,34 @@ class Attention(Spec):
         def forward(self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None) -> Tensor:
             spec, (batch, time, _) = self.spec, x.shape
             q = self._heads(self.q_proj(x), spec.heads, self.q_norm)
-            if spec.cross and state:
+            if spec.cross and state is not None:
                 k, v = state["keys"], state["values"]
             else:
-                source = ctx.memory if spec.cross and ctx.memory is not None else x
-                k = self._heads(self.k_proj(source), self.groups, self.k_norm)
-                v = self._heads(self.v_proj(source), self.groups, None)
+                k, v = self._keys(ctx.memory if spec.cross and ctx.memory is not None else x)
             if isinstance(spec.position, Rotary):
                 cos, sin = spec.position.tables(ctx, self.head, x.dtype)
                 q, k = rotary(q, cos, sin), rotary(k, cos, sin)
-            if state is not None:
+            if state is not None and not spec.cross:
                 k, v = self._remember(k, v, ctx, state)
             dropout = spec.dropout if self.training else 0.0
             documents = None if state is not None or not spec.plain else ctx.documents
             if documents is not None:
                 y = document_attention(q, k, v, documents, spec.causal, self.scale, spec.score.softcap, dropout)
+            elif state is not None and time <= FEW and spec.causal and not (spec.cross or ctx.key_doc is not None or dropout):
+                spans = ctx.spans(batch, time, k.shape[2], spec.window)
+                y = decode_attention(q, k, v, spans, self._bias(ctx, time, k.shape[2]), self.scale, spec.score.softcap)
             else:
-                mask, causal = self._mask(ctx, time, k.shape[2])
+                mask, causal = self._mask(ctx, time, k.shape[2], q.dtype)
                 y = attention(q, k, v, mask, causal, self.scale, spec.score.softcap, dropout)
             return self.o_proj(y.transpose(1, 2).reshape(batch, time, -1))  # type: ignore[no-any-return]
+
+        def read_source(self, memory: Tensor, memory_doc: Tensor | None, state: dict[str, Tensor]) -> None:
+            """Keep the keys and values of an encoder's output (B, S, D) in the state; only cross-attention does."""
+            if self.spec.cross:
+                state["keys"], state["values"] = self._keys(memory)
+
+        def _keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self._heads(self.k_proj(x), self.groups, self.k_norm), self._heads(self.v_proj(x), self.groups, None)
 
         def _heads(self, x: Tensor, heads: int, norm: nn.Module | None) -> Tensor:
             """(B, T, H K) to (B, H, T, K), normalised on the way."""
@@ -155,34 +168,44 @@ class Attention(Spec):
 
         def _remember(self, k: Tensor, v: Tensor, ctx: Ctx, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             """Store this call's keys and values; return all that a query may look at."""
-            if self.spec.cross:
-                state["keys"], state["values"] = k, v
-                return k, v
-            end = ctx.start + k.shape[2]
-            if end > state["keys"].shape[2]:
-                raise ValueError(f"the state has room for {state['keys'].shape[2]} positions, not {end}; ask for a longer one")
-            state["keys"][:, :, ctx.start : end] = k
-            state["values"][:, :, ctx.start : end] = v
-            first = 0 if self.spec.window is None else max(0, ctx.start - self.spec.window + 1)
-            return state["keys"][:, :, first:end].to(k.dtype), state["values"][:, :, first:end].to(v.dtype)
+            keys, values, ragged = state["keys"], state["values"], ctx.ragged
+            end = ctx.start + k.shape[2] if ragged is None else ragged.end
+            if end > keys.shape[2]:
+                raise ValueError(f"the state has room for {keys.shape[2]} positions, not {end}; ask for a longer one")
+            if ragged is None:
+                keys[:, :, ctx.start : end], values[:, :, ctx.start : end] = k, v
+            else:
+                for kept, new in ((keys, k), (values, v)):
+                    tokens = new.transpose(1, 2)
+                    tokens = tokens.flatten(0, 1) if ragged.times is None else tokens[ragged.rows, ragged.times]
+                    kept[ragged.rows, :, ragged.columns] = tokens.to(kept.dtype)
+            start = ctx.start if ragged is None else ragged.first
+            seen = slice(0 if self.spec.window is None else max(0, start - self.spec.window + 1), end)
+            return keys[:, :, seen].to(k.dtype), values[:, :, seen].to(v.dtype)
 
-        def _mask(self, ctx: Ctx, time: int, keys: int) -> tuple[Tensor | None, bool]:
+        def _mask(self, ctx: Ctx, time: int, keys: int, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
             """The mask (boolean or additive) and whether no query may look ahead."""
             spec = self.spec
             if spec.cross:
                 return _memory_mask(ctx), False
             mask = attention_mask(ctx, time, keys, spec.causal, spec.window)
-            causal = spec.causal and 1 < time == keys and ctx.span is None  # told beside the mask: half of it needs no work
-            if isinstance(spec.position, Alibi):
-                bias = spec.position.bias(spec.heads, time, keys, ctx.positions.device)
-            elif isinstance(spec.position, RelativeBias):
-                bias = spec.position.bias(ctx, time, keys, spec.causal)
-            else:
+            plain = ctx.span is None and ctx.ragged is None
+            causal = spec.causal and 1 < time == keys and plain  # told beside the mask: half of it needs no work
+            bias = self._bias(ctx, time, keys)
+            if bias is None:
                 return mask, causal
             if causal and mask is None:
                 mask = torch.ones(time, keys, dtype=torch.bool, device=bias.device).tril()
-            dtype = self.q_proj.weight.dtype if ctx.memory is None else ctx.memory.dtype
             return (bias if mask is None else bias.masked_fill(~mask, torch.finfo(dtype).min)), False
+
+        def _bias(self, ctx: Ctx, time: int, keys: int) -> Tensor | None:
+            """What the distance between query and key adds to their score."""
+            match self.spec.position:
+                case Alibi() as position:
+                    return position.bias(ctx, self.spec.heads, time, keys)
+                case RelativeBias() as position:
+                    return position.bias(ctx, time, keys, self.spec.causal)
+            return None
 
 
 def _memory_mask(ctx: Ctx) -> Tensor | None:

@@ -139,6 +139,19 @@ class Stack(Spec):
                 states.append([p.init_state(batch, length, dtype, device) if hasattr(p, "init_state") else None for p in parts])
             return states
 
+        def state_axes(self) -> list[list[dict[str, int]]]:
+            """Of every tensor in a state that grows with the text, or with the source that is read: the dimension that does."""
+            layers: list[Any] = [self.layers[i % len(self.layers)].parts for i in range(self.spec.depth)]
+            return [[getattr(part, "state_axes", {}) for part in parts] for parts in layers]
+
+        def read_source(self, memory: Tensor, memory_doc: Tensor | None, state: list[LayerState]) -> None:
+            """Let every layer keep in the state what it needs of an encoder's output (B, S, D)."""
+            for i, states in enumerate(state):
+                parts: Any = self.layers[i % len(self.layers)].parts
+                for part, own in zip(parts, states or (), strict=True):
+                    if hasattr(part, "read_source"):
+                        part.read_source(memory, memory_doc, own)
+
         def forward(self, x: Tensor, ctx: Ctx, state: list[LayerState] | None = None) -> Tensor:
             bias = self.spec.relative_bias
             if bias is not None and self.relative_bias is not None:

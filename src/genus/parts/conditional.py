@@ -62,6 +62,7 @@ class Conditional(Spec):
             self.start = Linear(spec.context.first(spec.memory, hidden), hidden, bias=True)
             self.weight_hh = nn.Parameter(torch.empty(3 * hidden, hidden))
             self.bias_hh = nn.Parameter(torch.zeros(3 * hidden))
+            self.state_axes: dict[str, int] = self.context.state_axes
 
         def init_state(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
             """The state of the decoder; what is kept of the source joins it when the source is read."""
@@ -70,18 +71,22 @@ class Conditional(Spec):
         def forward(self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None) -> Tensor:
             if state is None and ctx.doc is not None:
                 return self._by_document(x, ctx, ctx.doc)
-            if ctx.memory is not None:
-                visible = None if ctx.memory_doc is None else _some(ctx.memory_doc != PADDING)
-                prepared = self.context.prepare(ctx.memory, visible)
-                hidden = self._first(prepared)
-            else:
-                assert state is not None
-                prepared, hidden = state, state["hidden"].to(x.dtype)
-            y, hidden = self._run(x, hidden, prepared, ctx.pad)
-            if state is not None:
-                state.update(prepared)
-                state["hidden"] = hidden.to(state["hidden"].dtype)
+            if state is None:
+                assert ctx.memory is not None
+                prepared = self._prepare(ctx.memory, ctx.memory_doc)
+                return self._run(x, self._first(prepared), prepared, ctx.pad)[0]
+            y, hidden = self._run(x, state["hidden"].to(x.dtype), state, ctx.pad)
+            state["hidden"] = hidden.to(state["hidden"].dtype)
             return y
+
+        def read_source(self, memory: Tensor, memory_doc: Tensor | None, state: dict[str, Tensor]) -> None:
+            """Keep in the state what the steps need of an encoder's output (B, S, M), and what they start from."""
+            prepared = self._prepare(memory, memory_doc)
+            state.update(prepared)
+            state["hidden"] = self._first(prepared).to(state["hidden"].dtype)
+
+        def _prepare(self, memory: Tensor, memory_doc: Tensor | None) -> dict[str, Tensor]:
+            return self.context.prepare(memory, None if memory_doc is None else _some(memory_doc != PADDING))  # type: ignore[no-any-return]
 
         def _first(self, prepared: dict[str, Tensor]) -> Tensor:
             return torch.tanh(self.start(self.context.first(prepared)))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genus.ops.decode_attention import Spans
 from genus.ops.document_attention import Documents
 
 PADDING = -1  # document id of a position that is not a token
@@ -22,6 +23,32 @@ CAUSAL, FULL, NOISE = (
 )  # kinds of span: text, clean context seen whole, generation target seen by no other span
 
 
+@dataclass(frozen=True)
+class Ragged:
+    """Rows that hold different numbers of positions in their state, as requests do that began at different times.
+
+    Attributes:
+        starts, ends: positions of each row before and after this call. rows, times, columns: (n,) of every token, row by row:
+            its row, its place in this call, and its place in the row; times None = there is no padding between them.
+    """
+
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    rows: Tensor
+    times: Tensor | None
+    columns: Tensor
+
+    @cached_property
+    def first(self) -> int:
+        """The fewest positions of any row before this call."""
+        return min(self.starts)
+
+    @cached_property
+    def end(self) -> int:
+        """The most positions of any row after this call."""
+        return max(self.ends)
+
+
 @dataclass
 class Ctx:
     """Where each position is, which document it belongs to, and what it may cross-attend to.
@@ -29,9 +56,11 @@ class Ctx:
     Attributes:
         positions: (time,) or (batch, time): index of the position inside its document.
         doc: (batch, time) document ids, -1 for padding; None = every row is one document without padding.
-        start: number of positions already in the state; this call's first position is number `start`.
-        key_doc: (batch, start + time) document ids of everything a query may look back at; None with `doc` None.
+        start: number of positions already in the state; this call's first position is number `start`. Of `ragged` rows the most.
+        key_doc: (batch, start + time) document ids of everything a query may look back at; None = all that is there, so with
+            `doc` None, and where `doc` does no more than mark padding at the end of a row.
         last_doc: (batch,) document of the last token before this call; None at the start of a sequence.
+        ragged: where the rows hold different numbers of positions; None = all hold `start`.
         memory: (batch, source, dim) encoder output; memory_doc: (batch, source) its document ids or None.
         span, kind: (batch, time) span ids and their kinds (CAUSAL, FULL, NOISE); None = all causal text.
         cond: (batch, spans, dim) conditioning vectors, one per span id.
@@ -44,6 +73,7 @@ class Ctx:
     start: int = 0
     key_doc: Tensor | None = None
     last_doc: Tensor | None = None
+    ragged: Ragged | None = None
     memory: Tensor | None = None
     memory_doc: Tensor | None = None
     span: Tensor | None = None
@@ -69,6 +99,22 @@ class Ctx:
         if self.doc is None or self.doc.device.type != "cpu" or torch.compiler.is_compiling():  # elsewhere it would wait
             return None
         return None if self.start or self.span is not None else Documents.find(self.doc)
+
+    def spans(self, batch: int, time: int, keys: int, window: int | None) -> Spans:
+        """What the positions of this call see by causal attention: of `keys` keys, the last of which stands at the last query.
+
+        Of ragged rows at the last query of any row. Documents and spans are not looked at.
+        """
+        key = ("spans", time, keys, window)
+        if key not in self.shared:
+            starts, ends = (keys - time,) * batch, (keys,) * batch
+            if self.ragged is not None:
+                cut = self.ragged.end - keys
+                starts, ends = (tuple(n - cut for n in places) for places in (self.ragged.starts, self.ragged.ends))
+            stops = [[max(1, min(start + t + 1, end)) for t in range(time)] for start, end in zip(starts, ends)]
+            pairs = [[(0 if window is None else max(0, stop - window), stop) for stop in row] for row in stops]
+            self.shared[key] = Spans(pairs, keys, self.positions.device)
+        return self.shared[key]  # type: ignore[no-any-return]
 
     @cached_property
     def fresh(self) -> Tensor | None:
@@ -100,6 +146,22 @@ def document_positions(doc: Tensor) -> Tensor:
     return (count - torch.where(first, count, count.new_zeros(())).cummax(1).values).clamp(min=0)
 
 
+def distances(ctx: Ctx, time: int, keys: int) -> Tensor:
+    """(time, keys), or (batch, time, keys) of ragged rows: place of the key - place of the query, counted along the row.
+
+    The last key stands at the last query; of ragged rows at the last of any row.
+    """
+    key = ("distances", time, keys)
+    if key not in ctx.shared:
+        device = ctx.positions.device
+        if ctx.ragged is None:
+            places = torch.arange(keys - time, keys, device=device)
+        else:
+            places = ctx.positions - (ctx.ragged.end - keys)
+        ctx.shared[key] = torch.arange(keys, device=device) - places[..., None]
+    return ctx.shared[key]  # type: ignore[no-any-return]
+
+
 def attention_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | None) -> Tensor | None:
     """Which keys each query may see: bool, broadcastable to (batch, 1, time, keys); True = may look.
 
@@ -110,7 +172,8 @@ def attention_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | N
     """
     windowed = window is not None and keys > window
     shifted = causal and time > 1 and keys != time
-    if ctx.doc is None and ctx.span is None and not windowed and not shifted:
+    plain = ctx.key_doc is None and ctx.span is None and ctx.ragged is None
+    if plain and not windowed and not shifted:
         return None
     key = ("mask", time, keys, causal, window)
     if key not in ctx.shared:
@@ -119,17 +182,17 @@ def attention_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | N
 
 
 def _build_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | None) -> Tensor:
-    q = torch.arange(keys - time, keys, device=ctx.positions.device)[:, None]
-    k = torch.arange(keys, device=ctx.positions.device)[None, :]
-    see = (k <= q if causal else torch.ones_like(k <= q))[None]
+    distance = distances(ctx, time, keys)
+    see = distance <= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
+    see = see if see.dim() == 3 else see[None]
     if ctx.span is not None and ctx.kind is not None:
         if keys != time:
             raise ValueError("spans need the whole sequence in one call")
         same = ctx.span[:, :, None] == ctx.span[:, None, :]
         see = (see | (same & (ctx.kind[:, None, :] != CAUSAL))) & (same | (ctx.kind[:, None, :] != NOISE))
     if window is not None:
-        see = see & (q - k < window) & (causal | (k - q < window))
+        see = see & (distance > -window) & (causal | (distance < window))
     if ctx.doc is not None and ctx.key_doc is not None:
         see = see & (ctx.doc[:, :, None] == ctx.key_doc[:, None, -keys:])
-        see = see | (k == q)[None]  # a padding position looks at itself: no row of the softmax is empty
+        see = see | (distance == 0)  # a padding position looks at itself: no row of the softmax is empty
     return see[:, None]

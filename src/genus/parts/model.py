@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.parts.block import Stack
-from genus.parts.ctx import PADDING, Ctx, document_positions
+from genus.parts.ctx import PADDING, Ctx, Ragged, document_positions
 from genus.parts.embedding import Embedding
 from genus.parts.head import Head
 from genus.parts.init import Init
@@ -147,13 +147,14 @@ class Model(Spec):
             ctx = self._context(ids, doc, state)
             ctx.layers = layers
             if self.encoder is not None:
-                if source is None and not (state and state["start"]):
+                if source is None and (state is None or "memory_doc" not in state):
                     raise ValueError("this is an encoder-decoder: give the encoder's text as `source`")
-                if source is not None:
-                    ctx.memory = self.encode(source, source_doc, dtype)
-                    ctx.memory_doc = source_doc
+                if state is None:
+                    ctx.memory, ctx.memory_doc = self.encode(source, source_doc, dtype), source_doc
+                elif source is not None:
+                    self.read_source(source, source_doc, state, dtype)
                 if state is not None:
-                    state["memory_doc"] = ctx.memory_doc = state.get("memory_doc") if source is None else source_doc
+                    ctx.memory_doc = state["memory_doc"]
             x = self.embed(ids, ctx.positions, types, dtype)
             y = self.stack(x, ctx, None if state is None else state["layers"])
             if state is not None:
@@ -224,6 +225,13 @@ class Model(Spec):
             ctx.layers = layers
             return self.encoder(self.embed(source, ctx.positions, None, dtype), ctx)  # type: ignore[no-any-return]
 
+        def read_source(
+            self, source: Tensor, source_doc: Tensor | None, state: State, dtype: torch.dtype = torch.float32
+        ) -> None:
+            """Put into the state what the layers need of the encoder's text (B, S): the decoder starts from there."""
+            self.stack.read_source(self.encode(source, source_doc, dtype), source_doc, state["layers"])
+            state["memory_doc"] = source_doc
+
         def score(
             self,
             inputs: Tensor,
@@ -241,7 +249,12 @@ class Model(Spec):
             dtype: torch.dtype = torch.float32,
             device: torch.device | None = None,
         ) -> State:
-            """An empty state for `batch` rows and up to `length` positions: plain data that a caller may copy, slice or save."""
+            """An empty state for `batch` rows and up to `length` positions: plain data that a caller may copy, slice or save.
+
+            Its `start`, the number of positions that it holds, may be replaced by a tensor (B,): then the rows hold different
+            numbers of them. A call's `doc` then holds 0 for tokens and -1 for padding, which stands at the end of a row and takes
+            no place in it.
+            """
             device = device or self.embed.tokens.weight.device
             layers = self.stack.init_state(batch, length, dtype, device)
             return {"start": 0, "doc": None, "last_doc": None, "layers": layers}
@@ -249,6 +262,8 @@ class Model(Spec):
         def _context(self, ids: Tensor, doc: Tensor | None, state: State | None) -> Ctx:
             start = 0 if state is None else state["start"]
             batch, time = ids.shape[:2]  # vectors in the place of ids, (B, T, F), are the token table's affair
+            if isinstance(start, Tensor):
+                return _ragged(start, time, doc)
             last = None if state is None else state["last_doc"]
             if doc is None and last is not None:
                 doc = last[:, None].expand(batch, time)
@@ -267,6 +282,9 @@ class Model(Spec):
             return Ctx(positions[:, start:], doc, start, key_doc, last)
 
         def _advance(self, state: State, ctx: Ctx, time: int) -> None:
+            if isinstance(state["start"], Tensor):
+                state["start"] = state["start"] + (time if ctx.doc is None else (ctx.doc != PADDING).sum(1))
+                return
             state["start"] = ctx.start + time
             if ctx.doc is None:
                 return
@@ -278,6 +296,26 @@ class Model(Spec):
             state["last_doc"] = torch.where(newest >= 0, ctx.doc.gather(1, where)[:, 0], last)
             reached = ctx.positions.gather(1, where)[:, 0] + 1
             state["reached"] = torch.where(newest >= 0, reached, state.get("reached", 0))
+
+
+def _ragged(start: Tensor, time: int, doc: Tensor | None) -> Ctx:
+    """The context of rows that hold `start` (B,) positions each; `doc` (B, T) marks padding at their ends."""
+    before = start.tolist()
+    counts = [time] * len(before) if doc is None else (doc != PADDING).sum(1).tolist()
+    doc = None if min(counts) == time else doc
+    index = torch.arange(time, device=start.device)
+    if min(before) == max(before):
+        return Ctx(index + before[0], doc, before[0])
+    places = start[:, None] + index
+    rows, columns = torch.arange(len(before), device=start.device).repeat_interleave(time), places.flatten()
+    times: Tensor | None = None
+    if doc is not None:
+        rows, times = (doc != PADDING).nonzero(as_tuple=True)
+        columns = places[rows, times]
+        last = start + torch.tensor(counts, device=start.device) - 1
+        places = torch.minimum(places, last[:, None]).clamp(min=0)  # padding may stand beyond the last position of a table
+    ends = tuple(a + b for a, b in zip(before, counts, strict=True))
+    return Ctx(places, doc, max(before), ragged=Ragged(tuple(before), ends, rows, times, columns))
 
 
 def _check_mixture(spec: Model) -> None:

@@ -241,7 +241,11 @@ class NGram(Spec):
         def _advance(self, state: State, words: Tensor, doc: Tensor, time: int) -> None:
             size = self.spec.order - 1
             keep = slice(words.shape[1] - size, None)
+            before = state["layers"][0]["doc"]
             state["layers"][0] = {"ids": words[:, keep], "doc": doc[:, keep]}
+            if isinstance(state["start"], Tensor):  # padding takes no place in a row
+                state["start"] = state["start"] + (doc != PADDING).sum(1) - (before != PADDING).sum(1)
+                return
             state["start"] += time
             if size:
                 state["last_doc"] = doc[:, -1]

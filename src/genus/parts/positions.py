@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genus.parts.ctx import Ctx
+from genus.parts.ctx import Ctx, distances
 from genus.spec import Spec
 
 
@@ -62,13 +62,19 @@ class Rotary(Position):
 class Alibi(Position):
     """Attention with linear biases (Press et al. 2022)."""
 
-    def bias(self, heads: int, time: int, keys: int, device: torch.device) -> Tensor:
-        """(1, heads, time, keys) float32; the last key stands at the last query."""
+    def bias(self, ctx: Ctx, heads: int, time: int, keys: int) -> Tensor:
+        """(1, heads, time, keys), or (batch, ...) of ragged rows, float32; made once per forward pass."""
+        key = (self, heads, time, keys)
+        if key not in ctx.shared:
+            ctx.shared[key] = self._slopes(heads, ctx.positions.device) * _by_head(distances(ctx, time, keys)).float()
+        return ctx.shared[key]  # type: ignore[no-any-return]
+
+    def _slopes(self, heads: int, device: torch.device) -> Tensor:
+        """(heads, 1, 1)."""
         n = 2 ** math.floor(math.log2(heads))
         slopes = [2 ** (-8 * (i + 1) / n) for i in range(n)]
         slopes += [2 ** (-4 * (i + 1) / n) for i in range(0, 2 * (heads - n), 2)]
-        slope = torch.tensor(slopes, device=device)[:, None, None]
-        return (slope * relative(time, keys, device).float())[None]
+        return torch.tensor(slopes, device=device)[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -86,10 +92,10 @@ class RelativeBias(Position):
             self.spec = spec
             self.weight = nn.Parameter(torch.empty(spec.buckets, heads))
 
-        def forward(self, time: int, keys: int, causal: bool) -> Tensor:
-            """(1, heads, time, keys)."""
-            bucket = self.spec.bucket(relative(time, keys, self.weight.device), causal)
-            return self.weight[bucket].permute(2, 0, 1)[None]
+        def forward(self, distance: Tensor, causal: bool) -> Tensor:
+            """Of distances (time, keys) or (batch, time, keys), (1 or batch, heads, time, keys)."""
+            bias = self.weight[self.spec.bucket(distance, causal)].movedim(-1, -3)
+            return bias if bias.dim() == 4 else bias[None]
 
     def bucket(self, distance: Tensor, causal: bool) -> Tensor:
         """Bucket of `distance` = key position - query position: exact when near, logarithmic when far."""
@@ -104,21 +110,21 @@ class RelativeBias(Position):
         far = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.max_distance / exact) * (buckets - exact)
         return offset + torch.where(distance < exact, distance, (exact + far.long()).clamp(max=buckets - 1))
 
-    def share(self, table: Callable[[int, int, bool], Tensor], ctx: Ctx) -> None:
+    def share(self, table: Callable[[Tensor, bool], Tensor], ctx: Ctx) -> None:
         """Offer the stack's table to the layers of this forward pass."""
         ctx.shared[self] = table
 
     def bias(self, ctx: Ctx, time: int, keys: int, causal: bool) -> Tensor:
-        """(1, heads, time, keys), computed once per forward pass."""
+        """(1, heads, time, keys), or (batch, ...) of ragged rows; made once per forward pass."""
         key = (self, time, keys, causal)
         if key not in ctx.shared:
-            ctx.shared[key] = ctx.shared[self](time, keys, causal)
+            ctx.shared[key] = ctx.shared[self](distances(ctx, time, keys), causal)
         return ctx.shared[key]  # type: ignore[no-any-return]
 
 
-def relative(time: int, keys: int, device: torch.device) -> Tensor:
-    """(time, keys): key position - query position; the last key stands at the last query."""
-    return torch.arange(keys, device=device)[None, :] - torch.arange(keys - time, keys, device=device)[:, None]
+def _by_head(x: Tensor) -> Tensor:
+    """(time, keys) or (batch, time, keys) to (1 or batch, 1, time, keys)."""
+    return x[None, None] if x.dim() == 2 else x[:, None]
 
 
 @dataclass(frozen=True)

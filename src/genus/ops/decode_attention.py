@@ -1,0 +1,176 @@
+"""Attention of a few new positions per row over the keys and values that a state holds: a step of decoding.
+
+Shapes: B rows, T new positions, H heads, G key-value heads, S keys, K head dimension.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genus.ops.attention import attention
+from genus.ops.dispatch import Op
+from genus.ops.native import library
+
+FEW = 16  # new positions up to which keys and values are read once for each
+WIDEST = 256  # head dimension of the kernel in C
+PAYS = 32768  # bytes of keys and values that nobody uses, per row, from which on a call for each row is the cheaper way
+
+Pair = tuple[int, int]
+
+
+class Spans:
+    """Which keys every new position sees: position t of row b those from pairs[b][t][0] to before pairs[b][t][1], at least one.
+
+    Attributes:
+        keys: S. plain: every position sees all keys. unused: keys that no position of their row sees.
+    """
+
+    def __init__(self, pairs: Sequence[Sequence[Pair]], keys: int, device: torch.device) -> None:
+        self.pairs, self.keys, self.device = pairs, keys, device
+        self.plain = all(pair == (0, keys) for row in pairs for pair in row)
+        self.unused = sum(keys - row[-1][1] + row[0][0] for row in pairs)
+
+    @cached_property
+    def table(self) -> Tensor:
+        """(B, T, 2)."""
+        return torch.tensor(self.pairs, dtype=torch.int64, device=self.device)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """(B, 1, T, S)."""
+        place = torch.arange(self.keys, device=self.device)
+        start, stop = self.table[..., None].unbind(2)
+        return ((place >= start) & (place < stop))[:, None]
+
+
+@Op
+def decode_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    spans: Spans,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> Tensor:
+    """`attention` with the mask of `spans`.
+
+    Args:
+        q: (B, H, T, K). k, v: (B, G, S, K). bias: additive, broadcastable to (B, H, T, S). The rest as of `attention`.
+
+    Returns:
+        (B, H, T, K).
+    """
+    mask = bias
+    if not spans.plain:
+        mask = spans.mask if bias is None else bias.masked_fill(~spans.mask, torch.finfo(q.dtype).min)
+    return attention(q, k, v, mask, False, scale, softcap)
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int64) for name in ("rows", "heads", "groups", "time", "head")]
+    _fields_ += [(f"{of}_{name}", ctypes.c_int64) for of in "qkv" for name in ("row", "head", "place")]
+    _fields_ += [(f"bias_{name}", ctypes.c_int64) for name in ("row", "head", "place")]
+    _fields_ += [("scale", ctypes.c_float), ("softcap", ctypes.c_float)]
+
+
+@cache
+def kernel() -> Any:
+    """The function `genus_decode_attention` of `ops/cpu/decode_attention.c`, or None where it cannot be had."""
+    compiled = library("decode_attention")
+    if compiled is None:
+        return None
+    function = compiled.genus_decode_attention
+    function.argtypes = [ctypes.POINTER(_Shape), ctypes.c_int, *[ctypes.c_void_p] * 6, ctypes.c_int]
+    function.restype = ctypes.c_int
+    return function
+
+
+def _fits_native(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    spans: Spans,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> bool:
+    if q.device.type != "cpu" or q.dtype not in (torch.float32, torch.bfloat16) or not q.dtype == k.dtype == v.dtype:
+        return False
+    if q.shape[3] > WIDEST or q.shape[3] != v.shape[3] or torch.compiler.is_compiling():
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))) and kernel() is not None
+
+
+@decode_attention.path("native", when=_fits_native)
+def _native(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    spans: Spans,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> Tensor:
+    """The kernel in C, which reads what each row sees and no more, and every key once for all queries that share it."""
+    (rows, heads, time, head), groups = q.shape, k.shape[1]
+    q, k, v = (t if t.stride(3) == 1 else t.contiguous() for t in (q, k, v))
+    strides: list[int] = [n for t in (q, k, v) for n in t.stride()[:3]]
+    if bias is not None:
+        bias = bias.float().expand(rows, heads, time, spans.keys)
+        bias = bias if bias.stride(3) == 1 else bias.contiguous()
+    strides += (0, 0, 0) if bias is None else bias.stride()[:3]
+    shape = _Shape(rows, heads, groups, time, head, *strides, scale, softcap or 0.0)
+    y = q.new_empty(rows, time, heads, head)
+    failed = kernel()(
+        shape,
+        q.dtype == torch.bfloat16,
+        q.data_ptr(),
+        k.data_ptr(),
+        v.data_ptr(),
+        spans.table.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        y.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError(f"no memory for the scores of {rows} rows")
+    return y.transpose(1, 2)
+
+
+def _far_apart(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    spans: Spans,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> bool:
+    column = k.shape[1] * (k.shape[3] + v.shape[3]) * k.element_size()
+    return q.device.type == "cpu" and q.shape[2] == 1 and spans.unused * column > PAYS * len(q)
+
+
+@decode_attention.path("by row", when=_far_apart)
+def _by_row(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    spans: Spans,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> Tensor:
+    """Each row by itself, so that none pays for the keys of the longest. T = 1."""
+    found = []
+    for row, ((start, stop),) in enumerate(spans.pairs):
+        own = None if bias is None else bias[row % len(bias), None, ..., start:stop]
+        one = slice(row, row + 1)
+        found.append(attention(q[one], k[one, :, start:stop], v[one, :, start:stop], own, False, scale, softcap))
+    return torch.cat(found)
