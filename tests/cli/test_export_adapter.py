@@ -9,13 +9,18 @@ import torch
 from genus import cli
 from genus.export import huggingface
 from genus.parts.task_head import TaskHead
+from genus.prepare.tokenizer import bytes_tokenizer
 from genus.recipes import make
 from genus.run import Run
 from genus.spec import to_json
 from genus.tune.adapters import adapted
 from genus.tune.adapters.peft import load_peft
 from genus.tune.methods import LoRA
+from genus.tune.options import TuneOptions
 from genus.tune.tasks.classification import Classification
+from genus.tune.tuning import tune
+
+LORA = {"method": "lora", "rank": 2, "seeds": 1, "epochs": 10, "batch": 1, "refit": False, "lr": 3e-3, "dtype": "fp32"}
 
 
 def genus(capsys: pytest.CaptureFixture[str], *words: object, status: int = 0) -> str:
@@ -84,3 +89,22 @@ def test_what_is_no_adapter_of_this_model(tuned: Path, tmp_path: Path) -> None:
         path.write_text(json.dumps(config | {key: value}))
         with pytest.raises(ValueError, match=message):
             load_peft(model, tuned / "adapter")
+
+
+def test_tokens_that_the_base_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A base that is taught to converse: ChatML's two tokens learn, and the adapter brings them."""
+    recipe = make("llama", dim=32, depth=1, heads=4, vocab=257, context=128)
+    torch.manual_seed(0)
+    huggingface.save(tmp_path / "base", recipe.model.build(0), recipe, bytes_tokenizer(), 128)
+    rows = [{"prompt": f"say {w}", "response": w.upper()} for w in ("red", "green", "blue") * 8]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = tune(tmp_path / "base", tmp_path / "rows.jsonl", tmp_path / "run", TuneOptions("conversation", **LORA), lambda _: None)
+    said = genus(capsys, "export", run.path, "-o", tmp_path / "out", "--to", "peft")
+    assert f"the rows of 2 tokens that {tmp_path / 'base'} does not know" in said
+    assert "model.resize_token_embeddings(259)\n" in said
+    assert {"tokenizer.json", "chat_template.jinja", "adapter_config.json"} <= {f.name for f in (tmp_path / "out").iterdir()}
+    start, tuned = (huggingface.load(place)[0].state_dict() for place in (tmp_path / "base", run.model_dir))
+    for table in ("embed.tokens.weight", "head.weight"):
+        assert torch.equal(tuned[table][:257], start[table])
+        new, mean = tuned[table][257:], start[table].mean(0)
+        assert (new - mean).abs().max() > 1e-4 and not torch.equal(new[0], new[1])

@@ -11,8 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from genus.export import huggingface
-from genus.tune.adapters import LowRank, adapted, attach, detach, merge, select
+from genus.recipes.recipe import Recipe
+from genus.train.grow import grown
+from genus.tune.adapters import LowRank, adapted, attach, detach, learning_rows, merge, select
 from genus.tune.adapters.peft import load_peft, save_peft
+from genus.tune.adapters.verify import verify
+from genus.tune.methods import DoRA, LoRA
 
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
@@ -253,3 +257,80 @@ def test_auto_class_opens_ours(tmp_path: Path) -> None:
     assert type(theirs.get_base_model()).__name__ == "BertForMaskedLM"
     logits = _logits(theirs)
     assert (logits(theirs) - logits(ours)).abs().max() <= ATOL
+
+
+TABLES = {
+    "gpt2": (CASES["gpt2"], {"wte": [61, 62, 63]}, True),
+    "gpt_neox": (CASES["gpt_neox"], {"embed_in": [61, 62, 63], "lm_head": [61, 62, 63]}, False),
+    "llama": (CASES["llama"], {"embed_tokens": [61, 62, 63], "lm_head": [61, 62, 63]}, False),
+    "tied": (
+        Case("LlamaForCausalLM", "LlamaConfig", GROUPED | {"tie_word_embeddings": True}, ["q_proj"], "CAUSAL_LM"),
+        {"embed_tokens": [61, 62, 63]},
+        True,
+    ),
+}
+LONGER = 64
+
+
+def _longer_logits(model: Any) -> Tensor:
+    ids = torch.randint(3, LONGER, (2, 15), generator=torch.Generator().manual_seed(3))
+    ids[:, 4], ids[:, 9] = 61, 63
+    with torch.no_grad():
+        out = model(ids)
+    return (out.logits if hasattr(out, "logits") else out).float()
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_new_tokens_there(kind: str, dora: bool, tmp_path: Path) -> None:
+    """peft puts our rows of tokens that the base does not know on the base, once its table is long enough."""
+    case, indices, tied = TABLES[kind]
+    case.build(tmp_path / "base")
+    ours = grown(huggingface.load(tmp_path / "base")[0], 61, LONGER).eval()
+    base = _longer_logits(ours)
+    how = DoRA(rank=2) if dora else LoRA(rank=2)
+    how.apply(ours, Recipe("base", ours.spec), (61, 62, 63))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for p in ours.parameters():
+            if p.requires_grad:
+                p.add_(torch.randn_like(p) * 0.1)
+    assert len(learning_rows(ours)) == (1 if tied else 2)
+    save_peft(tmp_path / "adapter", ours, tmp_path / "base")
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["trainable_token_indices"] == indices
+    peer = case.again(tmp_path / "base")
+    peer.resize_token_embeddings(LONGER, mean_resizing=False)
+    theirs = peft.PeftModel.from_pretrained(peer, tmp_path / "adapter").eval()
+    _same(_longer_logits(ours), _longer_logits(theirs), base)
+    assert (_longer_logits(theirs.merge_and_unload()) - _longer_logits(ours)).abs().max() <= ATOL
+    merge(ours)
+    detach(ours)
+    check = verify(tmp_path / "adapter", ours)
+    assert (check.tokens, check.longer) == (3, LONGER)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_new_tokens_here(kind: str, tmp_path: Path) -> None:
+    case, indices, _ = TABLES[kind]
+    case.build(tmp_path / "base")
+    peer = case.again(tmp_path / "base")
+    peer.resize_token_embeddings(LONGER, mean_resizing=False)
+    config = peft.LoraConfig(r=2, target_modules=case.some, task_type=case.task, trainable_token_indices=indices)
+    theirs = peft.get_peft_model(peer, config).eval()
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for name, p in theirs.named_parameters():
+            if p.requires_grad and "lora_A" not in name:
+                p.add_(torch.randn_like(p) * 0.3)
+    theirs.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    start = huggingface.load(tmp_path / "base")[0]
+    with pytest.raises(ValueError, match=r"has a row for token 63, .* ends at 60; lengthen it"):
+        load_peft(start, tmp_path / "adapter")
+    ours = grown(start, 61, LONGER).eval()
+    base = _longer_logits(ours)
+    load_peft(ours, tmp_path / "adapter")
+    _same(_longer_logits(ours), _longer_logits(theirs), base)
+    save_peft(tmp_path / "again", ours)
+    again = grown(huggingface.load(tmp_path / "base")[0], 61, LONGER).eval()
+    load_peft(again, tmp_path / "again")
+    assert torch.equal(_longer_logits(again), _longer_logits(ours))

@@ -12,7 +12,6 @@ import pytest
 
 import genus
 from genus.prepare.records import read
-from genus.tune import predict as module
 from genus.tune.predict import Labeller, predict
 
 from .conftest import GOOD, reviews
@@ -77,11 +76,10 @@ def test_plain_lines_and_standard_input(
     assert [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()] == ["pos", "neg"]
 
 
-def test_order_is_kept_over_chunks_and_lengths(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AT_ONCE", 7)
+def test_order_is_kept_over_chunks_and_lengths(run: Path, tmp_path: Path) -> None:
     rows = [{"n": i, "text": row["text"] * (1 + i % 3), "label": row["label"]} for i, row in enumerate(reviews(40, 4))]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tally = predict(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl", say=_quiet)
+    tally = predict(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl", say=_quiet, at_once=7)
     found = read(tmp_path / "out.jsonl").rows
     assert [row["n"] for row in found] == list(range(40)) and tally.scores["accuracy"] > 0.9
     alone = Labeller.load(run, dtype="fp32")
@@ -108,7 +106,6 @@ def test_columns_of_another_name(run: Path, tmp_path: Path) -> None:
 def test_an_interruption_leaves_no_half_file(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.txt").write_text("good\n" * 30)
     (tmp_path / "out.csv").write_text("the old one")
-    monkeypatch.setattr(module, "AT_ONCE", 10)
     label, calls = Labeller.label, []
 
     def breaks(self: Labeller, rows: list) -> list:
@@ -119,7 +116,7 @@ def test_an_interruption_leaves_no_half_file(run: Path, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Labeller, "label", breaks)
     with pytest.raises(KeyboardInterrupt):
-        predict(run, tmp_path / "in.txt", tmp_path / "out.csv", say=_quiet)
+        predict(run, tmp_path / "in.txt", tmp_path / "out.csv", say=_quiet, at_once=10)
     assert (tmp_path / "out.csv").read_text() == "the old one" and sorted(p.name for p in tmp_path.iterdir()) == [
         "in.txt",
         "out.csv",
@@ -153,3 +150,17 @@ def test_tags_and_answers(tmp_path: Path) -> None:
     for row in read(tmp_path / "out.csv").rows:
         start = int(row["start"])
         assert row["context"][start : start + len(row["prediction"])] == row["prediction"] and row["error"] == ""
+
+
+def test_progress_is_told_and_can_end_the_work(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a great film\n" * 7, encoding="utf-8")
+    told: list[int] = []
+    predict(run, tmp_path / "in.txt", tmp_path / "out.csv", say=_quiet, advance=told.append, at_once=3)
+    assert told == [3, 6, 7] and len(read(tmp_path / "out.csv").rows) == 7
+
+    def stop(rows: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(run, tmp_path / "in.txt", tmp_path / "no.csv", say=_quiet, advance=stop, at_once=3)
+    assert not (tmp_path / "no.csv").exists()

@@ -107,7 +107,7 @@ def test_conversations_are_learnt_and_answered() -> None:
     ready, task = Conversation().settle(base()), Conversation()
     rows, held = talks(30), talks(10, seed=9)
     train, valid = (Examples.encode(task, part, ready.tokenizer, 256) for part in (rows, held))
-    options = TuneOptions(epochs=25, batch=1, lr=4e-3, dropout=0.0)
+    options = TuneOptions(epochs=35, batch=1, lr=4e-3, dropout=0.0)
     fitted = fit(ready, task, train, valid, Full(), options)
     before, after = fitted.history[0], fitted.scores
     assert before["step"] == 0 and before["perplexity"] > 20 and after["perplexity"] < 2 and after["token_accuracy"] > 0.8
@@ -176,3 +176,27 @@ def test_a_run_answers_a_file(tmp_path: Path) -> None:
     label_file(run.path, tmp_path / "ask.jsonl", tmp_path / "out.jsonl", say=told.append)
     good, bad = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
     assert isinstance(good["prediction"], str) and good["error"] is None and bad["error"] == "empty prompt"
+
+
+def test_texts_are_searched_for(tmp_path: Path) -> None:
+    """A wider beam finds texts that are at least as probable, and one of width 1 those of no beam."""
+    from genus.generate.beam import Beam
+
+    words = [a + b for a in "abcd" for b in "abcd"]
+    rows = [{"source": w, "target": w.upper()} for w in words]
+    task = SequenceToSequence()
+    ready = task.settle(base())
+    train = Examples.encode(task, rows, ready.tokenizer, 64)
+    fitted = fit(ready, task, train, (), Full(), TuneOptions(epochs=8, batch=1, lr=6e-3, dropout=0.0, dtype="fp32"))
+    texts = {
+        width: [p.text for p in predict(fitted.model, task, ready, train, beam=width and Beam(width, 0.0))[0]]
+        for width in (None, 1, 4)
+    }
+    assert texts[1] == texts[None]
+
+    def probability(written: list[str]) -> list[float]:
+        said = Examples.encode(task, [{"source": w, "target": t} for w, t in zip(words, written)], ready.tokenizer, 64)
+        return [-p.nats for p in predict(fitted.model, task, ready, said, write=False)[0]]
+
+    greedy, wide = probability(texts[None]), probability(texts[4])
+    assert all(b >= a - 1e-3 for a, b in zip(greedy, wide)) and texts[4] != texts[None]

@@ -95,15 +95,21 @@ def _peft(options: Options, loaded: Loaded) -> int:
     temporary = options.output.with_name(f".{options.output.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
+    if check.tokens:
+        huggingface.copy_companions(options.model / "model", temporary)
     replace_folder(temporary, options.output)
     size = sum(f.stat().st_size for f in options.output.iterdir())
     print(f"{options.output}: changes of {check.matrices} matrices of {check.base}, of rank {check.rank}, {size / 1e6:.1f} MB")
+    if check.tokens:
+        print(f"and the rows of {check.tokens} tokens that {check.base} does not know; the tokenizer that does lies beside them")
     print(f"checked: on their base they are {options.model}: weights at most {check.difference:.1g} of the largest apart")
     line = huggingface.opener(huggingface.read_config(options.model / "model"), check.base)
     if line and "trust_remote_code" not in line:
         outputs = getattr(loaded.spec.head, "outputs", None)  # type: ignore[attr-defined]
         line = line if outputs is None else f"{line[:-1]}, num_labels={outputs})"
         print(f"open it in Python with:\n  {line}")
+        if check.longer is not None:
+            print(f"  model.resize_token_embeddings({check.longer})")
         print(f'  from peft import PeftModel; model = PeftModel.from_pretrained(model, "{options.output}")')
     else:
         print("peft has no such model; open it with: from genus.tune.adapters.peft import load_peft")

@@ -31,12 +31,18 @@ class Options:
     """what FILE calls the column that is read, if it has another name"""
     pair: str | None = None
     """the same for the second text"""
+    beam: int | None = None
+    """where texts are written: search with a beam of this width for the most probable one; default: token by token"""
+    length_penalty: float = 0.6
+    """of the beam search: a text of n tokens is ranked by log p / ((5 + n) / 6) ^ length_penalty"""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """precision of the activations"""
 
 
 def main(options: Options) -> int:
+    from genus.generate.beam import Beam
     from genus.tune.predict import predict
 
-    predict(options.run, options.file, options.out, text=options.text, pair=options.pair, dtype=options.dtype, say=say)
+    beam = None if options.beam is None else Beam(options.beam, options.length_penalty)
+    predict(options.run, options.file, options.out, text=options.text, pair=options.pair, dtype=options.dtype, beam=beam, say=say)
     return 0

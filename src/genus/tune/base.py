@@ -41,7 +41,7 @@ class Base:
     Attributes:
         kind: "run", "folder" or "recipe" (fresh weights). recipe: its model, with the read-out that it was trained with.
         tokenizer: frames the texts. path: None for a recipe. weights: by parameter name; None = drawn from the seed.
-        task: what the base was already tuned for (`run.json`), or None.
+        task: what the base was already tuned for (`run.json`), or None. new: tokens that it has not met, added by `extended`.
     """
 
     kind: Literal["run", "folder", "recipe"]
@@ -50,6 +50,7 @@ class Base:
     path: Path | None = None
     weights: dict[str, Tensor] | None = field(default=None, repr=False)
     task: Any = None
+    new: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -108,9 +109,14 @@ class Base:
 
     def extended(self, tokenizer: Tokenizer) -> Base:
         """The same base with a tokenizer whose new tokens come after the old; the table grows, and new rows are the mean."""
-        spec, weights = grow(self.recipe.model, self.weights or {}, self.tokenizer.vocab_size, tokenizer.vocab_size)
+        known, now = self.tokenizer.vocab_size, tokenizer.vocab_size
+        spec, weights = grow(self.recipe.model, self.weights or {}, known, now)
         return replace(
-            self, recipe=self.recipe.replace(model=spec), tokenizer=tokenizer, weights=None if self.weights is None else weights
+            self,
+            recipe=self.recipe.replace(model=spec),
+            tokenizer=tokenizer,
+            weights=None if self.weights is None else weights,
+            new=(*self.new, *range(known, now)),
         )
 
     def _pooled(self, name: str, parameter: Tensor) -> bool:

@@ -226,6 +226,7 @@ class Comparison:
                     row = replace(row, scores=(task.score(predictions, mine),))
                     write_atomic(own / PREDICTIONS, trial.lines(task, mine, predictions, where, part.name))
                     write_atomic(own / ROW, json.dumps(row.to_json(), ensure_ascii=False) + "\n")
+                folder.mkdir(parents=True, exist_ok=True)  # a task without any has none made
                 write_atomic(folder / DONE, "")
             for own in sorted(folder.glob(f"*/{ROW}")):
                 row = Row.from_json(json.loads(own.read_text(encoding="utf-8")))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from torch import nn
+
+from genus.parts.mix import ScalarMix
 from genus.recipes.training import adamw_rate
 from genus.tune.base import Base
 from genus.tune.methods import Method
@@ -14,6 +17,10 @@ UPDATES, UPDATES_FRESH = 300, 1000  # that a fit should have: few updates make t
 PASSES, PASSES_FRESH = (3.0, 20.0), (5.0, 40.0)  # over the rows, at least and at most
 TUNED_RATE = 1 / 12  # of the rate that pre-training would use: 5.5e-5 for the size of BERT-base, in the range of its paper
 DROPOUT = 0.1
+MIXING_RATE = 0.03
+"""Of the scores of layers in a mixture (Peters et al. 2018, equation 1). Adam moves a score by about the rate in an update, and a
+share is decided by a few units, whatever the size of the model: at the usual 1e-3 after thousands of updates; a fit here has
+hundreds."""
 BATCHES = ((100, 8), (5_000, 16), (math.inf, 32))  # rows of an update, by the number of rows
 
 
@@ -46,3 +53,9 @@ def pace(base: Base, method: Method, options: TuneOptions, rows: int, epochs: fl
     lr = options.lr or adamw_rate(base.recipe.parameters_total) * factor
     dropout = DROPOUT if options.dropout is None else options.dropout
     return Pace(batch, max(1, round(passes * rows / batch)), lr, passes, dropout)
+
+
+def mixing_rates(model: nn.Module, lr: float) -> dict[str, float]:
+    """Factors on the rate `lr` by which the shares of layers, where a read-out mixes them, learn at `MIXING_RATE`."""
+    mixtures = (name for name, module in model.named_modules() if isinstance(module, ScalarMix.Module))
+    return {f"{name}.weights": MIXING_RATE / lr for name in mixtures}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -27,13 +27,16 @@ from genus.train import checkpoint
 from genus.train.machine import compute_dtype, default_device
 from genus.train.trainer import BEST, Budget, Plan, Trainer
 from genus.tune.base import Base
-from genus.tune.defaults import Pace, pace
+from genus.tune.defaults import Pace, mixing_rates, pace
 from genus.tune.examples import Batches, Examples, by_length, lengths_of
 from genus.tune.methods import Method, trainable
 from genus.tune.options import TuneOptions
 from genus.tune.reading import objective_of, tokens_at_once
 from genus.tune.task import Example, Task
 from genus.tune.telling import Teller
+
+if TYPE_CHECKING:
+    from genus.generate.beam import Beam
 
 EVALUATIONS = (5, 20)  # of a fit, at least and at most; two in each pass over the rows
 READ_AT_ONCE = 8192  # tokens of a batch that is only read
@@ -111,10 +114,10 @@ def fit(
             batch=steps.batch,
         ),
     )
-    method.apply(model, recipe)
     model.to(device)
+    method.apply(model, recipe, base.new)
     rates = dict(method.rates(model))
-    for parameter, factor in task.rates(model).items():
+    for parameter, factor in (task.rates(model) | mixing_rates(model, steps.lr)).items():
         rates[parameter] = rates.get(parameter, 1.0) * factor
     if rates:
         recipe = recipe.replace(training=recipe.training.replace(parametrisation=Rated(tuple(rates.items()))))
@@ -160,15 +163,22 @@ def read(
 
 
 def predict(
-    model: nn.Module, task: Task, base: Base, examples: Examples, dtype: torch.dtype = torch.float32, write: bool = True
+    model: nn.Module,
+    task: Task,
+    base: Base,
+    examples: Examples,
+    dtype: torch.dtype = torch.float32,
+    write: bool = True,
+    beam: Beam | None = None,
 ) -> tuple[list[Any], list[Record]]:
     """A prediction for each row of the examples (None for a row without one), and the rows.
 
-    `write`: a task that writes texts writes them, which takes far longer than reading.
+    `write`: a task that writes texts writes them, which takes far longer than reading; `beam`: by searching for them.
     """
     rows = examples.rows
     outputs = read(model, task, objective_of(task, model.spec, base.tokenizer), examples, dtype)  # type: ignore[arg-type]
-    return task.write(model, rows, task.join(rows, examples, outputs, base.tokenizer), base.tokenizer, dtype), rows
+    joined = task.join(rows, examples, outputs, base.tokenizer)
+    return task.write(model, rows, joined, base.tokenizer, dtype, beam) if write else joined, rows
 
 
 class Tuner(Trainer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -13,6 +13,7 @@ from genus.parts.head import Head
 from genus.recipes.parametrisation import LayerDecay, distances
 from genus.run import CONFIG
 from genus.spec import Spec, nearest
+from genus.train.grow import TABLES
 from genus.tune import adapters
 
 if TYPE_CHECKING:
@@ -37,8 +38,12 @@ class Method(Spec):
         """Factor on the learning rate that full tuning would use."""
         return 1.0
 
-    def apply(self, model: nn.Module, recipe: Recipe) -> None:
-        """Change the model in place before training: wrap modules, set `requires_grad`. `recipe`: what the model is."""
+    def apply(self, model: nn.Module, recipe: Recipe, new: Sequence[int] = ()) -> None:
+        """Change the model in place before training: wrap modules, set `requires_grad`.
+
+        Args:
+            recipe: what the model is. new: tokens that the base has not met.
+        """
 
     def rates(self, model: nn.Module) -> Mapping[str, float]:
         """Factors on the learning rate by parameter name; 1 for what is not named."""
@@ -83,7 +88,7 @@ class Frozen(Method):
     def rate(self) -> float:
         return 10.0 if self.up_to is None else 1.0
 
-    def apply(self, model: nn.Module, recipe: Recipe) -> None:
+    def apply(self, model: nn.Module, recipe: Recipe, new: Sequence[int] = ()) -> None:
         far = distances(model)
         layers = max(far.values()) - 1
         if self.up_to is not None and not 0 <= self.up_to <= layers:
@@ -98,7 +103,7 @@ class Frozen(Method):
 
 @dataclass(frozen=True)
 class LoRA(Method):
-    """Low-rank changes of matrices that stay as they are (Hu et al. 2022), and a new read-out.
+    """Low-rank changes of matrices that stay as they are (Hu et al. 2022), and what is new: a read-out, the rows of new tokens.
 
     Attributes:
         rank, alpha: the change is alpha / rank B A. dropout: on what A reads. targets: which matrices; see `adapters.select`.
@@ -119,10 +124,15 @@ class LoRA(Method):
     def rate(self) -> float:
         return 10.0
 
-    def apply(self, model: nn.Module, recipe: Recipe) -> None:
+    def apply(self, model: nn.Module, recipe: Recipe, new: Sequence[int] = ()) -> None:
         chosen = adapters.select(model, self.targets)
         scale = self.alpha / self.rank
-        changes = {n: adapters.LowRank(m.weight, self.rank, scale, self.dropout, self.dora) for n, m in chosen.items()}
+        changes: dict[str, adapters.Change] = {
+            n: adapters.LowRank(m.weight, self.rank, scale, self.dropout, self.dora) for n, m in chosen.items()
+        }
+        if new:
+            tables = {n: m for n, m in adapters.matrices(model).items() if f"{n}.weight" in TABLES and n not in chosen}
+            changes |= {n: adapters.TokenRows(m.weight, new) for n, m in tables.items()}
         adapters.attach(model, changes)
         if not isinstance(recipe.model.head, Head):
             model.get_submodule("head").requires_grad_(True)

@@ -10,12 +10,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import torch
 
@@ -29,10 +29,16 @@ from genus.tune.examples import Examples
 from genus.tune.fitting import predict as predicted
 from genus.tune.options import TuneOptions
 from genus.tune.task import Say, Task
+from genus.tune.writing import WritingTask
+
+if TYPE_CHECKING:
+    from genus.generate.beam import Beam
 
 AT_ONCE = 2048  # rows that are read, sorted by length and written together
 OUTPUTS = (".jsonl", ".csv", ".tsv")
 ERROR = "error"
+
+Advance = Callable[[int], None]
 
 
 @dataclass
@@ -40,7 +46,8 @@ class Labeller:
     """A tuned model, ready to label rows. `Labeller.load(run)` makes one.
 
     Attributes:
-        columns: what the file calls the columns that the task reads, where it has other names.
+        columns: what the file calls the columns that the task reads, where it has other names. beam: how a task that writes
+            texts searches for them; None = token by token.
     """
 
     task: Task
@@ -49,14 +56,23 @@ class Labeller:
     limit: int
     dtype: torch.dtype = torch.float32
     columns: dict[str, str] = field(default_factory=dict)
+    beam: Beam | None = None
     cut: int = 0
 
     @classmethod
-    def load(cls, path: str | Path, text: str | None = None, pair: str | None = None, dtype: str = "auto") -> Labeller:
+    def load(
+        cls,
+        path: str | Path,
+        text: str | None = None,
+        pair: str | None = None,
+        dtype: str = "auto",
+        beam: Beam | None = None,
+    ) -> Labeller:
         """Open a tuned run.
 
         Raises:
-            ValueError: the run was not tuned. FileNotFoundError: it has no model.
+            ValueError: the run was not tuned, or a beam is asked for and its task writes no text. FileNotFoundError: it has no
+                model.
         """
         loaded = load(path)
         if "task" not in loaded.config:
@@ -64,6 +80,8 @@ class Labeller:
                 f"{path} was not made by genus tune, so it does no task; tune it first: genus tune {path} LABELS -o RUN"
             )
         task: Task = from_json(loaded.config["task"])
+        if beam is not None and not isinstance(task, WritingTask):
+            raise ValueError(f"{path} was tuned for {task.name} and writes no text to search for; leave out the beam")
         if loaded.tokenizer is None:
             raise ValueError(f"{path} has lost its tokenizer; tune it again")
         recipe = from_json(loaded.config["recipe"]).replace(model=loaded.spec)
@@ -73,7 +91,7 @@ class Labeller:
         given = zip(task.columns, (text, pair), strict=False)
         columns = {name: own for name, own in given if own is not None and own != name}
         model = loaded.model.to(device).eval()
-        return cls(task, base, model, base.limit(options), compute_dtype(dtype, device), columns)
+        return cls(task, base, model, base.limit(options), compute_dtype(dtype, device), columns, beam)
 
     def __call__(self, rows: Sequence[Record]) -> list[Record]:
         """The columns to add to each row: prediction, probability ..., or `error`."""
@@ -88,7 +106,7 @@ class Labeller:
         if good:
             examples = Examples.encode(self.task, [named[i] for i in good], self.base.tokenizer, self.limit, self.base.types)
             self.cut += examples.cut
-            predictions, _ = predicted(self.model, self.task, self.base, examples, self.dtype)
+            predictions, _ = predicted(self.model, self.task, self.base, examples, self.dtype, beam=self.beam)
             for i, prediction in zip(good, predictions, strict=True):
                 found[i] = ({ERROR: "no prediction"}, None) if prediction is None else (self.task.render(prediction), prediction)
         return found
@@ -134,7 +152,10 @@ def predict(
     text: str | None = None,
     pair: str | None = None,
     dtype: str = "auto",
+    beam: Beam | None = None,
     say: Say | None = None,
+    advance: Advance | None = None,
+    at_once: int = AT_ONCE,
 ) -> Tally:
     """Label the rows of a file.
 
@@ -142,20 +163,22 @@ def predict(
         run: a tuned run. file: any format that `genus tune` reads; "-" = standard input. out: a .jsonl, .csv or .tsv file
             (also .gz), which appears when it is complete; None = JSON lines on standard output.
         text, pair: what the file calls the columns that are read, where it has other names than the labels had.
-        dtype: "auto", "bf16" or "fp32". say: told how it went; None = standard error.
+        dtype: "auto", "bf16" or "fp32". beam: how a task that writes texts searches for the most probable one; None = token by
+            token. say: told how it went; None = standard error. advance: told how many rows are done, after every `at_once` rows;
+            what it raises ends the work, and no file appears.
 
     Raises:
         ValueError: the run was not tuned, a column is missing, or OUT is of a kind that cannot be written.
     """
     say = say or (lambda message: print(message, file=sys.stderr))
     _writable(file, out)
-    labeller = Labeller.load(run, text, pair, dtype)
+    labeller = Labeller.load(run, text, pair, dtype, beam)
     tally, begin = Tally(), time.perf_counter()
     told: list[tuple[Any, Record]] = []
     first = True
     with _written(out) as target:
         writer: _Writer | None = None
-        for entries in _chunks(stream(file), AT_ONCE):
+        for entries in _chunks(stream(file), at_once):
             rows = [each.record for each in entries if isinstance(each, Entry)]
             if first:
                 labeller.check(rows, file)
@@ -175,6 +198,8 @@ def predict(
                         told.append((prediction, _label_only(labeller.task, row)))
                 tally.rows += 1
                 tally.errors += added.get(ERROR) is not None
+            if advance is not None:
+                advance(tally.rows)
     tally.seconds, tally.cut, tally.labelled = time.perf_counter() - begin, labeller.cut, len(told)
     if told:
         tally.scores = labeller.task.score([p for p, _ in told], [row for _, row in told])

@@ -20,6 +20,7 @@ from genus.prepare.records import Record, Records
 from genus.spec import Spec, nearest
 
 if TYPE_CHECKING:
+    from genus.generate.beam import Beam
     from genus.modalities.text import Tokenizer
     from genus.train.loader import Loader
     from genus.tune.base import Base
@@ -166,9 +167,18 @@ class Task(Spec):
         return found
 
     def write(
-        self, model: Any, rows: Sequence[Record], predictions: Sequence[Any], tokenizer: Tokenizer, dtype: torch.dtype
+        self,
+        model: Any,
+        rows: Sequence[Record],
+        predictions: Sequence[Any],
+        tokenizer: Tokenizer,
+        dtype: torch.dtype,
+        beam: Beam | None = None,
     ) -> list[Any]:
-        """The predictions of rows, with the texts that the model writes itself where the task is to write."""
+        """The predictions of rows, with the texts that the model writes itself where the task is to write.
+
+        `beam`: how it searches for them; None = token by token.
+        """
         return list(predictions)
 
     def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from genus.tune import text_scores
 from genus.tune.task import Example, Task
 
 if TYPE_CHECKING:
+    from genus.generate.beam import Beam
     from genus.modalities.text import Tokenizer
 
 ROWS = 512  # targets scored at once: bounds the logits held in memory
@@ -93,12 +94,14 @@ def written(
     sources: Sequence[Sequence[int]] | None = None,
     ends: Iterable[int] = (),
     dtype: torch.dtype = torch.float32,
+    beam: Beam | None = None,
 ) -> list[Any]:
     """The predictions with the most probable continuation of each prompt, token by token, until an end.
 
     Args:
         longest: of the texts that were learnt from, in bytes; a text may have twice as many tokens.
         sources: what the encoder of an encoder-decoder reads. ends: tokens that end a text, beside the tokenizer's own.
+        beam: search for a text that is the most probable as a whole.
 
     A prompt that fills all positions of the model gets no text.
     """
@@ -118,11 +121,20 @@ def written(
         )
         for i in fitting
     ]
+    engine = Engine(model.eval(), tokenizer, ends, dtype)
+    texts: Iterable[tuple[int, str]]
+    if beam is None:
+        texts = ((place, row.text) for place, _, row in engine.run(requests, AT_ONCE) if row.finish is not None)
+    else:
+        from genus.generate.beam import beam_search, text_of
+
+        wide = max(1, AT_ONCE // beam.width)
+        best = ((place, each[0]) for place, each in beam_search(engine, requests, beam, wide))
+        texts = ((place, text_of(tokenizer, requests[place], text.ids)) for place, text in best)
     found = list(predictions)
-    for place, _, row in Engine(model.eval(), tokenizer, ends, dtype).run(requests, AT_ONCE):
-        if row.finish is not None:
-            i = fitting[place]
-            found[i] = (found[i] or Written(0.0, 0, 0))._replace(text=row.text)
+    for place, text in texts:
+        i = fitting[place]
+        found[i] = (found[i] or Written(0.0, 0, 0))._replace(text=text)
     return found
 
 
@@ -131,7 +143,6 @@ class WritingTask(Task):
     """What tasks that write texts have in common: they keep the read-out of the vocabulary."""
 
     primary: ClassVar[str] = "log_probability"
-    reads_once: ClassVar[bool] = False
     added: ClassVar[tuple[str, ...]] = ("prediction",)
 
     def head(self, model: Model) -> TaskHead | None:

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from genus.tune.adapters.low_rank import LowRank
-from genus.tune.adapters.rewrite import adapted, attach, detach, merge, unmerge
+from genus.tune.adapters.rewrite import Change, adapted, attach, detach, learning_rows, merge, unmerge
 from genus.tune.adapters.targets import matrices, select
+from genus.tune.adapters.token_rows import TokenRows
 
-__all__ = ["LowRank", "adapted", "attach", "detach", "matrices", "merge", "select", "unmerge"]
+__all__ = [
+    "Change",
+    "LowRank",
+    "TokenRows",
+    "adapted",
+    "attach",
+    "detach",
+    "learning_rows",
+    "matrices",
+    "merge",
+    "select",
+    "unmerge",
+]

@@ -12,7 +12,7 @@ from genus.export.huggingface import CONTEXT
 from genus.export.mapping import PREFIX
 from genus.export.rules import Bound, bind, heads_of
 from genus.parts.model import Model
-from genus.tune.adapters.rewrite import adapted
+from genus.tune.adapters.rewrite import adapted, learning_rows
 from genus.tune.adapters.targets import TABLES
 
 
@@ -28,7 +28,8 @@ class Names:
     def __init__(self, model: nn.Module, problem: str | None = None) -> None:
         spec: Any = model.spec
         self.model, self.spec = model, cast(Model, spec)
-        added = {id(p) for _, change in adapted(model).values() for p in change.parameters()}
+        changes = [*adapted(model).values(), *learning_rows(model).values()]
+        added = {id(p) for _, change in changes for p in change.parameters()}
         state = model.state_dict(keep_vars=True)
         plain = {re.sub(r"\.parametrizations\.(\w+)\.original$", r".\1", n): p for n, p in state.items() if id(p) not in added}
         self.params: dict[str, nn.Parameter] = {n: p for n, p in plain.items() if isinstance(p, nn.Parameter)}

@@ -1,7 +1,8 @@
 """Adapters on disk in peft's format: `adapter_config.json` and `adapter_model.safetensors`, under Hugging Face's names.
 
 Where one matrix of theirs holds several of ours (GPT-2's queries, keys and values), see `fused`. A model that no class of
-transformers expresses is written under its own names; peft cannot open it then, but `load_peft` can.
+transformers expresses is written under its own names; peft cannot open it then, but `load_peft` can. An adapter that has rows of
+new tokens is put on a base whose table has been lengthened (`resize_token_embeddings` in transformers, `train.grow` here).
 """
 
 from __future__ import annotations
@@ -24,11 +25,16 @@ from genus.tune.adapters import fused
 from genus.tune.adapters.fused import Factors
 from genus.tune.adapters.low_rank import LowRank
 from genus.tune.adapters.names import Names, module_of
-from genus.tune.adapters.rewrite import adapted, attach
+from genus.tune.adapters.rewrite import Change, adapted, attach, learning_rows
+from genus.tune.adapters.token_rows import TokenRows
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ROOT = "base_model.model."
-PART = re.compile(r"(?P<module>.*)\.(?P<part>lora_[AB]\.weight|lora_embedding_[AB]|lora_magnitude_vector|base_layer\.weight)")
+ROWS = "token_adapter.trainable_tokens_delta"
+PART = re.compile(
+    r"(?P<module>.*)\.(?P<part>lora_[AB]\.weight|lora_embedding_[AB]|lora_magnitude_vector|base_layer\.weight|"
+    rf"{re.escape(ROWS)})"
+)
 TASKS = {
     "ForCausalLM": "CAUSAL_LM",
     "LMHeadModel": "CAUSAL_LM",
@@ -43,8 +49,8 @@ SETTLED = {
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying", "eva_config",
     "exclude_modules", "fan_in_fan_out", "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config",
     "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_core", "modules_to_save", "peft_type", "peft_version",
-    "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules", "task_type", "use_dora",
-    "use_rslora",
+    "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules", "task_type",
+    "trainable_token_indices", "use_dora", "use_rslora",
 }
 # fmt: on
 """Keys that the tensors answer, that are read, or that matter at the beginning of training only."""
@@ -53,7 +59,7 @@ ONLY = {"bias": ("none",), "init_lora_weights": (True, False, "gaussian", "ortho
 
 
 def save_peft(folder: str | Path, model: nn.Module, base: str | Path | None = None, problem: str | None = None) -> None:
-    """Write the changes of an adapted model, and whole what else of it learns (a new read-out).
+    """Write the changes of an adapted model, the rows of new tokens, and whole what else of it learns (a new read-out).
 
     Args:
         base: where the model without the adapter lies; peft looks there. problem: see `families.match`.
@@ -81,6 +87,8 @@ def save_peft(folder: str | Path, model: nn.Module, base: str | Path | None = No
         raise ValueError(f"{names.architecture} has no matrix for {lost}, which is adapted; choose other targets")
     whole = _whole(names, set(changes))
     tensors |= whole
+    tokens = _tokens(names)
+    tensors |= {f"{module}.{ROWS}": rows.rows for module, rows in tokens.items()}
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{WEIGHTS}.partial"
     save_file({ROOT + n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, temporary, metadata={"format": "pt"})
@@ -88,6 +96,9 @@ def save_peft(folder: str | Path, model: nn.Module, base: str | Path | None = No
     temporary.replace(folder / WEIGHTS)
     dropout = max(change.dropout for change in changes.values())
     config = _config(factors, names, {module_of(n) for n in whole}, dropout, base)
+    if tokens:
+        known = {module_of(rule.theirs) for rule in names.rules}
+        config["trainable_token_indices"] = {_ends({module}, known)[0]: rows.index.tolist() for module, rows in tokens.items()}
     write_atomic(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
@@ -115,11 +126,14 @@ def load_peft(model: nn.Module, folder: str | Path, problem: str | None = None) 
         raise ValueError(
             f"{folder} is the adapter of another model: {len(odd)} of its names are not this model's, such as {odd[0]}"
         )
-    changes: dict[str, LowRank] = {}
+    changes: dict[str, Change] = {}
     for module, parts in modules.items():
         rule, table = by_module[module], names.is_table(by_module[module].ours[0])
-        read = _read(parts, table, config, module)
         weights = [names.params[n] for n in rule.ours]
+        if ROWS in parts:
+            changes[rule.ours[0]] = _rows(weights[0], parts, _tokens_of(config, module), f"{folder}: {module}")
+            continue
+        read = _read(parts, table, config, module)
         for name, weight, part in zip(rule.ours, weights, fused.split(rule, weights, read, names.heads), strict=True):
             if part is not None:
                 rate = 0.0 if table else float(config.get("lora_dropout", 0.0))
@@ -127,6 +141,55 @@ def load_peft(model: nn.Module, folder: str | Path, problem: str | None = None) 
     _attach(model, names, changes, folder)
     for name, tensor in whole.items():
         _fill(names, by_name[name], tensor, folder)
+
+
+def _tokens(names: Names) -> dict[str, TokenRows]:
+    """The rows that learn, by the name of the module that owns the table.
+
+    A table that is also the read-out is named once, as the table: peft hands its rows on to what is tied to it. Of a read-out's
+    two names, the second is what transformers 5 calls its module (GPT-NeoX), and there peft looks for it.
+    """
+    rows = {id(weight): own for weight, own in learning_rows(names.model).values()}
+    found: dict[int, tuple[str, TokenRows]] = {}
+    tables = {rule.theirs: names.is_table(rule.ours[0]) for rule in names.rules}
+    order = sorted(names.rules, key=lambda rule: (not tables[rule.theirs], rule.read_only == tables[rule.theirs]))
+    for rule in order:
+        key = id(names.params[rule.ours[0]])
+        if key in rows:
+            found.setdefault(key, (module_of(rule.theirs), rows[key]))
+    return dict(found.values())
+
+
+def new_tokens(config: Mapping[str, Any]) -> list[int]:
+    """The tokens whose rows an adapter holds."""
+    given = config.get("trainable_token_indices") or []
+    return sorted({int(t) for tokens in (given.values() if isinstance(given, dict) else [given]) for t in tokens})
+
+
+def _tokens_of(config: Mapping[str, Any], module: str) -> list[int]:
+    """Which rows of a table of theirs an adapter holds: all its tables have the same, or each its own by the end of its name."""
+    given = config.get("trainable_token_indices") or []
+    if isinstance(given, dict):
+        given = next((tokens for name, tokens in given.items() if module.endswith(name)), [])
+    return [int(token) for token in given]
+
+
+def _rows(weight: Tensor, parts: Mapping[str, Tensor], tokens: list[int], place: str) -> TokenRows:
+    """The rows of some tokens as an adapter holds them."""
+    rows = parts[ROWS].float()
+    if set(parts) != {ROWS} or len(tokens) != len(rows) or rows.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"{place} has {', '.join(sorted(parts))}: rows of {len(rows)} tokens, where {CONFIG} names {len(tokens)}"
+        )
+    if max(tokens) >= len(weight):
+        raise ValueError(
+            f"{place} has a row for token {max(tokens)}, but the table of this model ends at {len(weight) - 1}; lengthen it: "
+            f"genus.train.grow.grown(model, {len(weight)}, {max(tokens) + 1})"
+        )
+    own = TokenRows(weight, tokens)
+    with torch.no_grad():
+        own.rows.copy_(rows)
+    return own
 
 
 def _named(f: Factors, table: bool) -> dict[str, Tensor]:
@@ -249,18 +312,22 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _attach(model: nn.Module, names: Names, changes: Mapping[str, LowRank], folder: Path) -> None:
-    """Attach changes by our names of the parameters; of a tied matrix all its names must be there, with the same change."""
+def _attach(model: nn.Module, names: Names, changes: Mapping[str, Change], folder: Path) -> None:
+    """Attach changes by our names of the parameters; of a tied matrix all its names must be there, with the same change.
+
+    Rows of a tied table stand under one name.
+    """
     if not changes:
         raise ValueError(f"{folder} changes no matrix")
-    by_weight: dict[int, dict[str, LowRank]] = {}
+    by_weight: dict[int, dict[str, Change]] = {}
     for name, change in changes.items():
         by_weight.setdefault(id(names.params[name]), {})[name] = change
-    first: dict[str, LowRank] = {}
+    first: dict[str, Change] = {}
     for key, alike in by_weight.items():
         every = [n for n, p in names.params.items() if id(p) == key]
         one, *rest = (change(names.params[every[0]]) for change in alike.values())
-        if len(alike) != len(every) or not all(torch.equal(one, other) for other in rest):
+        whole = len(alike) == len(every) or any(isinstance(change, TokenRows) for change in alike.values())
+        if not whole or not all(torch.equal(one, other) for other in rest):
             raise ValueError(f"{folder} changes {' and '.join(alike)} alone; in this model {' and '.join(every)} are one matrix")
         first[module_of(every[0])] = next(iter(alike.values()))
     attach(model, first)

@@ -23,6 +23,7 @@ from genus.tune.task import Example, Wishes, missing
 from genus.tune.writing import WritingTask
 
 if TYPE_CHECKING:
+    from genus.generate.beam import Beam
     from genus.modalities.text import Tokenizer
     from genus.train.loader import Loader
     from genus.tune.base import Base
@@ -124,12 +125,18 @@ class Conversation(WritingTask):
         return packed(examples, batch, limit, seed)
 
     def write(
-        self, model: Any, rows: Sequence[Record], predictions: Sequence[Any], tokenizer: Tokenizer, dtype: torch.dtype
+        self,
+        model: Any,
+        rows: Sequence[Record],
+        predictions: Sequence[Any],
+        tokenizer: Tokenizer,
+        dtype: torch.dtype,
+        beam: Beam | None = None,
     ) -> list[Any]:
         """The predictions with the reply to each conversation, in the place of the assistant's last words."""
         chat = Chat(tokenizer)
         prompts = [chat.prompt(*asked(read(row, self.read, answered=False))) for row in rows]
-        return writing.written(model, tokenizer, prompts, predictions, self.longest, ends=chat.ends, dtype=dtype)
+        return writing.written(model, tokenizer, prompts, predictions, self.longest, ends=chat.ends, dtype=dtype, beam=beam)
 
 
 def packed(examples: Sequence[Example], batch: int, limit: int, seed: int) -> Loader:

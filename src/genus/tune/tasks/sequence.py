@@ -24,6 +24,7 @@ from genus.tune.tasks.conversation import packed
 from genus.tune.writing import WritingTask
 
 if TYPE_CHECKING:
+    from genus.generate.beam import Beam
     from genus.modalities.text import Tokenizer
     from genus.train.loader import Loader
     from genus.tune.base import Base
@@ -145,7 +146,13 @@ class SequenceToSequence(WritingTask):
         return packed(examples, batch, limit, seed)
 
     def write(
-        self, model: Any, rows: Sequence[Record], predictions: Sequence[Any], tokenizer: Tokenizer, dtype: torch.dtype
+        self,
+        model: Any,
+        rows: Sequence[Record],
+        predictions: Sequence[Any],
+        tokenizer: Tokenizer,
+        dtype: torch.dtype,
+        beam: Beam | None = None,
     ) -> list[Any]:
         """The predictions with the text that the model writes for each source."""
         limit = model.spec.context or writing.CONTEXT
@@ -154,8 +161,8 @@ class SequenceToSequence(WritingTask):
         asked = self.examples([{**row, self.target_column: ""} for row in rows], tokenizer, room)
         if encoder:
             starts, sources = [[tokenizer.bos_id]] * len(asked), [e.source or [] for e in asked]
-            return writing.written(model, tokenizer, starts, predictions, self.longest, sources=sources, dtype=dtype)
-        return writing.written(model, tokenizer, [e.ids[:-1] for e in asked], predictions, self.longest, dtype=dtype)
+            return writing.written(model, tokenizer, starts, predictions, self.longest, sources=sources, dtype=dtype, beam=beam)
+        return writing.written(model, tokenizer, [e.ids[:-1] for e in asked], predictions, self.longest, dtype=dtype, beam=beam)
 
 
 def _room(source: list[int], target: list[int], limit: int) -> tuple[list[int], list[int], bool]:
