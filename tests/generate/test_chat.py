@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from genus.cli import chat
+from genus.cli.decoding import Choosing, Form
 from genus.cli.generate import Options, main
 from genus.export import huggingface
 from genus.generate.chat import Talk, Talker
@@ -82,7 +84,7 @@ def test_the_command_line(talking: Callable[..., Generator], tmp_path: Path, cap
     huggingface.save(tmp_path / "m", loaded.model, loaded.spec, loaded.tokenizer, context=256)
     generation = json.loads((tmp_path / "m" / "generation_config.json").read_text())
     assert generation["eos_token_id"] == sorted({loaded.tokenizer.eos_id, loaded.tokenizer.id("<|im_end|>")})
-    main(Options(tmp_path / "m", ("hi",), chat=True, system="Be kind.", temperature=0, max_tokens=5))
+    main(Options(tmp_path / "m", ("hi",), chat=True, system="Be kind.", choosing=Choosing(temperature=0), max_tokens=5))
     shown = capsys.readouterr().out
     assert "hi" not in shown.split("\n")[0][:2] and shown.endswith("\n")
     asked = tmp_path / "q.jsonl"
@@ -103,3 +105,59 @@ def test_a_record_may_have_its_own_system() -> None:
     own = [{"role": "system", "content": "A"}, {"role": "user", "content": "x"}]
     assert conversation({"messages": own}, "B") == own
     assert conversation({"prompt": "x"}, "B")[0]["content"] == "B"
+
+
+def test_another_answer_takes_the_place_of_the_last(talking: Callable[..., Generator]) -> None:
+    generator = talking()
+    generator.sampling = Sampling(1.5)
+    talk = Talk(Talker(generator))
+    first = "".join(talk.say("hi"))
+    second = "".join(talk.again())
+    assert first != second and talk.messages == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": second}]
+    talk.forget()
+    assert "".join(talk.say("hi")) == first
+    with pytest.raises(ValueError, match="nothing was said"):
+        list(Talk(Talker(generator)).again())
+
+
+def test_a_conversation_is_not_read_twice(talking: Callable[..., Generator]) -> None:
+    talk = Talk(Talker(talking()))
+    list(talk.say("one " * 60))
+    scheduler = talk.talker._scheduler
+    read = scheduler.stats.prompt_tokens
+    list(talk.say("two"))
+    assert scheduler.stats.prompt_tokens - read < read / 2 and scheduler.stats.prefix_hits > 0
+    fresh = Talker(talking())
+    assert ["".join(p for _, p, _ in fresh.replies([talk.messages[:3]]))] == [talk.messages[3]["content"]]
+
+
+def test_an_answer_that_is_not_read_to_its_end_is_given_up(talking: Callable[..., Generator]) -> None:
+    talk = Talk(Talker(talking()))
+    answer = talk.say("hi")
+    piece = next(answer)
+    answer.close()
+    assert talk.messages[-1]["content"] == piece and talk.finish is None
+    list(talk.say("again"))
+    assert talk.talker._scheduler.stats.cancelled == 1 and talk.finish == "length"
+
+
+def test_the_chat_command(
+    talking: Callable[..., Generator], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = talking().loaded
+    huggingface.save(tmp_path / "m", loaded.model, loaded.spec, loaded.tokenizer, context=256)
+    monkeypatch.setattr("sys.stdin", io.StringIO("/again\nIs it?\n/again\n/help\n/new\nIs it?\n"))
+    options = chat.Options(tmp_path / "m", choosing=Choosing(seed=5), form=Form(choice=("yes", "no")), max_tokens=9)
+    assert chat.main(options) == 0
+    shown = capsys.readouterr()
+    answers = shown.out.splitlines()
+    assert len(answers) == 3 and set(answers) <= {"yes", "no"} and answers[0] == answers[2]
+    assert "nothing was said yet" in shown.err and "/system TEXT" in shown.err
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    chat.main(chat.Options(tmp_path / "m", choosing=Choosing(temperature=0), max_tokens=2))
+    assert "--max-tokens" in capsys.readouterr().err
+
+
+def test_without_a_prompt_chat_is_pointed_to(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="genus chat model"):
+        main(Options(Path("model"), chat=True))

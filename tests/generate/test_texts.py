@@ -114,3 +114,45 @@ def test_a_real_checkpoint_tells_the_expected_story(shared_data: Path) -> None:
     assert str(text) == expected["text"]
     batch = genus.generate(folder, ["Lily", expected["prompt"], "The big dog ran"], max_tokens=count, temperature=0)
     assert batch[1] == text
+
+
+def test_log_probabilities_come_with_the_text(small: Callable[..., Loaded]) -> None:
+    """Against one forward pass over prompt and text."""
+    loaded = small("llama")
+    (text,) = genus.generate(loaded, ["Go"], max_tokens=6, temperature=0.7, top_k=5, logprobs=3)
+    ids = torch.tensor([[256, *b"Go", *text.ids]])
+    with torch.no_grad():
+        own = loaded.model(ids[:, :-1])[0, 2:].log_softmax(-1)
+    assert [c.id for c in text.choices] == list(text.ids)
+    for place, choice in enumerate(text.choices):
+        assert choice.log_p == pytest.approx(own[place, choice.id].item(), abs=1e-4)
+        best = own[place].topk(3)
+        assert [p for _, p in choice.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+    assert genus.generate(loaded, "Go", max_tokens=2).choices == ()
+
+
+def test_the_best_of_several(small: Callable[..., Loaded]) -> None:
+    loaded = small("gpt2")
+    every = genus.generate(loaded, ["a", "bc"], max_tokens=5, number=6, logprobs=0, seed=4)
+    best = genus.generate(loaded, ["a", "bc"], max_tokens=5, number=2, best_of=6, seed=4)
+    assert len(best) == 4 and [b.sample for b in best] == [0, 1, 0, 1]
+    for prompt, found in (("a", best[:2]), ("bc", best[2:])):
+        means = {e.ids: sum(c.log_p for c in e.choices) / len(e.choices) for e in every if e.prompt == prompt}
+        ranked = sorted(means, key=lambda ids: -means[ids])
+        assert [f.ids for f in found] == ranked[:2]
+        assert [f.score for f in found] == pytest.approx([means[ids] for ids in ranked[:2]], abs=1e-5)
+        assert all(f.choices == () for f in found)
+    with pytest.raises(ValueError, match="cannot be chosen"):
+        genus.generate(loaded, "a", number=3, best_of=2)
+    with pytest.raises(ValueError, match="not both"):
+        genus.generate(loaded, "a", best_of=2, beam=2)
+
+
+def test_penalties_keep_a_text_from_repeating_itself(small: Callable[..., Loaded]) -> None:
+    loaded = small("lstm")
+    free = genus.generate(loaded, "x", max_tokens=40, temperature=0)
+    varied = genus.generate(loaded, "x", max_tokens=40, temperature=0, presence_penalty=50.0)
+    assert len(set(free.ids)) < len(set(varied.ids)) == len(varied.ids)
+    never = genus.generate(loaded, "x", max_tokens=40, temperature=0, logit_bias={free.ids[0]: -100.0})
+    assert free.ids[0] not in never.ids
+    assert set(genus.generate(loaded, "x", max_tokens=5, logit_bias={65: 100.0}).ids) == {65}

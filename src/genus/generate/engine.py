@@ -77,7 +77,9 @@ class Engine:
         if not requests:
             return
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].source or ()), len(requests[i].ids)))
-        scheduler = Scheduler(self, slots=min(batch, len(requests)), chunk=batch * PREFILL, waiting=len(requests), decoder=decoder)
+        scheduler = Scheduler(
+            self, slots=min(batch, len(requests)), chunk=batch * PREFILL, waiting=len(requests), decoder=decoder
+        )
         number = {scheduler.submit(requests[i]): i for i in order}
         while scheduler.busy:
             for event in scheduler.step():
@@ -157,15 +159,3 @@ def _left_aligned(rows: Sequence_[Sequence_[int]], device: torch.device) -> tupl
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.long)
     doc = torch.where(torch.arange(width) < lengths[:, None], 0, PADDING)
     return ids.to(device), doc.to(device)
-
-
-
-def half_precision(model: Any) -> Any:
-    """A copy of a model whose matrices are bfloat16, so that they need not be converted at every step; vectors stay float32."""
-    import copy
-
-    model = copy.deepcopy(model)
-    for parameter in model.parameters():
-        if parameter.dim() >= 2:
-            parameter.data = parameter.data.to(torch.bfloat16)
-    return model

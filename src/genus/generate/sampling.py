@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from genus.generate.sequence import Sequence as Row
 
 STRONGEST = 100.0  # the largest bias, as in OpenAI's API: it decides, and leaves every logit finite
+SOME = 128  # tokens that are sorted at first, to find the most probable ones that reach top-p
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def probabilities(logits_BV: Tensor, rows: Sequence[Sampling]) -> Tensor:
     result = torch.zeros_like(logits_BV, dtype=torch.float64).scatter_(1, _best(logits_BV)[:, None], 1.0)
     warm = [i for i, row in enumerate(rows) if row.temperature > 0]
     if warm:
-        result[warm] = _filtered(logits_BV[warm], [rows[i] for i in warm]).softmax(-1)
+        result[warm] = _filtered(logits_BV[warm], [rows[i] for i in warm]).softmax(-1, dtype=torch.float64)
     return result
 
 
@@ -155,15 +156,15 @@ def _best(logits_BV: Tensor) -> Tensor:
 
 
 def _filtered(logits_BV: Tensor, rows: Sequence[Sampling]) -> Tensor:
-    """Logits (float64) by each row's temperature, all above 0, and filters."""
+    """Logits (float32) by each row's temperature, all above 0, and filters."""
 
     def column(name: str, dtype: torch.dtype) -> Tensor:
         return torch.tensor([getattr(row, name) for row in rows], dtype=dtype, device=logits_BV.device)
 
-    kept = logits_BV.double() / column("temperature", torch.float64)[:, None]
+    kept = logits_BV.float() / column("temperature", torch.float32)[:, None]
     kept = keep_top_k(kept, column("top_k", torch.int64))
     kept = keep_top_p(kept, column("top_p", torch.float64))
-    return keep_min_p(kept, column("min_p", torch.float64))
+    return keep_min_p(kept, column("min_p", torch.float32))
 
 
 def keep_top_k(logits_BV: Tensor, k_B: Tensor) -> Tensor:
@@ -178,34 +179,33 @@ def keep_top_k(logits_BV: Tensor, k_B: Tensor) -> Tensor:
 
 def keep_top_p(logits_BV: Tensor, p_B: Tensor) -> Tensor:
     """Each row's fewest most probable tokens that together reach `p`, the rest -inf. Of equals the lower id comes first."""
-    result = logits_BV
-    for row, p in enumerate(p_B.tolist()):
-        if p >= 1:
-            continue
-        if result is logits_BV:
-            result = logits_BV.clone()
-        result[row] = _nucleus(logits_BV[row], p)
-    return result
-
-
-def _nucleus(logits_V: Tensor, p: float) -> Tensor:
-    probs = logits_V.softmax(-1)
-    # All tokens below (1 - p) / V together have less than 1 - p, so none of them is needed: the sort is of a few. Half of
-    # that, for the rounding of the sums.
-    some = (probs >= (1 - p) / (2 * len(probs))).nonzero()[:, 0]
-    order = logits_V[some].argsort(descending=True, stable=True)
-    likely = probs[some[order]]
-    keep = likely.cumsum(0) - likely < p
-    keep[0] = True
-    kept = some[order[keep]]
-    return torch.full_like(logits_V, OUT).index_copy_(0, kept, logits_V[kept])
+    if bool((p_B >= 1).all()):
+        return logits_BV
+    size = logits_BV.shape[1]
+    total = logits_BV.double().logsumexp(-1, keepdim=True)
+    some = min(SOME, size)
+    while True:  # few tokens nearly always do, and sorting them all takes long
+        best = logits_BV.topk(some).values if some < size else logits_BV.sort(descending=True).values
+        likely = (best - total).exp_()
+        before = likely.cumsum(-1) - likely
+        if some == size or bool((before[:, -1] + likely[:, -1] >= p_B).logical_or(p_B >= 1).all()):
+            break
+        some = 8 * some if 8 * some <= size // 16 else size
+    count = (before < p_B[:, None]).sum(-1, keepdim=True).clamp_min(1)
+    border = best.gather(1, count - 1)
+    keep = logits_BV > border
+    equal = logits_BV == border
+    wanted = count - keep.sum(-1, keepdim=True)
+    if bool((equal.sum(-1, keepdim=True) > wanted).any()):
+        equal &= equal.cumsum(-1) <= wanted
+    return logits_BV.masked_fill(~(keep | equal | (p_B >= 1)[:, None]), OUT)
 
 
 def keep_min_p(logits_BV: Tensor, p_B: Tensor) -> Tensor:
     """Each row's tokens with at least `p` times the probability of its best, the rest -inf."""
     if not bool((p_B > 0).any()):
         return logits_BV
-    below = logits_BV.double() - logits_BV.double().amax(-1, keepdim=True)
+    below = logits_BV - logits_BV.amax(-1, keepdim=True)
     return logits_BV.masked_fill(below < p_B.log()[:, None], OUT)
 
 
@@ -214,8 +214,10 @@ def draw(probs_BV: Tensor, uniform_B: Tensor) -> Tensor:
 
     The rows of `probs_BV` need not sum to 1.
     """
-    cumulative = probs_BV.double().cumsum(-1)
-    ids = torch.searchsorted(cumulative, uniform_B[:, None] * cumulative[:, -1:], right=True)[:, 0]
-    # rounding may carry the last draw past the last token that has any probability
-    last = (probs_BV > 0).long() * torch.arange(probs_BV.shape[1], device=probs_BV.device)
-    return torch.minimum(ids, last.amax(-1))
+    cumulative = probs_BV.cumsum(-1, dtype=torch.float64)
+    ids = torch.searchsorted(cumulative, uniform_B[:, None] * cumulative[:, -1:], right=True).clamp_(max=probs_BV.shape[1] - 1)
+    if bool((probs_BV.gather(1, ids) <= 0).any()):
+        # rounding may carry the last draw past the last token that has any probability
+        last = (probs_BV > 0).long() * torch.arange(probs_BV.shape[1], device=probs_BV.device)
+        ids = torch.minimum(ids, last.amax(-1, keepdim=True))
+    return ids[:, 0]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genus.generate.chat import Talk
 
-HELP = "/new begins afresh, /system TEXT tells the assistant what it is, /quit or Ctrl-D ends; Ctrl-C stops an answer"
+HELP = """\
+/new          begin afresh
+/again        another answer to the last line
+/system TEXT  what the assistant is, and begin afresh; without TEXT: nothing
+/help         this list
+/quit, Ctrl-D end; Ctrl-C stops an answer"""
 
 
 def conversation(record: dict[str, Any], system: str | None) -> list[dict[str, Any]]:
@@ -23,7 +29,7 @@ def session(talk: Talk, lines: IO[str], out: IO[str]) -> int:
     live = lines.isatty()
     count = 0
     if live:
-        print(HELP, file=sys.stderr)
+        print("Ctrl-D ends, Ctrl-C stops an answer, /help lists the commands", file=sys.stderr)
     while True:
         if live:
             out.write("> ")
@@ -36,25 +42,13 @@ def session(talk: Talk, lines: IO[str], out: IO[str]) -> int:
             if live:
                 out.write("\n")
             return count
-        if _command(talk, line.strip()) or not line.strip():
-            continue
-        forgotten = talk.forgotten
-        try:
-            for piece in talk.say(line.rstrip("\n")):
-                out.write(piece)
-                out.flush()
-        except KeyboardInterrupt:
-            pass
-        out.write("\n")
-        out.flush()
-        count += 1
-        if talk.forgotten > forgotten:
-            print(f"(the first {talk.forgotten} messages no longer fit into the model's positions)", file=sys.stderr)
+        if line.strip():
+            count += _turn(talk, line.rstrip("\n"), out, live)
 
 
-def _command(talk: Talk, line: str) -> bool:
-    """Carry out a command; whether the line was one."""
-    word, _, rest = line.partition(" ")
+def _turn(talk: Talk, line: str, out: IO[str], live: bool) -> int:
+    """Carry out a command or answer a line. Returns the number of answers."""
+    word, _, rest = line.strip().partition(" ")
     if word == "/new":
         talk.forget()
     elif word == "/system":
@@ -62,6 +56,33 @@ def _command(talk: Talk, line: str) -> bool:
         talk.forget()
     elif word == "/help":
         print(HELP, file=sys.stderr)
+    elif word == "/again" and not talk.messages:
+        print("(nothing was said yet)", file=sys.stderr)
+    elif word == "/again":
+        return _print(talk, talk.again(), out, live)
     else:
-        return False
-    return True
+        return _print(talk, talk.say(line), out, live)
+    return 0
+
+
+def _print(talk: Talk, answer: Iterator[str], out: IO[str], live: bool) -> int:
+    forgotten, stopped = talk.forgotten, False
+    try:
+        for piece in answer:
+            out.write(piece)
+            out.flush()
+    except KeyboardInterrupt:
+        stopped = True
+    except ValueError as error:
+        if not live:
+            raise
+        print(f"error: {error}", file=sys.stderr)  # a question too long for the model, say: it was not said
+        del talk.messages[-2:]
+        return 0
+    out.write("\n")
+    out.flush()
+    if talk.forgotten > forgotten:
+        print(f"(the first {talk.forgotten} messages no longer fit into the model's positions)", file=sys.stderr)
+    if not stopped and talk.finish == "length":
+        print("(cut: the answer has as many tokens as --max-tokens allows)", file=sys.stderr)
+    return 1

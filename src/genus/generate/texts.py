@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from genus.generate.beam import Beam, beam_search
-from genus.generate.engine import Engine, half_precision
-from genus.generate.sampling import Sampling
-from genus.generate.sequence import CONTEXT, Request
+from genus.generate.beam import Beam, beam_search, text_of
+from genus.generate.constraint import Constraint
+from genus.generate.engine import Engine
+from genus.generate.sampling import Choice, Sampling
+from genus.generate.sequence import Request
+from genus.generate.sequence import Sequence as Row
+from genus.generate.speculative import Speculative
+from genus.generate.weights import WEIGHTS, ready
 from genus.modalities.text import Tokenizer
 from genus.run import Loaded, load
 from genus.spec import Spec, walk
@@ -29,7 +34,9 @@ class Generation:
     Attributes:
         prompt, text: what was given, and what the model added. ids: the added tokens, an end token included.
         finish: "end" (the model ended its document), "stop" (at a stop string) or "length". sample: 0, 1, ... of this prompt.
-        rewritten: the prompt is a source that the text was made from, and is not continued. score: of a beam search.
+        rewritten: the prompt is a source that the text was made from, and is not continued. score: what the best texts were
+            chosen by: of a beam search its own, else the mean log-probability of a token.
+        choices: the added tokens with their log-probabilities, where they were asked for.
     """
 
     prompt: str
@@ -39,6 +46,7 @@ class Generation:
     sample: int = 0
     rewritten: bool = False
     score: float | None = None
+    choices: tuple[Choice, ...] = ()
 
     def __str__(self) -> str:
         return self.text if self.rewritten else self.prompt + self.text
@@ -51,10 +59,13 @@ class Generator:
         model: a run, a Hugging Face folder, or what `genus.load` returned.
         max_tokens: most tokens to add. sampling: how a token is chosen. stop: strings that end a text and are left out.
         seed: a text depends on this, on its prompt and on its sample number, and on nothing else: not on its neighbours in
-            the batch. batch: rows decoded together. dtype: "fp32" or "bf16".
+            the batch. batch: rows decoded together. constraint: what every text must look like.
+        dtype: of the arithmetic, "fp32" or "bf16". weights: how they are stored, "fp32", "bf16", "int8" or "int4"; None = as
+            `dtype`. A copy in another form than the model's is made once.
+        draft: a smaller model with the same tokenizer, which proposes `draft_tokens` tokens at a time (`speculative`).
 
     Raises:
-        ValueError: the model does not predict the next token, or has no tokenizer.
+        ValueError: the model does not predict the next token, or has no tokenizer; or the draft has another one.
     """
 
     def __init__(
@@ -67,6 +78,10 @@ class Generator:
         seed: int = 0,
         batch: int = 16,
         dtype: str = "fp32",
+        weights: str | None = None,
+        constraint: Constraint | None = None,
+        draft: str | Path | Loaded | None = None,
+        draft_tokens: int = 4,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype {dtype!r} must be fp32 or bf16")
@@ -77,9 +92,16 @@ class Generator:
         if loaded.tokenizer is None:
             raise ValueError(f"{loaded.path} has no tokenizer.json, so its tokens cannot become text; add the tokenizer")
         self.loaded, self.tokenizer = loaded, loaded.tokenizer
-        self.max_tokens, self.sampling, self.stop = max_tokens, sampling, tuple(stop)
+        self.max_tokens, self.sampling, self.stop, self.constraint = max_tokens, sampling, tuple(stop), constraint
         self.seed, self.batch, self.dtype = seed, batch, DTYPES[dtype]
         self.rewrites = getattr(loaded.spec, "encoder", None) is not None
+        self._draft = None if draft is None else self._fitting(draft)
+        self._draft_tokens = draft_tokens
+        self._weights = dtype if weights is None else weights
+        if self._weights not in WEIGHTS:
+            raise ValueError(f"weights {weights!r} must be one of {', '.join(WEIGHTS)}")
+        self._copies: dict[Any, Any] = {}
+        self._decoder: Speculative | None = None
 
     def stream(self, prompts: Sequence[str], number: int = 1) -> Iterator[tuple[int, str, Generation | None]]:
         """Continue every prompt `number` times; an encoder-decoder takes each for a source, and rewrites it.
@@ -88,61 +110,132 @@ class Generator:
             place (prompt index * number + sample), text that has become certain, and with a text's last piece the whole.
         """
         requests = [self._request(p, n) for p in prompts for n in range(number)]
-        with self._engine() as engine:
-            for place, piece, row in engine.run(requests, self.batch):
-                whole = None
-                if row.finish is not None:
-                    prompt, sample = prompts[place // number], place % number
-                    whole = Generation(prompt, row.text, tuple(row.new_ids), row.finish, sample, self.rewrites)
-                yield place, piece, whole
+        for place, piece, row in self._run(requests):
+            whole = None if row.finish is None else self.whole(prompts[place // number], row, place % number)
+            yield place, piece, whole
+
+    def best(self, prompts: Sequence[str], number: int, of: int) -> Iterator[tuple[int, str, Generation | None]]:
+        """The best `number` of `of` sampled texts of every prompt: those with the highest mean log-probability of a token, as
+        OpenAI's `best_of`. What it yields is as of `stream`, each text in one piece.
+
+        Raises:
+            ValueError: fewer texts to choose from than wanted.
+        """
+        if of < number:
+            raise ValueError(f"of {of} texts the best {number} cannot be chosen; sample at least {number}")
+        asked = self.sampling.logprobs
+        scored = replace(self.sampling, logprobs=asked or 0)
+        requests = [replace(self._request(p, n), sampling=scored) for p in prompts for n in range(of)]
+        found: dict[int, list[Generation]] = {}
+        for place, _, row in self._run(requests):
+            if row.finish is None:
+                continue
+            at, log_ps = place // of, [choice.log_p or 0.0 for choice in row.choices]
+            whole = replace(self.whole(prompts[at], row, place % of), score=sum(log_ps) / len(log_ps))
+            found.setdefault(at, []).append(whole if asked is not None else replace(whole, choices=()))
+            if len(found[at]) == of:
+                ranked = sorted(found.pop(at), key=lambda each: (-(each.score or 0.0), each.sample))
+                for rank, each in enumerate(ranked[:number]):
+                    yield at * number + rank, each.text, replace(each, sample=rank)
 
     def search(self, prompts: Sequence[str], beam: Beam, number: int = 1) -> Iterator[tuple[int, str, Generation | None]]:
         """The best `number` texts that a beam search finds for every prompt; what it yields is as of `stream`.
 
         Raises:
-            ValueError: more texts than the beam is wide, or stop strings, which only sampling knows.
+            ValueError: more texts than the beam is wide, or rules that only sampling knows.
         """
         if number > beam.width:
             raise ValueError(f"a beam of {beam.width} finds {beam.width} texts, not {number}; ask for a wider one")
         if self.stop:
             raise ValueError("a beam search ends where the model ends its text; leave out the stop strings")
+        s = self.sampling
+        penalties = (s.repetition_penalty, s.frequency_penalty, s.presence_penalty)
+        if self.constraint is not None or s.logit_bias or penalties != (1, 0, 0):
+            raise ValueError("a beam search knows no constraint, bias or penalty; leave them out, or sample instead")
+        if s.logprobs is not None:
+            raise ValueError("a beam search reports no log-probabilities of tokens; leave them out, or sample instead")
         requests = [self._request(p, 0) for p in prompts]
-        with self._engine() as engine:
+        with self.engine() as engine:
             for place, found in beam_search(engine, requests, beam, self.batch):
                 for sample, each in enumerate(found[:number]):
-                    text = self._text(requests[place], each.ids)
+                    text = text_of(self.tokenizer, requests[place], each.ids)
                     prompt, at = prompts[place], place * number + sample
                     whole = Generation(prompt, text, each.ids, each.finish, sample, self.rewrites, each.score)
                     yield at, text, whole
 
-    def _text(self, request: Request, ids: tuple[int, ...]) -> str:
-        """New tokens as text, in the light of what stands before them."""
-        before = list(request.ids[-CONTEXT:])
-        return self.tokenizer.decode([*before, *ids])[len(self.tokenizer.decode(before)) :]
+    @property
+    def guessed(self) -> tuple[int, int]:
+        """How many tokens the draft proposed for the texts that were made last, and how many of them were kept."""
+        return (0, 0) if self._decoder is None else (self._decoder.proposed, self._decoder.kept)
+
+    def _run(self, requests: Sequence[Request]) -> Iterator[tuple[int, str, Row]]:
+        with self.engine() as engine:
+            yield from engine.run(requests, self.batch, self.decoder())
+
+    def whole(self, prompt: str, row: Row, sample: int) -> Generation:
+        """A finished row as a generation of this prompt."""
+        assert row.finish is not None
+        choices = () if row.request.sampling.logprobs is None else tuple(row.choices)
+        return Generation(prompt, row.text, tuple(row.new_ids), row.finish, sample, self.rewrites, choices=choices)
 
     def _request(self, prompt: str, sample: int) -> Request:
         ids, source = prompt_ids(self.tokenizer, prompt), None
         if self.rewrites:
             ids, source = (self.tokenizer.bos_id,), (*self.tokenizer.encode(prompt), self.tokenizer.eos_id)
-        return Request(ids, self.max_tokens, self.sampling, row_seed(self.seed, prompt, sample), self.stop, source)
+        seed = row_seed(self.seed, prompt, sample)
+        return Request(ids, self.max_tokens, self.sampling, seed, self.stop, source, self.constraint)
 
     @contextmanager
-    def _engine(self) -> Iterator[Engine]:
+    def engine(self) -> Iterator[Engine]:
         """The model made ready, and put back as it was."""
         model = self.loaded.model
         training = model.training
-        model.eval()
         try:
-            ready = half_precision(model) if self.dtype == torch.bfloat16 else model
-            yield Engine(ready, self.tokenizer, end_ids(self.loaded.path), self.dtype)
+            yield self.prepared()
         finally:
             model.train(training)
 
+    def prepared(self, ends: Iterable[int] = ()) -> Engine:
+        """The model as an engine, from now on in evaluation mode. `ends`: further tokens that end a text."""
+        model = self.loaded.model.eval()
+        return Engine(self._ready(model), self.tokenizer, {*ends, *end_ids(self.loaded.path)}, self.dtype)
+
+    def decoder(self) -> Speculative | None:
+        """How a scheduler gets tokens: of the draft, where there is one; else None."""
+        if self._draft is not None:
+            draft = Engine(self._ready(self._draft.model.eval()), self.tokenizer, dtype=self.dtype)
+            self._decoder = Speculative(draft, self._draft_tokens)
+        return self._decoder
+
+    def _ready(self, model: Any) -> Any:
+        if self._weights == "fp32":
+            return model
+        if model not in self._copies:
+            self._copies[model] = ready(model, self._weights)
+        return self._copies[model]
+
+    def _fitting(self, draft: str | Path | Loaded) -> Loaded:
+        """Raises ValueError: a draft that cannot propose tokens to this model."""
+        found = draft if isinstance(draft, Loaded) else load(draft)
+        _check_predicts(found.spec, found.path)
+        if found.tokenizer is None or found.tokenizer.fingerprint != self.tokenizer.fingerprint:
+            raise ValueError(
+                f"the draft {found.path} has another tokenizer than {self.loaded.path}, and must cut texts into the same tokens: "
+                f"train it on data made with genus prepare --tokenizer {self.loaded.path}"
+            )
+        if getattr(found.spec, "encoder", None) is not None and not self.rewrites:
+            raise ValueError(f"the draft {found.path} reads a source, and {self.loaded.path} has none to give it")
+        return found
+
     def __call__(self, prompts: Sequence[str], number: int = 1, beam: Beam | None = None) -> list[Generation]:
         """All texts: prompt by prompt, then sample by sample, or from the best that a beam search found on."""
-        stream = self.stream(prompts, number) if beam is None else self.search(prompts, beam, number)
-        done = {place: whole for place, _, whole in stream if whole is not None}
-        return [done[place] for place in sorted(done)]
+        return gathered(self.stream(prompts, number) if beam is None else self.search(prompts, beam, number))
+
+
+def gathered(stream: Iterator[tuple[int, str, Generation | None]]) -> list[Generation]:
+    """The whole texts of a stream in order."""
+    done = {place: whole for place, _, whole in stream if whole is not None}
+    return [done[place] for place in sorted(done)]
 
 
 def generate(
@@ -154,31 +247,53 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    frequency_penalty: float = 0.0,
+    presence_penalty: float = 0.0,
+    logit_bias: Mapping[int, float] | None = None,
+    logprobs: int | None = None,
     seed: int = 0,
     stop: str | Sequence[str] = (),
+    constraint: Constraint | None = None,
+    draft: str | Path | Loaded | None = None,
+    draft_tokens: int = 4,
     number: int = 1,
+    best_of: int | None = None,
+    beam: Beam | int | None = None,
     batch: int = 16,
     dtype: str = "fp32",
-    beam: Beam | int | None = None,
+    weights: str | None = None,
 ) -> Generation | list[Generation]:
     """Continue one prompt, or several. An encoder-decoder rewrites them: to it they are sources.
 
     Args:
         model: a run, a Hugging Face folder, or what `genus.load` returned. prompts: a string gives one `Generation` (a list
             when `number` > 1), a sequence a list, prompt by prompt. The other arguments: see `Generator` and `Sampling`.
+        best_of: sample so many texts of every prompt and return the best `number`.
         beam: search instead of sampling, with a beam of this width, or by the rules of a `Beam`.
     """
+    bias = tuple((logit_bias or {}).items())
+    penalties = (repetition_penalty, frequency_penalty, presence_penalty)
     generator = Generator(
         model,
         max_tokens=max_tokens,
-        sampling=Sampling(temperature, top_k, top_p, min_p),
+        sampling=Sampling(temperature, top_k, top_p, min_p, *penalties, bias, logprobs),
         stop=(stop,) if isinstance(stop, str) else stop,
         seed=seed,
         batch=batch,
         dtype=dtype,
+        weights=weights,
+        constraint=constraint,
+        draft=draft,
+        draft_tokens=draft_tokens,
     )
-    beam = Beam(beam) if isinstance(beam, int) else beam
-    texts = generator([prompts] if isinstance(prompts, str) else prompts, number, beam)
+    listed = [prompts] if isinstance(prompts, str) else prompts
+    if best_of is not None and beam is not None:
+        raise ValueError("the best of several samples, or of a beam search? give best_of or beam, not both")
+    if best_of is not None:
+        texts = gathered(generator.best(listed, number, best_of))
+    else:
+        texts = generator(listed, number, Beam(beam) if isinstance(beam, int) else beam)
     return texts[0] if number == 1 and isinstance(prompts, str) else texts
 
 
