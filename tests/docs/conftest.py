@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
 # What the paths in capitals are at the top of a page.
 PATHS = {"RUN": "runs/llama", "MODEL": "runs/llama", "OTHER": "runs/ngram", "FOLDER": "llama-hf", "DATA": "data"}
+SERVER = "127.0.0.1:8000"  # where the pages' server is; in the tests it takes a free port
 CHAPTERS = 40  # of the corpus, of which the tests need only a little
 
 
@@ -52,20 +53,28 @@ class Reader:
     page: Path
     show: Callable[[], str]
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "__page__"})
+    server: subprocess.Popen[str] | None = None
+    address: str = SERVER
 
     def read(self) -> None:
-        for block in blocks(self.page):
-            where = f"{self.page.name}:{block.line}"
-            if block.language == "python":
-                self.python(block.code, where)
-            elif block.language == "console":
-                command, _, expected = block.code.removeprefix("$ ").partition("\n")
-                printed = self.command(command, where)
-                assert like(printed, expected), f"{where}: {command}\nprinted:\n{printed}\nthe page has:\n{expected}"
-            else:
-                for line in block.code.replace("\\\n", " ").splitlines():
-                    if shlex.split(line, comments=True):
-                        self.command(line, where)
+        try:
+            for block in blocks(self.page):
+                self.block(block.code.replace(SERVER, self.address), block)
+        finally:
+            self.stop()
+
+    def block(self, code: str, block: Block) -> None:
+        where = f"{self.page.name}:{block.line}"
+        if block.language == "python":
+            self.python(code, where)
+        elif block.language == "console":
+            command, _, expected = code.removeprefix("$ ").partition("\n")
+            printed = self.command(command, where)
+            assert like(printed, expected), f"{where}: {command}\nprinted:\n{printed}\nthe page has:\n{expected}"
+        else:
+            for line in code.replace("\\\n", " ").splitlines():
+                if shlex.split(line, comments=True):
+                    self.command(line, where)
 
     def python(self, code: str, where: str) -> None:
         exec(compile(code, where, "exec"), self.names)
@@ -74,6 +83,9 @@ class Reader:
     def command(self, line: str, where: str) -> str:
         """Run one line; returns what it printed on standard output."""
         words = shlex.split(line, comments=True)
+        if words[:2] == ["genus", "serve"] and "--help" not in words:
+            self.serve(words[2:])
+            return ""
         if words[0] == "make":
             subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
             return ""
@@ -89,6 +101,25 @@ class Reader:
         printed = self.show()
         assert status == 0, f"{where}: {line} ended with {status}\n{printed}"
         return printed
+
+    def serve(self, words: list[str]) -> None:
+        """Start a server in the place of the one before, if there was one; it runs until the page ends."""
+        self.stop()
+        command = [sys.executable, "-m", "genus", "serve", *words, "--port", "0"]
+        self.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.server.stdout is not None
+        for line in self.server.stdout:
+            if found := re.search(r"http://(127\.0\.0\.1:\d+)", line):
+                self.address = found[1]
+            if "curl" in line:
+                return
+        raise AssertionError("the server did not start")
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.terminate()
+            self.server.communicate(timeout=40)
+            self.server = None
 
 
 def smaller(words: list[str]) -> list[str]:
