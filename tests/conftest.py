@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,3 +38,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no corpora at {folder}: set GENUS_DATA to the folder that holds them")
     return folder
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    """A headless Chromium (see browser.py)."""
+    from .browser import Browser, find
+
+    if find() is None:
+        pytest.skip("no Chromium on this machine")
+    window = Browser(tmp_path / "profile")
+    try:
+        yield window
+    finally:
+        window.close()

@@ -5,6 +5,8 @@ Everything is inside the file: no script, no font, no picture from elsewhere, an
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from html import escape
 
@@ -14,20 +16,31 @@ from genus.report.style import STYLE
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def document(title: str, body: Sequence[str], language: str = "en") -> str:
-    """A whole page from pieces that are HTML already."""
+def document(title: str, body: Sequence[str], language: str = "en", style: str = "", script: str = "") -> str:
+    """A whole page from pieces that are HTML already.
+
+    Args:
+        style: of this page, after that of all. script: a module that runs when the page is read; the policy lets only it run.
+    """
+    policy = POLICY + (f"; script-src {_only(script)}" if script else "")
     return "\n".join(
         [
             "<!doctype html>",
             f'<html lang="{"zh-CN" if language == "zh" else "en"}"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)} – Genus</title>",
-            f"<style>{STYLE}</style></head><body>",
+            f"<style>{STYLE}{style}</style></head><body>",
             *body,
+            *([f'<script type="module">{script}</script>'] if script else []),
             "</body></html>\n",
         ]
     )
+
+
+def _only(script: str) -> str:
+    """How a policy names a script that may run: by its hash."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
 
 
 def facts(pairs: Sequence[tuple[str, str]], kind: str = "facts") -> str:
