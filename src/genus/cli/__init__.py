@@ -81,7 +81,7 @@ def run(verb: str, rest: list[str]) -> int:
     return module.main(tyro.cli(module.Options, prog=f"genus {verb}", args=rest)) or 0
 
 
-def explain(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """One line for the user. An OSError's own text starts with a number; the path and the reason are what helps."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
@@ -116,5 +116,5 @@ def main(arguments: list[str] | None = None) -> int:
         ours = isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("genus")
         if ours or os.environ.get("GENUS_DEBUG"):
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {in_one_line(error)}", file=sys.stderr)
         return ERROR
