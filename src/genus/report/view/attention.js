@@ -224,8 +224,8 @@ export function show(root, data, t) {
     const { layer, head } = state;
     const signed = layer.kind === "fast weights";
     note.textContent = signed
-      ? `${t("fast weights")}. ${t("The share of each earlier word in what this position reads from the memory. It may be negative, where a later write took something back.")} ${t("Write: how far the word changed the memory. β: the share of the error that is written. Kept: what is left of the memory before it.")}`
-      : `${t(`${layer.kind} attention`)}. ${t("The weights sum to 1.")}`;
+      ? `${t("fast weights")}: ${t("The share of each earlier word in what this position reads from the memory. It may be negative, where a later write took something back.")} ${t("Write: how far the word changed the memory. β: the share of the error that is written. Kept: what is left of the memory before it.")}`
+      : `${t(`${layer.kind} attention`)}: ${t("The weights sum to 1.")}`;
     const of = (name) => {
       const found = layer[name];
       if (!found) return null;
