@@ -23,7 +23,14 @@ from genus.run import Loaded
 
 GREEDY = Sampling(0)
 SYSTEMS = [s for s in genus.recipes.systems() if s.branch not in ("counting", "encoder")]
-TEXTS = [b"In the beginning", b"Go", b"And God said, Let there be light: and there was", b"x", b"In the beginning God created", b""]
+TEXTS = [
+    b"In the beginning",
+    b"Go",
+    b"And God said, Let there be light: and there was",
+    b"x",
+    b"In the beginning God created",
+    b"",
+]
 OTHERS = ["gpt2", "mistral", "lstm", "deltanet", "bloom", "t5", "rnnsearch"]  # one of each kind of state
 
 

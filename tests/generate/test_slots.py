@@ -94,7 +94,9 @@ def test_room_grows_and_is_given_back(small: Callable[..., Loaded]) -> None:
     assert slots.columns == 100 and slots.nbytes == engine.layout.nbytes(4, 100)
     for place, n in enumerate((1, 2, 3, 4)):
         torch.testing.assert_close(before[place], _alone(engine, 0, [*_text(n, n), 7]), atol=2e-4, rtol=1e-3)
-    torch.testing.assert_close(engine.read([[8]] * 4, slots.state)[3], _alone(engine, 0, [*_text(4, 4), 7, 8]), atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        engine.read([[8]] * 4, slots.state)[3], _alone(engine, 0, [*_text(4, 4), 7, 8]), atol=2e-4, rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genus.ops.attention import attention
 from genus.ops import decode_attention as module
+from genus.ops.attention import attention
 from genus.ops.decode_attention import Spans, decode_attention, kernel
 from genus.ops.dispatch import forced
 
@@ -80,4 +80,7 @@ def test_rows_far_apart_do_not_pay_for_each_other(monkeypatch: pytest.MonkeyPatc
     assert decode_attention.chosen(q, k, v, Spans(SPANS, 9, q.device)) == "reference"
     wide = k.repeat(1, 1, 200, 8), v.repeat(1, 1, 200, 8)
     assert decode_attention.chosen(q, *wide, Spans([[(0, 1800)], [(0, 9)], [(0, 9)], [(0, 9)]], 1800, q.device)) == "by row"
-    assert decode_attention.chosen(q, *wide, Spans([[(0, 1800)], [(9, 1800)], [(0, 1790)], [(0, 1800)]], 1800, q.device)) == "reference"
+    assert (
+        decode_attention.chosen(q, *wide, Spans([[(0, 1800)], [(9, 1800)], [(0, 1790)], [(0, 1800)]], 1800, q.device))
+        == "reference"
+    )

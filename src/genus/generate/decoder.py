@@ -30,8 +30,8 @@ class Decoder(Protocol):
     def step(self, engine: Engine, state: State, sequences: Sequence_[Sequence]) -> list[list[Choice]]:
         """New tokens of every row, at least one each.
 
-        Before, the state holds of each row all visible tokens but the last; afterwards, all but the last that was chosen. Positions
-        beyond those that the model has must not be written.
+        Before, the state holds of each row all visible tokens but the last; afterwards, all but the last that was chosen. No
+        positions beyond those that the model has may be written.
         """
 
 

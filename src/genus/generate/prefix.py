@@ -1,7 +1,7 @@
 """Prefixes: states of beginnings that prompts share, so that each is read once.
 
-A text is cut into blocks of a fixed number of tokens, and kept as a tree: a node stands for a block after the blocks before it. It
-holds what the model's state says at its end: the keys and values of its own positions, and whatever has a constant size whole.
+A text is cut into blocks of a fixed number of tokens, and kept as a tree: a node is a block after the blocks before it. It holds
+what the model's state says at its end: the keys and values of its own positions, and whatever has a constant size whole.
 So two prompts share the nodes as far as they agree, whatever kind of state the model has. A source of an encoder-decoder is a
 node too, from which the texts written about it grow. What was not used for longest goes first.
 """
@@ -105,7 +105,7 @@ class Prefixes:
         return None
 
     def keep(self, ids: Sequence[int], source: Sequence[int] | None, state: State, row: int, before: int) -> None:
-        """Add the blocks that ended since the row had `before` tokens, as far as its state, at the end of `ids`, tells of them."""
+        """Add the blocks that ended since the row had `before` tokens, as far as its state at the end of `ids` tells of them."""
         for border in range((before // self.block + 1) * self.block, len(ids) + 1, self.block):
             if border == len(ids) or not self._layout.constant:
                 self.add(ids[:border], source, state, row)
@@ -150,10 +150,10 @@ class Prefixes:
         for node in reversed(chain):
             self._nodes.move_to_end(node.key)
 
+
 def _skeleton(state: State) -> State:
     """A state like this one, with nothing in it."""
     result: State = {"doc": None, "last_doc": None, "layers": snapshot(state["layers"])}
     for _, holder, key in leaves(result["layers"]):
         holder[key] = holder[key].new_empty(0)
     return result
-

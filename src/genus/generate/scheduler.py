@@ -55,7 +55,7 @@ class Stats:
     """What a scheduler does, and has done.
 
     Attributes:
-        running, reading, waiting: requests that get tokens, whose prompts are read, and that wait. state_bytes, prefix_bytes: held
+        running, reading, waiting: requests that get tokens, whose prompts are read, that wait. state_bytes, prefix_bytes: held
             for them, and by the cache of prefixes. The rest are totals: tokens of prompts that were read, that need not be read
             because a prefix was known, and new ones; requests by how they ended.
     """
@@ -260,7 +260,7 @@ class Scheduler:
         return events
 
     def _admit(self, most: int) -> None:
-        """Let the next requests be read, as far as there are slots and memory: together, where that is no more than `most` tokens."""
+        """Let the next requests be read, as far as there are slots and memory; together where that is at most `most` tokens."""
         tickets: dict[Prompt, list[Ticket]] = {}
         widest = 0
         while len(self._reading) < AT_ONCE:
@@ -345,7 +345,7 @@ class Scheduler:
         yield from self._again
         yield from self._waiting
 
+
 def _held(sequence: Sequence) -> int:
     """Tokens of a running sequence that the state has read: all that the model sees but the last."""
     return len(sequence.ids) - sequence.first - 1
-

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from genus.generate.state import MEMORY, Layout, Path, State, at, leaves, nbytes, snapshot
+from genus.generate.state import MEMORY, Layout, Path, State, at, leaves, snapshot
 from genus.parts.ctx import PADDING
 
 STEP = 128  # positions by which the room grows at least, so that slightly longer requests do not move everything

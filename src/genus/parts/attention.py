@@ -116,7 +116,8 @@ class Attention(Spec):
             self.k_norm = norm.build(kv if spec.score.whole else self.head) if norm else None
             self.scale = self.head**-0.5 if spec.score.scale is None else spec.score.scale
 
-        state_axes: ClassVar[dict[str, int]] = {"keys": 2, "values": 2}  # where they count positions, of the text or of the source
+        # which dimension counts positions, of the text or of the source
+        state_axes: ClassVar[dict[str, int]] = {"keys": 2, "values": 2}
 
         def init_state(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
             """Room for the keys and values of `length` positions; the cross-attention keeps its encoder's instead."""

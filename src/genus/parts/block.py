@@ -62,14 +62,14 @@ class Block(Spec):
             self.after = nn.ModuleList(spec.norm.build(dim) for _ in range(after) if spec.norm)
 
         def forward(self, h: Any, ctx: Ctx, state: LayerState | None = None) -> Any:
-            n = len(self.parts)
-            states = state or [None] * n
-            fs = [partial(self._sublayer, i, ctx, states[i]) for i in range(n)]
+            n = len(self.spec.parts)
+            parts = zip(self.parts, state or [None] * n, strict=True)
+            fs = [partial(self._sublayer, part, ctx, own) for part, own in parts]
             norms: list[Any] = list(self.norms) or [_same]
             return self.spec.wiring.run(h, fs, norms * (n // len(norms)), list(self.after) or [_same] * n)
 
-        def _sublayer(self, i: int, ctx: Ctx, state: dict[str, Tensor] | None, x: Tensor) -> Tensor:
-            return dropout(self.parts[i](x, ctx, state), self.spec.dropout, self.training)
+        def _sublayer(self, part: nn.Module, ctx: Ctx, state: dict[str, Tensor] | None, x: Tensor) -> Tensor:
+            return dropout(part(x, ctx, state), self.spec.dropout, self.training)
 
 
 @dataclass(frozen=True)

@@ -154,11 +154,9 @@ def distances(ctx: Ctx, time: int, keys: int) -> Tensor:
     key = ("distances", time, keys)
     if key not in ctx.shared:
         device = ctx.positions.device
-        if ctx.ragged is None:
-            places = torch.arange(keys - time, keys, device=device)
-        else:
-            places = ctx.positions - (ctx.ragged.end - keys)
-        ctx.shared[key] = torch.arange(keys, device=device) - places[..., None]
+        first = keys - time if ctx.ragged is None else keys - ctx.ragged.end
+        places = torch.arange(time, device=device) if ctx.ragged is None else ctx.positions
+        ctx.shared[key] = torch.arange(keys, device=device) - (places + first)[..., None]
     return ctx.shared[key]  # type: ignore[no-any-return]
 
 

@@ -149,9 +149,9 @@ class Model(Spec):
             if self.encoder is not None:
                 if source is None and (state is None or "memory_doc" not in state):
                     raise ValueError("this is an encoder-decoder: give the encoder's text as `source`")
-                if state is None:
+                if state is None and source is not None:
                     ctx.memory, ctx.memory_doc = self.encode(source, source_doc, dtype), source_doc
-                elif source is not None:
+                elif state is not None and source is not None:
                     self.read_source(source, source_doc, state, dtype)
                 if state is not None:
                     ctx.memory_doc = state["memory_doc"]
