@@ -277,11 +277,9 @@ def write_gguf(folder: Path, tokenizer: Tokenizer) -> None:
 
 
 def show(results: Sequence[Result]) -> None:
-    print(
     last = f"{'failed':>7}{'differ':>8}{'others':>7}"
     print(f"{'':<18}{'requests/s':>11}{'tokens/s':>9}{'first token':>20}{'between tokens':>18}{last}")
-    )
-    print(f"{'':<18}{'':>11}{'':>9}{'median':>10}{'99 %':>10}{'median':>9}{'99 %':>9}")
+    print(f"{'':<18}{'':>20}{'median':>10}{'99 %':>10}{'median':>9}{'99 %':>9}")
     for r in results:
         speed = f"{r.requests_per_second:>11.2f}{r.tokens_per_second:>9.0f}{r.first_median:>8.2f} s{r.first_99:>8.2f} s"
         between = f"{1e3 * r.between_median:>6.0f} ms{1e3 * r.between_99:>6.0f} ms"
