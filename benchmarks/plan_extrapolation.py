@@ -249,7 +249,7 @@ def main() -> int:
     scale = calibration.calibrate(cases)
     print(f"\nmultiplier {scale.multiplier:.3f}, floor {100 * scale.floor:.2f} %; {json.dumps(scale.coverage())}")
     if options.write:
-        path = REPOSITORY / "src" / "genus" / "plan" / "forecast" / calibration.DATA
+        path = REPOSITORY / "src" / "genus" / "plan" / "forecast" / calibration.PUBLISHED
         path.write_text(calibration.dump(cases, made_by="benchmarks/plan_extrapolation.py"), "utf-8")
         print(f"wrote {len(cases)} cases to {path}")
     return 0

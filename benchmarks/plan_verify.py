@@ -10,6 +10,9 @@ is given the same folder.
 
 Trained are the recommended run, the best descended branches that were not recommended, and half and twice the recommended size
 for the same seconds, which must not be better by more than the regret that the plan states.
+
+`--write` adds the verdicts to `src/genus/plan/forecast/verified.json`, from which, beside published tables, every forecast has
+the width of its intervals.
 """
 
 from __future__ import annotations
@@ -21,17 +24,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from genus.plan.forecast import calibration
 from genus.plan.store import Choice, Plan
 from genus.train.machine import describe
 
 DATA = Path(os.environ.get("GENUS_DATA", "../shared/data"))
 MOST = 0.02  # error of a prediction
+VERIFIED = Path(__file__).resolve().parents[1] / "src" / "genus" / "plan" / "forecast" / calibration.VERIFIED
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Options:
     Attributes:
         budget, share: of `genus plan`: 40 minutes of which three quarters are small runs leave ten for each large one.
         others: descended branches beside the recommended one that are trained.
-        folder: of corpora, plans and runs; kept.
+        folder: of corpora, plans and runs; kept. write: add the verdicts to the cases that come with the package.
     """
 
     corpora: tuple[Literal["en", "zh"], ...] = ("en", "zh")
@@ -51,6 +56,7 @@ class Options:
     others: int = 2
     folder: Path = Path("/tmp/plan_verify")
     enwik8: Path | None = None
+    write: bool = False
 
 
 def english(options: Options) -> Iterator[str]:
@@ -121,6 +127,13 @@ def trained(name: str, plan: Plan, choice: str, options: Options) -> dict[str, o
     return verdict
 
 
+def publish(cases: Path) -> None:
+    """Put the cases of these runs among those of the package."""
+    known = {case.name: case for case in calibration.read(VERIFIED)}
+    known |= {case.name: replace(case, source="genus") for case in calibration.read(cases)}
+    VERIFIED.write_text(calibration.dump(list(known.values()), made_by="benchmarks/plan_verify.py"), "utf-8")
+
+
 def largest(plan: Plan) -> float:
     """Operations of the largest point of any small run."""
     return max(p["flops"] for b in plan.branches.values() for r in b.trials for p in r["points"])
@@ -146,6 +159,8 @@ def row(plan: Plan, choice: Choice, verdict: dict[str, object]) -> str:
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
+    cases = options.folder / "calibration.json"
+    os.environ["GENUS_CALIBRATION"] = str(cases.resolve())  # of these runs alone
     for name in options.corpora:
         plan = planned(name, options)
         verdicts = {choice: trained(name, plan, choice, options) for choice in names(plan, options.others)}
@@ -155,6 +170,8 @@ def main() -> None:
         print("|---|---:|---:|---:|---|---:|---:|---|")
         for choice, verdict in verdicts.items():
             print(row(plan, plan.choice(choice), verdict))
+    if options.write:
+        publish(cases)
 
 
 if __name__ == "__main__":

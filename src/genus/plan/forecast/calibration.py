@@ -1,8 +1,9 @@
 """How wide an interval must be: cases where a forecast met the truth.
 
 Each case is a forecast of runs that were not used for it: how far it was off, and how far it said it might be. The cases that
-come with the package are made by `benchmarks/plan_extrapolation.py` from published tables; `genus plan verify` adds your own to a
-file of yours, and later forecasts read both.
+come with the package are made by `benchmarks/plan_extrapolation.py` from published tables, and by `benchmarks/plan_verify.py`
+from plans of small models that were carried out; `genus plan verify` adds your own to a file of yours, and later forecasts read
+all of them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from genus.plan.table import Array
 from genus.run import write_atomic
 
 NOMINAL = 0.9
-DATA = "calibration.json"
+PUBLISHED, VERIFIED = "calibration.json", "verified.json"  # of published tables; of plans that were carried out
 OWN = 5  # so many cases of one's own count as much as one published source
+LARGE = 1e19  # operations of the largest fitted runs of published tables
+FADES = 2.0  # powers of ten of operations from which a case counts half: small models keep to their laws less well
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Case:
     """A forecast that met the truth.
 
     source: who trained the runs; name: which table. ratio: of the judged compute to the largest fitted. error: log(predicted /
-    measured). deviation: the standard deviation that the forecast gave, before calibration.
+    measured). deviation: the standard deviation that the forecast gave, before calibration. flops: of the largest fitted run; None
+    = as in published tables.
     """
 
     source: str
@@ -40,6 +44,7 @@ class Case:
     ratio: float
     error: float
     deviation: float
+    flops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Calibration:
             others = [c for c in self.cases if c.source != source]
             if not others:
                 continue
-            hits = [calibrate(others).covers(c) for c in judged]
+            hits = [calibrate(others, c.flops or LARGE).covers(c) for c in judged]
             own[source] = sum(hits) / len(hits)
             inside, total = inside + sum(hits), total + len(hits)
         return {"nominal": NOMINAL, "measured": inside / total if total else None, "cases": len(self.cases), "sources": own}
@@ -80,15 +85,21 @@ def growth(ratio: Array) -> Array:
     return 1 + np.log10(np.maximum(ratio, 1.0))
 
 
-def calibrate(cases: Sequence[Case]) -> Calibration:
+def calibrate(cases: Sequence[Case], flops: float | None = None) -> Calibration:
     """The floor and the multiplier under which the nominal share of the cases is covered, every source counting alike.
 
     The floor is half of what would cover that share alone: it holds where members agree by accident.
+
+    Args:
+        flops: of the largest run that is fitted; cases of a like scale count more. None = all scales count alike.
     """
     sources = {c.source: 0 for c in cases}
     for c in cases:
         sources[c.source] += 1
     weight = np.array([(min(1.0, sources[c.source] / OWN) if c.source == "own" else 1.0) / sources[c.source] for c in cases])
+    if flops is not None:
+        away = np.log10(np.array([c.flops or LARGE for c in cases]) / flops)
+        weight /= 1 + (away / FADES) ** 2
     error = np.array([abs(c.error) for c in cases])
     spread = growth(np.array([c.ratio for c in cases]))
     floor = 0.5 * _quantile(error / spread, weight)
@@ -110,16 +121,17 @@ def own_file() -> Path:
     return Path(given) if given else base / "genus" / "calibration.json"
 
 
-def load(path: str | Path | None = None) -> Calibration:
-    """The published cases and those of a file of yours (default `own_file`; it need not exist)."""
+def load(path: str | Path | None = None, flops: float | None = None) -> Calibration:
+    """The published cases and those of a file of yours (default `own_file`; it need not exist). flops: as of `calibrate`."""
     path = Path(path) if path is not None else own_file()
-    return calibrate([*published(), *(read(path) if path.is_file() else [])])
+    return calibrate([*published(), *(read(path) if path.is_file() else [])], flops)
 
 
 @cache
 def published() -> tuple[Case, ...]:
     """The cases that come with the package."""
-    return tuple(_cases(resources.files("genus.plan.forecast").joinpath(DATA).read_text("utf-8"), DATA))
+    folder = resources.files("genus.plan.forecast")
+    return tuple(case for name in (PUBLISHED, VERIFIED) for case in _cases(folder.joinpath(name).read_text("utf-8"), name))
 
 
 def read(path: str | Path) -> list[Case]:

@@ -239,15 +239,15 @@ def forecast(
         fitted,
         weights,
         rolled.rows,
-        calibration if calibration is not None else _load(),
+        calibration if calibration is not None else _load(None if forms == ONE_VARIABLE else float(runs.budgets().max())),
         [d.text for d in found],
         math.prod(d.factor for d in found),
         seed,
     )
 
 
-def _load() -> Calibration:
-    return calibration.load()
+def _load(flops: float | None) -> Calibration:
+    return calibration.load(flops=flops)
 
 
 def _check(runs: Runs) -> None:
