@@ -119,7 +119,8 @@ def record(verdict: Verdict) -> Path | None:
         return None
     name = f"{verdict.branch}, {verdict.params['predicted']:,.0f} parameters, plan {verdict.hash[:12]}"
     error = math.log(verdict.predicted / verdict.achieved)
-    flops = 6 * verdict.params["predicted"] * verdict.tokens["predicted"] / verdict.ratio
+    params, tokens = verdict.params["predicted"], verdict.tokens["predicted"]
+    flops = 6 * params * tokens / verdict.ratio if params and tokens else None
     return append(Case("own", name, verdict.ratio, error, verdict.deviation, flops))
 
 

@@ -35,8 +35,8 @@ class Case:
     """A forecast that met the truth.
 
     source: who trained the runs; name: which table. ratio: of the judged compute to the largest fitted. error: log(predicted /
-    measured). deviation: the standard deviation that the forecast gave, before calibration. flops: of the largest fitted run; None
-    = as in published tables.
+    measured). deviation: the standard deviation that the forecast gave, before calibration. flops: of the largest fitted run;
+    None = as in published tables.
     """
 
     source: str
