@@ -95,7 +95,7 @@ class Browser:
             raise RuntimeError(f"{script}: {told['exceptionDetails'].get('exception', {}).get('description')}")
         return told["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 20.0) -> None:
+    def wait(self, script: str, seconds: float = 60.0) -> None:
         """Wait until an expression is true."""
         until = time.monotonic() + seconds
         while not self.run(f"Boolean({script})"):

@@ -15,7 +15,7 @@ import torch
 import genus
 from genus.evaluate.explain import SENTENCE, explain
 from genus.prepare.tokenizer import build
-from genus.report.attention_page import page, script
+from genus.report.attention_page import page
 
 HOSTILE = "</script><script>document.title='x'</script>"
 

@@ -62,4 +62,6 @@ def go_on(path: Path, first: int, lines: int) -> None:
     with open(path / "metrics.jsonl", "a", encoding="utf-8") as file:
         for step in range(first, first + lines):
             bpb = 2 + 5 / (1 + step / 8) + 0.05 * math.sin(step)
-            file.write(json.dumps({"step": step, "tokens": 512 * step, "seconds": 0.1 * step, "loss": bpb * 2, "bpb": bpb}) + "\n")
+            file.write(
+                json.dumps({"step": step, "tokens": 512 * step, "seconds": 0.1 * step, "loss": bpb * 2, "bpb": bpb}) + "\n"
+            )

@@ -46,7 +46,7 @@ def test_the_page_comes_with_a_strict_policy(site: Site) -> None:
     found = site.get("/")
     assert found.status == 200 and found.headers["content-type"].startswith("text/html")
     assert "script-src 'self'; style-src 'self'" in found.headers["content-security-policy"]
-    assert b"<script type=\"module\" src=\"main.js\">" in found.body
+    assert b'<script type="module" src="main.js">' in found.body
 
 
 def test_all_that_the_page_refers_to_is_there_and_local(site: Site) -> None:
@@ -61,7 +61,10 @@ def test_all_that_the_page_refers_to_is_there_and_local(site: Site) -> None:
         text = found.body.decode()
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), path
         inside = path.rpartition("/")[0]
-        near = [*re.findall(r'from "\./([^"]+)"', text), *(re.findall(r'(?:src|href)="([^"#]+)"', text) if path.endswith("html") else [])]
+        near = [
+            *re.findall(r'from "\./([^"]+)"', text),
+            *(re.findall(r'(?:src|href)="([^"#]+)"', text) if path.endswith("html") else []),
+        ]
         waiting += [f"{inside}/{each}".lstrip("/") for each in near]
     assert {"main.js", "chat.js", "view/attention.js", "view/words.js", "view/report.css"} <= seen
     assert {file.name for file in PAGE.iterdir()} <= seen
@@ -193,7 +196,12 @@ def test_files_that_are_refused(desk: Site, monkeypatch: pytest.MonkeyPatch) -> 
     def ask(**changes: Any) -> Any:
         return desk.post("/api/predictions", {"model": "critic", "name": "a.csv", "size": 10} | changes)
 
-    for changes, param in (({"name": "a.exe"}, "name"), ({"size": 2**40}, "size"), ({"size": 0}, "size"), ({"model": "x"}, "model")):
+    for changes, param in (
+        ({"name": "a.exe"}, "name"),
+        ({"size": 2**40}, "size"),
+        ({"size": 0}, "size"),
+        ({"model": "x"}, "model"),
+    ):
         found = ask(**changes)
         assert found.status in (400, 404) and found.error["param"] == param
     number = ask().json["number"]

@@ -114,7 +114,8 @@ def test_every_token_shows_how_likely_it_was(page: Any) -> None:
     assert whole
     find = "[...document.querySelectorAll('.token')].findLastIndex((e) => e.getBoundingClientRect().width > 4)"
     last = page.run(find)
-    box = page.run(f"(() => {{ const b = document.querySelectorAll('.token')[{last}].getBoundingClientRect(); return [b.x + 2, b.y + 4] }})()")
+    place = f"document.querySelectorAll('.token')[{last}].getBoundingClientRect()"
+    box = page.run(f"[{place}.x + 2, {place}.y + 4]")
     page.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
     page.wait(f"[...document.querySelectorAll('.token')].indexOf(document.querySelector('.token.on')) === {last}")
 
@@ -233,7 +234,11 @@ def test_a_phone(page: Any, language: str) -> None:
     answered(page, 2)
     for tab in ("chat", "attention", "runs", "predict"):
         go(page, tab)
-        page.wait({"attention": "document.querySelector('.heads canvas')", "runs": "document.querySelector('.report svg')"}.get(tab, "true"))
+        page.wait(
+            {"attention": "document.querySelector('.heads canvas')", "runs": "document.querySelector('.report svg')"}.get(
+                tab, "true"
+            )
+        )
         assert page.run("document.documentElement.scrollWidth") <= 360, tab
     colour = page.run("getComputedStyle(document.body).backgroundColor")
     assert sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")) < 150

@@ -22,7 +22,7 @@ TITLES = {"text": 'what "{}" looks at', "source": 'what "{}" of the source looks
 
 @dataclass(frozen=True)
 class Options:
-    """Show what a model looks at while it reads a sentence, head by head and layer by layer; of fast weights, what they write too.
+    """Show what a model looks at while it reads a sentence, head by head and layer by layer, and what its fast weights write.
 
     Any model with attention or fast weights will do. The terminal shows a summary; --html writes a page with every head, which
     opens from disk without a network.
@@ -105,7 +105,9 @@ def _hardest(layers: Sequence[Layer], query: int, keys: Sequence[str]) -> Iterat
     looks = []
     for layer in layers:
         for head, row in enumerate(layer.weights[:, query].tolist()):
-            others = [i for i, key in enumerate(keys) if key.strip()[:1].isalnum() and (layer.place == "cross" or abs(i - query) > 1)]
+            others = [
+                i for i, key in enumerate(keys) if key.strip()[:1].isalnum() and (layer.place == "cross" or abs(i - query) > 1)
+            ]
             if others:
                 best = max(others, key=lambda i: abs(row[i]))
                 looks.append((abs(row[best]), f"  {_named(layer)}, head {head + 1}: {keys[best].strip()} {row[best]:.2f}"))

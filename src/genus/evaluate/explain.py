@@ -1,7 +1,7 @@
 """Explain: which words a model looks at, head by head and layer by layer, and what its fast weights write.
 
-The factors are those of the ops themselves (`Call.weights`), from the queries, keys, masks and biases that the model gave them. No
-part of a model knows that it is watched.
+The factors are those of the ops themselves (`Call.weights`), from the queries, keys, masks and biases that the model gave them.
+No part of a model knows that it is watched.
 
 Shapes: H heads, Q queries, K keys, T time.
 """
@@ -194,6 +194,7 @@ def _turns(model: nn.Module, run: Callable[[], Any]) -> list[_Turn]:
 
 def _layer(model: nn.Module, turn: _Turn) -> Layer:
     side, number = re.findall(r"(\w+)\.layers\.(\d+)", turn.name)[0]
+    layers: Any = model.get_submodule(f"{side}.layers")
     call = turn.calls[0]
     kind = KINDS[call.op.name]
     cross = kind == "additive" or getattr(turn.module.spec, "cross", False)
@@ -201,7 +202,7 @@ def _layer(model: nn.Module, turn: _Turn) -> Layer:
     weights = found[0] if found[0].dim() == 3 else torch.stack(found)[None]  # additive attention looks once for each position
     return Layer(
         turn.name,
-        int(number) + turn.before * len(model.get_submodule(f"{side}.layers")),  # layers that share weights run again
+        int(number) + turn.before * len(layers),  # layers that share weights run again
         "cross" if cross else "source" if side == "encoder" else "text",
         kind,
         weights.flip(1, 2) if side == "reverse" else weights,

@@ -14,7 +14,7 @@ SMALL = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 def pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     """A piece of text for every id, with the space it may begin with; special tokens by their names.
 
-    A character whose bytes are spread over several tokens is shown by each of them, numbered: 春₁, 春₂. A piece that only continues a
+    A character whose bytes are spread over several tokens is shown by each of them, numbered: 春₁, 春₂. A piece that continues a
     word keeps the mark that the vocabulary gives it (`##ing`).
     """
     if not tokenizer.byte_level:

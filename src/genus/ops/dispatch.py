@@ -83,7 +83,7 @@ class Call(NamedTuple):
 
 @contextmanager
 def watched(see: Callable[[Call], None]) -> Iterator[None]:
-    """Within the block, `see` is told of every call of an op by this thread; of one that calls others, of the outer call alone."""
+    """Within the block, `see` is told of every call of an op by this thread; of nested calls, of the outer one."""
     _watchers[get_ident()] = see
     try:
         yield
