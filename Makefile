@@ -26,6 +26,13 @@ install: .venv/.stamp-dev .venv/.stamp-tried-kenlm
 		|| echo 'kenlm could not be built (it needs cmake and g++): the tests that compare with it are skipped'
 	@touch $@
 
+# The same of llama.cpp, which takes ten minutes on two cores and is only measured against.
+.venv/.stamp-tried-llama-cpp: .venv/.stamp-dev,bench
+	@$(BIN)/python -c 'import llama_cpp' 2>/dev/null \
+		|| { echo 'building llama-cpp-python (ten minutes)' && $(BIN)/python -m pip install --quiet llama-cpp-python; } \
+		|| echo 'llama-cpp-python could not be built (it needs cmake and g++): decode_speed leaves it out'
+	@touch $@
+
 test: install
 	$(BIN)/python -m pytest
 
@@ -45,7 +52,7 @@ format: install
 demo: install
 	$(BIN)/python -m genus demo
 
-bench: .venv/.stamp-dev,bench .venv/.stamp-tried-kenlm
+bench: .venv/.stamp-dev,bench .venv/.stamp-tried-kenlm .venv/.stamp-tried-llama-cpp
 	@for name in $(BENCH); do echo "== $$name" && $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: install

@@ -1,0 +1,281 @@
+"""Decoding speed beside other libraries: tokens per second at batch 1, 8 and 32, and the time to a long prompt's first token.
+
+    python -m benchmarks.decode_speed                          # GPT-2 (124M) and a LLaMA of the same size, random weights
+    python -m benchmarks.decode_speed --shapes llama --peers llama-cpp-python --rounds 9
+    python -m benchmarks.decode_speed --cpu                    # a busy machine: one thread, processor time instead of the clock
+    python -m benchmarks.decode_speed --quality                # what int8 and int4 cost trained models
+    python -m benchmarks.decode_speed --products               # the matrix products alone, every path
+
+All have the same weights, and take turns (A B C A B C ...) in one process; a window counts only while other processes used under
+10 % of the processors. A text of one new token gives the time to the first token; what further tokens cost is the difference to a
+longer text. Each figure is the best of the rounds. The bandwidth is that of reading weights at batch 1, as a fraction of the
+speed at which torch sums a large vector.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from benchmarks._decoders import PEERS, SHAPES, Decoder, contestants
+from benchmarks._quiet import quiet
+
+from genus.evaluate.scoring import Scorer
+from genus.generate.weights import WEIGHTS, describe_paths, ready
+from genus.ops.linear import linear
+from genus.ops.memory import keep_freed_memory
+from genus.ops.native import reason
+from genus.ops.packed import Int8Rows, Packed, TorchInt4, pack
+from genus.ops.rounding import to_int8
+from genus.prepare.dataset import Dataset
+from genus.prepare.pipeline import prepare
+from genus.run import load
+from genus.train.machine import describe
+from genus.train.options import TrainOptions
+from genus.train.start import start
+
+DATA = Path(os.environ.get("GENUS_DATA", "../shared/data"))
+STEPS = {1: 48, 8: 32, 32: 16}  # further tokens of a window, by batch
+PROMPT, LONG = 16, 512
+HELD = 16384  # held-out tokens that are scored, about
+ALLOWED = {"int8": 0.005, "int4": 0.03}  # perplexity above that of bf16
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Attributes:
+        dtype: precision of Genus's activations. rounds: turns of every contestant. retries: of a noisy window.
+        threads: of everybody; None = all cores. cpu: processor time on one thread instead of wall time.
+        quality, products: measure these instead. tokens, models: what --quality trains; or runs
+            that are there, and the prepared data whose validation part they are tried on. json: also write the results there.
+    """
+
+    shapes: tuple[Literal["gpt2", "llama", "tiny"], ...] = ("gpt2", "llama")
+    peers: tuple[Literal["transformers", "llama-cpp-python", "ctranslate2"], ...] = tuple(PEERS)  # type: ignore[assignment]
+    batches: tuple[int, ...] = (1, 8, 32)
+    dtype: tuple[Literal["bf16", "fp32"], ...] = ("bf16",)
+    rounds: int = 5
+    retries: int = 4
+    threads: int | None = None
+    cpu: bool = False
+    quality: bool = False
+    products: bool = False
+    tokens: int = 1_000_000
+    models: tuple[str, ...] = ("llama", "gpt2", "lstm", "deltanet")
+    runs: tuple[Path, ...] = ()
+    data: Path | None = None
+    json: Path | None = None
+
+
+@dataclass
+class Watch:
+    """Times work: by the clock, in quiet windows; or by the processor."""
+
+    cpu: bool
+    retries: int
+    noisy: int = 0
+
+    def __call__(self, work: Callable[[], object]) -> float:
+        if self.cpu:
+            start = time.process_time()
+            work()
+            return time.process_time() - start
+        window = quiet(work, self.retries, pause=2.0)
+        self.noisy += not window.quiet
+        return window.seconds
+
+
+def bandwidth(watch: Watch) -> float:
+    """Bytes per second at which a vector of 512 MB is summed; the best of eight."""
+    x = torch.ones(128 * 2**20)
+    return x.nbytes / min(watch(x.sum) for _ in range(8))
+
+
+def _prompts(rows: int, length: int, vocab: int) -> list[list[int]]:
+    draw = random.Random(rows)
+    return [[draw.randrange(1, vocab - 1) for _ in range(length)] for _ in range(rows)]
+
+
+def _run(decoder: Decoder, prompts: list[list[int]], new: int) -> None:
+    made = decoder.run(prompts, new)
+    if made != new * len(prompts):
+        raise RuntimeError(f"{decoder.name} made {made} tokens instead of {new * len(prompts)}")
+
+
+def compare(name: str, options: Options, threads: int) -> dict[str, Any]:
+    """Let everybody take turns: seconds of the best round for every contestant, batch and length."""
+    shape = SHAPES[name]
+    watch = Watch(options.cpu, options.retries)
+    with tempfile.TemporaryDirectory() as folder:
+        field = contestants(shape, Path(folder), options.dtype, options.peers, threads)
+        work = [
+            (batch, _prompts(batch, PROMPT, shape.vocab), 1 + more) for batch in options.batches for more in (0, STEPS[batch])
+        ]
+        work.append((0, _prompts(1, LONG, shape.vocab), 1))
+        best: dict[tuple[str, int, int], float] = defaultdict(lambda: math.inf)
+        for prompts, new in [(p, n) for _, p, n in work]:
+            for decoder in field:
+                _run(decoder, prompts, new)  # warm up
+        for _ in range(options.rounds):
+            for batch, prompts, new in work:
+                for decoder in field:
+                    seconds = watch(lambda d=decoder, p=prompts, n=new: _run(d, p, n))  # type: ignore[misc]
+                    best[decoder.name, batch, new] = min(best[decoder.name, batch, new], seconds)
+    rows = []
+    for decoder in field:
+        speeds = {}
+        for batch in options.batches:
+            more = best[decoder.name, batch, 1 + STEPS[batch]] - best[decoder.name, batch, 1]
+            speeds[batch] = batch * STEPS[batch] / more
+        first = best[decoder.name, 0, 1]
+        rows.append({"name": decoder.name, "bits": decoder.bits, "bytes": decoder.bytes, "tokens_per_s": speeds, "first": first})
+    windows = options.rounds * len(work) * len(field)
+    return {"shape": name, "rows": rows, "noisy": watch.noisy / windows, "bandwidth": bandwidth(watch)}
+
+
+def show(record: dict[str, Any], batches: Sequence[int]) -> None:
+    s = SHAPES[record["shape"]]
+    print(
+        f"\n{record['shape']}: {s.depth} layers, {s.dim} wide, vocabulary {s.vocab}; memory "
+        f"{record['bandwidth'] / 1e9:.1f} GB/s; {record['noisy']:.0%} of the windows were noisy"
+    )
+    heads = "".join(f"{f'batch {b}':>10}{'':>9}" for b in batches)
+    print(f"{'tokens/s (of best peer at equal bits)':<38}{'MB read':>8}{heads}{'bandwidth':>10}{f'first of {LONG}':>14}")
+    for r in record["rows"]:
+        cells = ""
+        for b in batches:
+            peers = [p["tokens_per_s"][b] for p in record["rows"] if p["bits"] == r["bits"] and not p["name"].startswith("genus")]
+            share = f"({r['tokens_per_s'][b] / max(peers):.2f}x)" if peers and r["name"].startswith("genus") else ""
+            cells += f"{r['tokens_per_s'][b]:>10.1f}{share:>9}"
+        used = r["bytes"] * r["tokens_per_s"][1] / record["bandwidth"] if 1 in batches else math.nan
+        print(f"{r['name']:<38}{r['bytes'] / 1e6:>8.0f}{cells}{used:>10.0%}{1e3 * r['first']:>11.0f} ms", flush=True)
+
+
+# -- the products alone -------------------------------------------------------------------------------------------------------
+
+
+def products(options: Options) -> list[dict[str, Any]]:
+    """Every way to store a matrix of 3072 x 768: gigabytes of weights per second, of so many of them that no cache holds them."""
+    watch = Watch(options.cpu, options.retries)
+    outputs, inputs, copies = 3072, 768, 48
+    plain = [torch.randn(outputs, inputs).bfloat16()]
+    plain += [plain[0].clone() for _ in range(copies - 1)]
+    ways: dict[str, tuple[list[Any], int]] = {"bf16, torch": (plain, plain[0].nbytes)}
+    stored: dict[str, Callable[[torch.Tensor], Any]] = {
+        "bf16, here": lambda w: pack(w, "bf16"),
+        "int8, here": lambda w: pack(w, "int8"),
+        "int8, torch": lambda w: Int8Rows(w.shape, "int8", *to_int8(w)),
+        "int4, here": lambda w: pack(w, "int4"),
+        "int4, torch": lambda w: TorchInt4.pack(w, 32),
+    }
+    for name, make in stored.items():
+        one = make(plain[0])
+        if isinstance(one, Packed):
+            ways[name] = [replace(one, codes=one.codes.clone()) for _ in range(copies)], one.bytes
+        else:
+            ways[name] = [one.clone() for _ in range(copies)], one.nbytes
+    rows_of = (1, 2, 4, 8, 16, 32, 128)
+    best: dict[tuple[str, int], float] = defaultdict(lambda: math.inf)
+    with torch.inference_mode():
+        for _ in range(options.rounds):
+            for rows in rows_of:
+                x = torch.randn(rows, inputs).bfloat16()
+                for name, (weights, _) in ways.items():
+                    some = weights[: max(4, copies // rows)]
+                    seconds = watch(lambda w=some, x=x: [linear(x, each) for each in w]) / len(some)  # type: ignore[misc]
+                    best[name, rows] = min(best[name, rows], seconds)
+    print(f"\nmemory read {bandwidth(watch) / 1e9:.1f} GB/s; GB/s of weights, and GFLOP/s, by rows")
+    print(f"{'':<14}" + "".join(f"{rows:>14}" for rows in rows_of))
+    records = []
+    for name, (weights, size) in ways.items():
+        path = linear.chosen(torch.empty(1, inputs, dtype=torch.bfloat16), weights[0])
+        cells = [f"{size / best[name, r] / 1e9:.1f} {2 * r * outputs * inputs / best[name, r] / 1e9:.0f}" for r in rows_of]
+        print(f"{name:<14}" + "".join(f"{c:>14}" for c in cells) + f"  {path}")
+        records.append({"name": name, "path": path, "seconds": {r: best[name, r] for r in rows_of}})
+    return records
+
+
+# -- what it costs in quality ---------------------------------------------------------------------------------------------------
+
+
+def quality(options: Options) -> list[dict[str, Any]]:
+    """Perplexity of held-out text in every format, of runs that are there, or of models trained for a minute or two each."""
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.runs and options.data:
+            return [_formats(run, Dataset.open(options.data)) for run in options.runs]
+        folder = Path(temporary)
+        data = _shakespeare(folder)
+        for recipe in options.models:
+            given = TrainOptions(tokens=options.tokens, parameters=1_500_000, eval_every=1e9, save_every=1e9)
+            start(recipe, data.root, folder / recipe, given, say=lambda _: None)
+        return [_formats(folder / recipe, data) for recipe in options.models]
+
+
+def _shakespeare(folder: Path) -> Dataset:
+    """tiny-shakespeare, the usual split: the last tenth is held out."""
+    text = (DATA / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
+    cut = int(0.9 * len(text))
+    for name, part in (("train", text[:cut]), ("held", text[cut:])):
+        (folder / f"{name}.txt").write_text(part, encoding="utf-8")
+    return prepare([folder / "train.txt"], folder / "data", validation=[folder / "held.txt"], test=0.0, vocab=1024)
+
+
+def _formats(run: Path, data: Dataset) -> dict[str, Any]:
+    loaded = load(run)
+    model = loaded.model.eval()
+    found = {weights: _perplexity(ready(model, weights), data) for weights in WEIGHTS}
+    said = [f"{run.name:<14}{loaded.spec.parameters(0):>11,}", *(f"{w} {p:.4f}" for w, p in found.items())]
+    for weights, most in ALLOWED.items():
+        more = found[weights] / found["bf16"] - 1
+        said.append(f"{weights} {more:+.2%} ({'within' if more <= most else 'above'} {most:.1%})")
+    print("  ".join(said), flush=True)
+    return {"run": run.name, "perplexity": found}
+
+
+def _perplexity(model: Any, data: Dataset) -> float:
+    """Of the first tokens of the validation part, with bf16 activations."""
+    split = data.split("validation")
+    documents = [split.read(a, b) for a, b in pairwise([0, *split.ends.tolist()]) if a < HELD]
+    scores = list(Scorer(model, model.spec, data.tokenizer.bos_id, 256, 128, torch.bfloat16)([d[:HELD] for d in documents]))
+    return math.exp(-sum(float(s.sum()) for s in scores) / sum(map(len, scores)))
+
+
+def main(options: Options) -> None:
+    keep_freed_memory()
+    threads = 1 if options.cpu else options.threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    print(f"{describe()['device']}, {threads} threads, torch {torch.__version__}" + (", processor time" if options.cpu else ""))
+    if reason("linear"):
+        print(f"no kernels in C: {reason('linear')}")
+    if options.quality:
+        records: list[Any] = quality(options)
+    elif options.products:
+        records = products(options)
+    else:
+        records = []
+        for name in options.shapes:
+            for weights in WEIGHTS[1:]:
+                module = ready(SHAPES[name].spec().build(0).eval(), weights)
+                print(f"\n{name}, {weights}\n" + "\n".join(map(str, describe_paths(module))))
+            records.append(compare(name, options, threads))
+            show(records[-1], options.batches)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": describe(), "torch": torch.__version__, "results": records}, indent=1))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
