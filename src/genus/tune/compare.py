@@ -238,7 +238,8 @@ class Comparison:
 
     def _told(self, row: Row) -> None:
         primary = self.told.task.primary
-        self.say(f"compare: {row.name}: {primary} {row.mean(primary):.3f}, {row.seconds:.1f} s a fit")
+        begin = "compare" if self.options.compare else "beside it"
+        self.say(f"{begin}: {row.name}: {primary} {row.mean(primary):.3f}, {row.seconds:.1f} s each")
 
 
 def _simple(task: Task, row: Record) -> bool:
@@ -300,8 +301,9 @@ def verdict(primary: str, ways: Sequence[Way], overlap: float) -> str:
     (paired t). Both must leave out zero.
 
     Args:
-        overlap: rows that judge for each row that is learnt from, where splits are cut anew from the same rows, which makes fits
-            look more independent than they are (Nadeau & Bengio 2003, section 3); 0 with a test set of its own.
+        ways: that of the run first. overlap: rows that judge for each row that is learnt from, where splits are cut anew from the
+            same rows, which makes fits look more independent than they are (Nadeau & Bengio 2003, section 3); 0 with a test set
+            of its own.
     """
     order = sorted((w for w in ways if w.row.values(primary)), key=lambda w: -w.row.mean(primary))
     if len(order) < 2:
@@ -315,7 +317,8 @@ def verdict(primary: str, ways: Sequence[Way], overlap: float) -> str:
         return f"{told}. Too little was measured to tell noise from a difference of {gap:.3f}"
     sure = "larger than" if all(low > 0 for low, _ in known.values()) else "not larger than"
     shown = "; ".join(f"95 % over {k} {low:+.3f} to {high:+.3f}" for k, (low, high) in known.items())
-    return f"{told}. The difference of {gap:.3f} is {sure} the noise ({shown})"
+    kept = "" if best is ways[0] else f". The run keeps {ways[0].row.name}"
+    return f"{told}. The difference of {gap:.3f} is {sure} the noise ({shown}){kept}"
 
 
 def over_rows(a: Way, b: Way) -> tuple[float, float] | None:

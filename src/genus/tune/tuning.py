@@ -320,6 +320,9 @@ def _say_table(run: Run, task: Task, rows: list[Row], final: dict[str, float], s
         say(f"{row.name:<{width}}  " + "  ".join(f"{results.text(row, name):>15}" for name in names))
     if final:
         say(f"{'the model that is kept':<{width}}  " + "  ".join(f"{final.get(n, math.nan):>15.3f}" for n in names))
+    fits = {len(row.scores) for row in rows}
+    if 1 in fits and len(fits) > 1:
+        say("a line without ± was measured once")
 
 
 def _told(task: Task, scores: dict[str, float]) -> str:
