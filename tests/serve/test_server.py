@@ -69,7 +69,7 @@ def rest(connection: socket.socket) -> bytes:
 def test_what_runs_is_finished(folder: Path) -> None:
     with process(str(folder / "writer")) as (running, port, lines):
         assert "writer" in lines[1] and "gpt2" in lines[1]
-        connection = begin(port, 400)
+        connection = begin(port, 60)
         first = connection.recv(200)
         assert first.startswith(b"HTTP/1.1 200")
         running.send_signal(signal.SIGTERM)

@@ -42,6 +42,9 @@ def one(site: Site, number: int) -> None:
             assert site.post("/v1/completions", asked | {"stream": bool(number % 2), "logprobs": 2}).status == 200
 
 
+WARM, BURST = 1000, 1500  # requests: 10,000 in all
+
+
 @pytest.mark.slow
 def test_memory_stays_flat(folder: Path) -> None:
     settings = Settings((str(folder),), port=0, slots=8, prefixes=2**20, limits=Limits(waiting=1000))
@@ -53,9 +56,9 @@ def test_memory_stays_flat(folder: Path) -> None:
             site.until("genus_scheduler_running", lambda n: n == 0)
             return resident_bytes()
 
-        burst(400)  # until every cache is warm
+        burst(WARM)  # until every cache is warm
         threads = threading.active_count()
-        sizes = [burst(200) for _ in range(6)]
+        sizes = [burst(BURST) for _ in range(6)]
         assert threading.active_count() <= threads + 1
         assert min(sizes[3:]) - min(sizes[:3]) < 8 * 2**20, [size // 2**20 for size in sizes]
         time.sleep(0.2)
