@@ -45,7 +45,7 @@ def ready(model: Any, weights: str, group: int = 32) -> Any:
 
     The matrices of all linear layers, of recurrences and of the read-out are stored so. The read-out of an int4 model has int8:
     it is where rounding hurts most. Tables become bf16, one that is tied to the read-out stays the same matrix; vectors, and
-    tables of positions and biases, stay as they are. The copy is for reading: it cannot be trained, saved or moved to another device.
+    tables of positions and biases, stay as they are. The copy is for reading: it cannot be trained, saved or moved to a device.
 
     Args:
         weights: "fp32" (as it is), "bf16", "int8" (a scale for each output) or "int4" (a scale for each `group` of inputs).
@@ -123,7 +123,7 @@ class Path:
 
     def __str__(self) -> str:
         size = " x ".join(map(str, self.shape))
-        return f"{self.count:>4} {self.name:<32} {size:<16} {self.stored:<5} {self.path:<10} {self.bytes / 1e6:8.2f} MB"
+        return f"{self.count:>4} {self.name:<36} {size:<14} {self.stored:<5} {self.path:<10} {self.bytes / 1e6:8.2f} MB"
 
 
 def describe_paths(model: Any, dtype: torch.dtype = torch.bfloat16, rows: int = 1) -> list[Path]:
@@ -147,7 +147,8 @@ def describe_paths(model: Any, dtype: torch.dtype = torch.bfloat16, rows: int = 
 
 
 def _stored(weight: nn.Parameter | Packed) -> str:
-    return weight.format if isinstance(weight, Packed) else {"bfloat16": "bf16"}.get(str(weight.dtype)[6:], str(weight.dtype)[6:])
+    names = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+    return weight.format if isinstance(weight, Packed) else names.get(weight.dtype, str(weight.dtype))
 
 
 def _path(module: nn.Module, name: str, weight: nn.Parameter | Packed, dtype: torch.dtype, rows: int) -> str:

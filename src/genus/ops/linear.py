@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,37 +26,22 @@ def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Te
     return F.linear(x, whole, None if bias is None else bias.to(x.dtype))
 
 
-def _trains_bf16(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> bool:
-    return (
-        bias is not None
-        and x.device.type == "cpu"
-        and x.dtype == torch.bfloat16
-        and torch.is_grad_enabled()
-        and not isinstance(weight, Packed)
-    )
-
-
-@linear.path("add", when=_trains_bf16)
-def _linear_add(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
-    """The bias added in place: torch's own way copies it to every row before the product, 8 % of a layer's step on two cores."""
-    assert bias is not None and isinstance(weight, Tensor)
-    return F.linear(x, weight.to(x.dtype)).add_(bias.to(x.dtype))
-
-
 def _decodes(x: Tensor) -> bool:
     """Whether a packed product may run: on the processor, in its precisions, without a gradient, not under a compiler."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.bfloat16, torch.float32)
-        and not (x.requires_grad and torch.is_grad_enabled())
-        and not torch.compiler.is_compiling()
-    )
+    if not x.is_cpu or (x.dtype != torch.bfloat16 and x.dtype != torch.float32):
+        return False
+    return not (x.requires_grad and torch.is_grad_enabled()) and not torch.compiler.is_compiling()
+
+
+@cache
+def _amx() -> bool:
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def _fits_native(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> bool:
     if not isinstance(weight, Tiles) or not _decodes(x):
         return False
-    return x.numel() < LONG * x.shape[-1] or x.dtype != torch.bfloat16 or not torch.cpu._is_amx_tile_supported()
+    return not _amx() or x.dtype != torch.bfloat16 or x.numel() < LONG * x.shape[-1]
 
 
 @linear.path("native", when=_fits_native)
@@ -79,3 +66,16 @@ def _linear_int4pack(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = N
     """torch's own product with int4, a scale for each group of inputs."""
     assert isinstance(weight, TorchInt4)
     return weight.multiply(x, bias)
+
+
+def _trains_bf16(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> bool:
+    if bias is None or isinstance(weight, Packed) or not torch.is_grad_enabled():
+        return False
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu"
+
+
+@linear.path("add", when=_trains_bf16)
+def _linear_add(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
+    """The bias added in place: torch's own way copies it to every row before the product, 8 % of a layer's step on two cores."""
+    assert bias is not None and isinstance(weight, Tensor)
+    return F.linear(x, weight.to(x.dtype)).add_(bias.to(x.dtype))
