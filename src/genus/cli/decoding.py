@@ -23,8 +23,7 @@ class Choosing:
     """How a token is chosen. The rules work in this order, and each on what the one before it left."""
 
     logit_bias: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """TOKEN=NUMBER, added to the token's logit: -100 bans it, 100 forces it. TOKEN is an id, or a text that is one
-    token (" the"); may be given several times."""
+    """TOKEN=NUMBER, added to its logit: -100 bans it, 100 forces it. TOKEN is an id, or a text that is one token (" the")."""
     repetition_penalty: float = 1.0
     """Divides the positive logits of tokens that prompt or text have, and multiplies the negative ones; 1 = off, 1.2 is usual."""
     frequency_penalty: float = 0.0

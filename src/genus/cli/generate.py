@@ -66,8 +66,7 @@ class Options:
     choosing: Annotated[Choosing, arg(name="")] = Choosing()
     form: Annotated[Form, arg(name="")] = Form()
     draft: Annotated[Path | None, arg(metavar="RUN|FOLDER")] = None
-    """A smaller model, or an n-gram run, with the same tokenizer: it proposes tokens that the model checks together. The
-    texts have the same distribution, and come faster if it often guesses right."""
+    """A smaller model or n-gram run with the same tokenizer, which guesses ahead: texts as before, sooner if it guesses well."""
     draft_tokens: int = 4
     """How many tokens --draft proposes at a time."""
     batch: int = 16
@@ -209,7 +208,7 @@ def _lines(text: Generation, tokenizer: Tokenizer) -> Iterator[str]:
 
 
 def _percent(log_p: float) -> str:
-    return f"{100 * math.exp(log_p):.2f} %"
+    return f"{100 * math.exp(log_p):.3g} %"
 
 
 def write(stream: Stream, records: list[dict[str, Any]], number: int, output: Path, tokenizer: Tokenizer) -> int:

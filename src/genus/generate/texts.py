@@ -149,8 +149,7 @@ class Generator:
         if self.stop:
             raise ValueError("a beam search ends where the model ends its text; leave out the stop strings")
         s = self.sampling
-        penalties = (s.repetition_penalty, s.frequency_penalty, s.presence_penalty)
-        if self.constraint is not None or s.logit_bias or penalties != (1, 0, 0):
+        if self.constraint is not None or s != Sampling(s.temperature, s.top_k, s.top_p, s.min_p, logprobs=s.logprobs):
             raise ValueError("a beam search knows no constraint, bias or penalty; leave them out, or sample instead")
         if s.logprobs is not None:
             raise ValueError("a beam search reports no log-probabilities of tokens; leave them out, or sample instead")

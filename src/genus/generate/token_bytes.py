@@ -83,7 +83,7 @@ def _decoded(tokenizer: Tokenizer) -> TokenBytes:
     return known
 
 
-def _check(tokenizer: Tokenizer, known: TokenBytes, usable: Sequence[int]) -> None:
+def _check(tokenizer: Tokenizer, known: TokenBytes, usable: list[int]) -> None:
     """Refuse a decoder under which a token's text depends on its neighbours, on a sample of triples."""
     step = max(1, len(usable) // 200)
     some = usable[::step]
