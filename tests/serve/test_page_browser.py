@@ -175,6 +175,7 @@ def test_chinese_and_what_was_said_stays(page: Any) -> None:
 def test_attention(page: Any) -> None:
     go(page, "attention")
     page.wait("document.querySelector('.heads canvas')")
+    pick(page, "select[name=model]", "talker")
     page.run("(() => { document.querySelector('textarea[name=sentence]').value = 'it'; })()")
     page.run("document.querySelector('.attention form').requestSubmit()")
     page.wait("document.querySelectorAll('.words [role=radio]').length === 3")

@@ -63,7 +63,9 @@ def router(registry: Registry) -> APIRouter:
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
+        tidying = asyncio.create_task(predictions.keep_tidy())
         yield
+        tidying.cancel()
         await asyncio.to_thread(predictions.close)
 
     api = APIRouter(include_in_schema=False, lifespan=lifespan)

@@ -29,6 +29,7 @@ KINDS = {".csv": ".csv", ".tsv": ".tsv", ".jsonl": ".jsonl", ".json": ".jsonl", 
 LARGEST = 256 * 2**20  # bytes of a file
 MOST = 16  # files at once
 KEPT = 3600.0  # seconds after which a file that nobody asks for goes
+TIDY = 60.0  # seconds between two looks for such files
 AT_ONCE = 64  # rows between two reports
 
 log = logging.getLogger("genus.serve")
@@ -149,6 +150,12 @@ class Predictions:
             job.status = "cancelled"
             if finished:
                 await asyncio.to_thread(shutil.rmtree, job.folder, True)
+
+    async def keep_tidy(self) -> None:
+        """Let go of old files, again and again."""
+        while True:
+            await asyncio.sleep(TIDY)
+            self._tidy()
 
     def close(self) -> None:
         """End what is being labelled and remove every file."""
