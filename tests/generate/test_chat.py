@@ -161,3 +161,18 @@ def test_the_chat_command(
 def test_without_a_prompt_chat_is_pointed_to(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="genus chat model"):
         main(Options(Path("model"), chat=True))
+
+
+def test_a_question_that_is_too_long_ends_no_conversation(
+    small: Callable[..., Loaded], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = small("gpt2", vocab=259, context=64)
+    talk = Talk(Talker(Generator(replace(loaded, tokenizer=ready(loaded.tokenizer)), max_tokens=3)))
+    lines = io.StringIO("x" * 80 + "\nhi\n")
+    with pytest.raises(ValueError, match="shorten the prompt"):  # of a file
+        session(talk, lines, io.StringIO())
+    talk.forget()
+    lines.seek(0)
+    monkeypatch.setattr(lines, "isatty", lambda: True)
+    assert session(talk, lines, io.StringIO()) == 1
+    assert "error: the prompt" in capsys.readouterr().err and [m["content"] for m in talk.messages][:1] == ["hi"]
