@@ -17,6 +17,7 @@ import genus
 from genus.evaluate.explain import explain
 from genus.serve import predictions
 from genus.serve.settings import Settings
+from genus.tune.predict import Labeller
 
 from .conftest import Site, running
 from .page_folder import go_on, training, tuned
@@ -168,7 +169,7 @@ def finished(desk: Site, number: str) -> dict[str, Any]:
     return state
 
 
-def test_a_file_is_labelled(desk: Site) -> None:
+def test_a_file_is_labelled(desk: Site, runs: Path) -> None:
     rows = [["text", "n"], *([f"the film was {('great', 'dull')[i % 2]}", str(i)] for i in range(150))]
     text = io.StringIO()
     csv.writer(text).writerows(rows)
@@ -179,7 +180,8 @@ def test_a_file_is_labelled(desk: Site) -> None:
     assert 'filename="films.labelled.csv"' in found.headers["content-disposition"]
     labelled = list(csv.DictReader(io.StringIO(found.body.decode())))
     assert [row["n"] for row in labelled] == [str(i) for i in range(150)]
-    assert [row["prediction"] for row in labelled[:4]] == ["pos", "neg", "pos", "neg"]
+    told = Labeller.load(runs / "critic")([{"text": row[0]} for row in rows[1:]])
+    assert [row["prediction"] for row in labelled] == [each["prediction"] for each in told]
     assert desk.send("DELETE", f"/api/predictions/{number}", None, {}).status == 200
     assert desk.get(f"/api/predictions/{number}").status == 404
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from genus.serve.settings import Settings
+from genus.tune.predict import Labeller
 
 from .conftest import Site, running, save
 from .page_folder import go_on, training, tuned
@@ -195,10 +196,12 @@ def test_curves_follow_a_run(page: Any, folder: Path) -> None:
     page.wait("document.querySelector('.report h1').textContent.startsWith('Comparison')")
 
 
-def test_a_file(page: Any, tmp_path: Path) -> None:
+def test_a_file(page: Any, folder: Path, tmp_path: Path) -> None:
     go(page, "predict")
     file = tmp_path / "films.csv"
     file.write_text("text\n" + "".join(f"the film was {word}\n" for word in ("great", "dull") * 100), encoding="utf-8")
+    told = Labeller.load(folder / "critic")([{"text": f"the film was {word}"} for word in ("great", "dull")])
+    expected = [each["prediction"] for each in told]
     page.give_file("input[name=file]", file)
     page.downloads(tmp_path)
     page.run("document.querySelector('.predict form').requestSubmit()")
@@ -211,10 +214,10 @@ def test_a_file(page: Any, tmp_path: Path) -> None:
         assert time.monotonic() < end
         time.sleep(0.05)
     with open(tmp_path / "films.labelled.csv", encoding="utf-8", newline="") as rows:
-        assert [row["prediction"] for row in csv.DictReader(rows)] == ["pos", "neg"] * 100
-    pick(page, "textarea[name=text]", "a great film")
+        assert [row["prediction"] for row in csv.DictReader(rows)] == expected * 100
+    pick(page, "textarea[name=text]", "the film was great")
     page.run("document.querySelectorAll('.predict form')[1].requestSubmit()")
-    page.wait("document.querySelector('.predict dl')?.innerText.includes('pos')")
+    page.wait(f"document.querySelector('.predict dl')?.innerText.includes('{expected[0]}')")
 
 
 def test_tabs_by_keyboard(page: Any) -> None:
