@@ -42,7 +42,7 @@ def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["explain", folder(tmp_path, "lstm")]) == 2
     assert "neither attention nor fast weights" in capsys.readouterr().err
     assert cli.main(["explain", folder(tmp_path, "gpt2"), "it", "--word", "street"]) == 2
-    assert "no token is 'street'; the tokens are: <|endoftext|> i t" in capsys.readouterr().err
+    assert "there is no 'street'; the tokens are: <|endoftext|> i t" in capsys.readouterr().err
 
 
 def layer(weights: list[list[float]], **more: torch.Tensor) -> Layer:
@@ -60,5 +60,7 @@ def test_the_summary_names_what_is_largest() -> None:
     assert "  layer 2     dog 3.00  it 1.00  The 0.50   (beta 0.25 on the average)" in lines
     for word in ("dog", "2"):
         assert 'what "dog" looks at' in "\n".join(summary(found, word))
-    with pytest.raises(ValueError, match="no token is 'cat'; the tokens are: The dog it"):
+    split = Explanation(("The", " d", "og"), (), found.layers)
+    assert 'what "og" looks at' in "\n".join(summary(split, "dog"))  # the last part knows the whole word
+    with pytest.raises(ValueError, match="there is no 'cat'; the tokens are: The dog it"):
         list(summary(found, "cat"))

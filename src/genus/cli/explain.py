@@ -77,11 +77,11 @@ def summary(found: Explanation, word: str | None = None) -> Iterator[str]:
     """Lines for a terminal.
 
     Raises:
-        ValueError: no token is called so.
+        ValueError: there is no such word.
     """
     if word is not None and all(_number(word, tokens) is None for tokens in (found.tokens, found.source)):
         told = " ".join(token.strip() or "␣" for token in (*found.source, *found.tokens))
-        raise ValueError(f"no token is {word!r}; the tokens are: {told}")
+        raise ValueError(f"there is no {word!r}; the tokens are: {told}")
     for place in ("text", "source", "cross"):
         layers = [layer for layer in found.layers if layer.place == place]
         if layers:
@@ -138,8 +138,15 @@ def _named(layer: Layer) -> str:
 
 
 def _number(word: str, tokens: Sequence[str]) -> int | None:
-    """Where a word stands, the last time; or the token of this number, from 1."""
+    """Where a word stands, the last time: of several tokens the last; or the token of this number, from 1."""
     if word.isdigit() and 1 <= int(word) <= len(tokens):
         return int(word) - 1
-    found = [i for i, token in enumerate(tokens) if token.strip().lower() == word.strip().lower()]
-    return found[-1] if found else None
+    wanted = word.strip().lower()
+    for stop in range(len(tokens), 0, -1):
+        for start in range(stop - 1, -1, -1):
+            said = "".join(tokens[start:stop]).strip().lower()
+            if said == wanted:
+                return stop - 1
+            if len(said) > len(wanted):
+                break
+    return None

@@ -77,7 +77,7 @@ def pack(weight: Tensor, format: str, group: int = 32) -> Packed | Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Tiles(Packed):
-    """The layout of `ops/cpu/linear.c`, which says what it is good for: codes (T, P, 64, 2); int4 (T, P, 16, 2, 2), two to a byte.
+    """The layout of `ops/cpu/linear.c`, which says what it is good for: codes (T, P, 64, 2); int4 (T, P, 16, 2, 2), two a byte.
 
     Attributes:
         scales: float32 (T * 64) in int8; bf16 (T, G, 64) in int4. group: inputs to a scale; 0 = no groups.
