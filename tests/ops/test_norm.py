@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from genus.ops.native import library
 from genus.ops.norm import layer_norm, rms_norm
 
 CLOSE = {torch.float32: {"atol": 2e-5, "rtol": 1e-4}, torch.bfloat16: {"atol": 5e-2, "rtol": 5e-2}}
@@ -24,7 +25,9 @@ def _run(path: Any, x: Tensor, *args: Any) -> list[Tensor]:
 def _same(op: Any, x: Tensor, *args: Any) -> None:
     expected = _run(op.reference, x, *args)
     assert op.paths
-    for name, (_, path) in op.paths.items():
+    for name, (when, path) in op.paths.items():
+        if not when(x, *args):  # one that makes no gradient
+            continue
         for a, b in zip(_run(path, x, *args), expected, strict=True):
             assert a.dtype == b.dtype and a.shape == b.shape
             scale = float(b.detach().abs().max()) + 1e-9
@@ -53,7 +56,9 @@ def test_strides(op: Any) -> None:
     weight = torch.randn(8).requires_grad_()
     args = (weight, 1e-6) if op is rms_norm else (weight, None, 1e-6)
     base = torch.randn(2, 5, 3, 8).bfloat16().requires_grad_()
-    for name, (_, path) in op.paths.items():
+    for name, (when, path) in op.paths.items():
+        if not when(base, *args):
+            continue
         grads = []
         for f in (path, op.reference):
             y = f(base.transpose(1, 2), *args).transpose(2, 3)
@@ -61,6 +66,22 @@ def test_strides(op: Any) -> None:
             grads[-1] += torch.autograd.grad(f(base.transpose(1, 2), *args).sum(), (base, weight))  # an expanded gradient
         for a, b in zip(*grads, strict=True):
             torch.testing.assert_close(a, b, atol=0.3, rtol=5e-2, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.skipif(library("rows") is None, reason="no kernel in C here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 3, 300), (400, 200)])
+def test_without_a_gradient_the_kernel_runs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = (torch.randn(shape) * 3 + 1).to(dtype)
+    weight, shift = torch.randn(shape[-1], requires_grad=True), torch.randn(shape[-1])
+    close = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.0, "rtol": 2**-7}
+    with torch.no_grad():
+        for op, args in ((rms_norm, (weight, 1e-5)), (layer_norm, (weight, shift, 1e-5)), (layer_norm, (weight, None, 1e-5))):
+            assert op.chosen(x, *args) == "native"
+            torch.testing.assert_close(op(x, *args), op.reference(x, *args), **close)
+            swapped = x.movedim(0, -2)  # what is not dense is copied
+            torch.testing.assert_close(op(swapped, *args), op.reference(swapped, *args), **close)
+    assert rms_norm.chosen(x, weight, 1e-5) != "native"  # the weight wants a gradient
 
 
 def test_formulas() -> None:
@@ -81,6 +102,6 @@ def test_master_weights_keep_their_precision() -> None:
 
 
 def test_which_path() -> None:
-    x = torch.randn(2, 4)
-    assert rms_norm.chosen(x.bfloat16(), torch.ones(4), 1e-6) == "fused"
-    assert rms_norm.chosen(x, torch.ones(4), 1e-6) == "torch"
+    x, weight = torch.randn(2, 4), torch.ones(4, requires_grad=True)
+    assert rms_norm.chosen(x.bfloat16(), weight, 1e-6) == "fused"
+    assert rms_norm.chosen(x, weight, 1e-6) == "torch"

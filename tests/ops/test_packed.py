@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from genus.ops import native, packed
 from genus.ops.dispatch import forced
-from genus.ops.linear import linear
+from genus.ops.linear import linear, linears
 from genus.ops.packed import Int4Rows, Int8Rows, Packed, Tiles, TorchInt4, pack
 from genus.ops.rounding import to_int4, to_int8
 
@@ -65,6 +66,32 @@ def test_the_kernel_multiplies(shape: tuple[int, int], rows: int, format: str) -
     assert float((linear(x.bfloat16(), stored, bias) - exact).abs().max() / size) < 3e-3
     exact = x.double() @ meant(weight, format).double().T
     assert float((linear(x, stored) - exact).abs().max() / size) < 1e-5
+
+
+@needs_kernel
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_several_matrices_in_one_call(dtype: torch.dtype) -> None:
+    """The results are those of one call for each, bit for bit; what does not fit together is multiplied one by one."""
+    x, bias = torch.randn(3, 2, 70).to(dtype), torch.randn(130)
+    stored = tuple(pack(torch.randn(outputs, 70), format) for outputs, format in ((130, "int4"), (5, "int8"), (64, "bf16")))
+    biases = (bias, None, torch.randn(64).bfloat16())
+    assert linears.chosen(x, stored, biases) == "native"
+    alone = [linear(x, *pair) for pair in zip(stored, biases, strict=True)]
+    for one, other in zip(linears(x, stored, biases), alone, strict=True):
+        assert one.shape == other.shape and one.dtype == dtype and torch.equal(one, other)
+    mixed = (stored[0], torch.randn(4, 70))
+    assert linears.chosen(x, mixed, (None, None)) == "reference"
+    assert torch.equal(linears(x, mixed, (None, None))[0], linear(x, stored[0]))
+    assert [len(y) for y in linears(x[:0], stored, biases)] == [0, 0, 0]
+
+
+@needs_kernel
+def test_a_copy_has_memory_of_its_own() -> None:
+    x, stored = torch.randn(1, 64), pack(torch.randn(64, 64), "int8")
+    before = linear(x, stored)
+    other = copy.deepcopy(stored)
+    stored.codes.zero_()  # type: ignore[union-attr]
+    assert torch.equal(linear(x, other), before) and not linear(x, stored).any()
 
 
 @needs_kernel

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from genus.ops.activation import ACTIVATIONS, activation, gelu_tanh
 from genus.ops.linear import linear
+from genus.ops.native import library
 from genus.ops.rotary import rotary
 
 
@@ -96,3 +97,21 @@ def test_linear_paths(shape: tuple[int, ...], frozen: int | None) -> None:
     for a, c in zip(*results, strict=True):
         assert a.dtype == c.dtype and a.shape == c.shape
         torch.testing.assert_close(a, c, atol=5e-2, rtol=2e-2)
+
+
+@pytest.mark.skipif(library("rows") is None, reason="no kernel in C here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("head", [6, 40, 64])
+def test_rotary_without_a_gradient(batched: bool, dtype: torch.dtype, head: int) -> None:
+    """The kernel in C: dense heads, a transposed view, many rows, a part of each head that is not turned."""
+    n = head // 2 - 1
+    close = {torch.float32: {"atol": 1e-5, "rtol": 1e-5}, torch.bfloat16: {"atol": 1e-2, "rtol": 2**-7}}[dtype]
+    for shape in ((2, 5, 3, head), (2, 400, 7, head)):
+        x = torch.randn(shape).to(dtype)
+        for view in (x, x.transpose(1, 2)):
+            angle = torch.rand(2, 1, view.shape[2], n) * 6 if batched else torch.rand(view.shape[2], n) * 6
+            tables = angle.cos().to(dtype), angle.sin().to(dtype)
+            assert rotary.chosen(view, *tables) == "native"
+            expected = rotary.reference(view.float(), *(table.float() for table in tables)).to(dtype)
+            torch.testing.assert_close(rotary(view, *tables), expected, **close)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.ops.dispatch import Op
-from genus.ops.packed import Int8Rows, Packed, Tiles, TorchInt4
+from genus.ops.packed import Int8Rows, Packed, Tiles, TorchInt4, multiply_all
 
 LONG = 128  # rows from which a processor with matrix tiles (AMX) multiplies so fast that unpacking the whole matrix is worth it
 FEW = 32  # rows up to which torch's packed int8 product is faster than unpacking
@@ -79,3 +79,22 @@ def _linear_add(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) 
     """The bias added in place: torch's own way copies it to every row before the product, 8 % of a layer's step on two cores."""
     assert bias is not None and isinstance(weight, Tensor)
     return F.linear(x, weight.to(x.dtype)).add_(bias.to(x.dtype))
+
+
+@Op
+def linears(x: Tensor, weights: tuple[Tensor | Packed, ...], biases: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+    """`linear` with several matrices that take the same input."""
+    return tuple(linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
+
+
+def _all_native(x: Tensor, weights: tuple[Tensor | Packed, ...], biases: tuple[Tensor | None, ...]) -> bool:
+    first = weights[0]
+    if not isinstance(first, Tiles) or not _fits_native(x, first):
+        return False
+    return all(isinstance(weight, Tiles) and weight.width == first.width for weight in weights)
+
+
+@linears.path("native", when=_all_native)
+def _linears_native(x: Tensor, weights: tuple[Tensor | Packed, ...], biases: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+    """The kernel in C, called once for all."""
+    return multiply_all(x, weights, biases)  # type: ignore[arg-type]

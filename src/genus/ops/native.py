@@ -48,6 +48,13 @@ def library(name: str) -> ctypes.CDLL | None:
         return None
 
 
+def reads(x: torch.Tensor, *parameters: torch.Tensor) -> bool:
+    """Whether a kernel that makes no gradient may read these: on the processor, bf16 or float32, not under a compiler."""
+    if not x.is_cpu or (x.dtype != torch.bfloat16 and x.dtype != torch.float32) or torch.compiler.is_compiling():
+        return False
+    return not (torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)))
+
+
 def reason(name: str) -> str:
     """Why `library(name)` is None; empty where it is there."""
     try:

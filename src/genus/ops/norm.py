@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.ops.dispatch import Op
+from genus.ops.native import library, reads
 
 
 @Op
@@ -18,6 +21,12 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Te
     y = (y - y.mean(-1, keepdim=True)) * (y.var(-1, unbiased=False, keepdim=True) + eps).rsqrt()
     y = y * weight
     return (y if bias is None else y + bias).to(x.dtype)
+
+
+@layer_norm.path("native", when=lambda x, weight, bias, eps: reads(x, weight) and _kernel() is not None)
+def _layer_norm_native(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    """The kernel in C: in a step of decoding the way through torch takes longer than the work."""
+    return _normalised(x, weight, bias, eps, True)
 
 
 @layer_norm.path("torch", when=lambda *_: True)
@@ -61,6 +70,12 @@ class _RMSNorm(torch.autograd.Function):
         return x_grad, weight_grad, None
 
 
+@rms_norm.path("native", when=lambda x, weight, eps: reads(x, weight) and _kernel() is not None)
+def _rms_norm_native(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The kernel in C."""
+    return _normalised(x, weight, None, eps, False)
+
+
 @rms_norm.path(
     "fused",
     when=lambda x, weight, eps: (
@@ -74,3 +89,37 @@ def _rms_norm_fused(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 @rms_norm.path("torch", when=lambda x, weight, eps: True)
 def _rms_norm_torch(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps)
+
+
+@cache
+def _kernel() -> Any:
+    """The function `genus_norm` of `ops/cpu/rows.c`, or None where it cannot be had."""
+    compiled = library("rows")
+    if compiled is None:
+        return None
+    number, address = ctypes.c_int64, ctypes.c_void_p
+    function = compiled.genus_norm
+    function.argtypes = [address] * 3 + [ctypes.c_float, ctypes.c_int, number, number, ctypes.c_int, address, ctypes.c_int]
+    function.restype = None
+    return function
+
+
+def _normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
+    size = x.shape[-1]
+    x = x.contiguous()
+    weight = weight.float().contiguous()
+    bias = None if bias is None else bias.float().contiguous()
+    y = torch.empty_like(x)
+    _kernel()(
+        x.data_ptr(),
+        weight.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        eps,
+        centred,
+        x.numel() // max(1, size),
+        size,
+        x.dtype == torch.bfloat16,
+        y.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return y

@@ -9,8 +9,9 @@ Shapes: N outputs, K inputs, T tiles of 64 outputs, P pairs of inputs, G groups 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -116,32 +117,59 @@ class Tiles(Packed):
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x (..., inputs) in bf16 or float32 to (..., outputs)."""
-        function = kernel()
-        assert function is not None
-        x = x.contiguous()
-        outputs, inputs = self.shape
-        bias = bias if bias is None or bias.dtype == torch.float32 else bias.float()
-        y = torch.empty(*x.shape[:-1], outputs, dtype=x.dtype, device=x.device)
-        if not y.numel():
-            return y
-        failed = function(
-            BITS[self.format],
-            outputs,
-            2 * self.codes.shape[1],
-            self.group,
-            self.codes.data_ptr(),
-            None if self.scales is None else self.scales.data_ptr(),
-            None if bias is None else bias.data_ptr(),
-            x.data_ptr(),
-            x.dtype == torch.bfloat16,
-            x.numel() // inputs,
-            inputs,
-            y.data_ptr(),
-            torch.get_num_threads(),
-        )
-        if failed:
-            raise MemoryError(f"no memory for {x.numel()} activations")
-        return y
+        return multiply_all(x, (self,), (bias,))[0]
+
+    @cached_property
+    def described(self) -> _Matrix:
+        """What the kernel knows of it: addresses that hold as long as this object does."""
+        scales = None if self.scales is None else self.scales.data_ptr()
+        return _Matrix(BITS[self.format], self.shape[0], self.width, self.group, self.codes.data_ptr(), scales)
+
+    @property
+    def width(self) -> int:
+        """Inputs of the matrix as it is stored."""
+        return 2 * self.codes.shape[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "described"}  # a copy has addresses of its own
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = (
+        ("bits", ctypes.c_int),
+        *((name, ctypes.c_int64) for name in ("outputs", "inputs", "group")),
+        *((name, ctypes.c_void_p) for name in ("codes", "scales")),
+    )
+
+
+def multiply_all(x: Tensor, matrices: Sequence[Tiles], biases: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """x (..., inputs) in bf16 or float32 to (..., outputs) of every matrix, in one call; all are stored with the same width."""
+    x = x.contiguous()
+    ys = tuple(x.new_empty(*x.shape[:-1], matrix.shape[0]) for matrix in matrices)
+    inputs = x.shape[-1]
+    if not x.numel():
+        return ys
+    kept = [bias if bias is None or bias.dtype == torch.float32 else bias.float() for bias in biases]
+    pointers = _pointers(len(ys))
+    failed = kernel()(
+        len(ys),
+        pointers(*[ctypes.addressof(matrix.described) for matrix in matrices]),
+        pointers(*[None if bias is None else bias.data_ptr() for bias in kept]),
+        x.data_ptr(),
+        x.dtype == torch.bfloat16,
+        x.numel() // inputs,
+        inputs,
+        pointers(*[y.data_ptr() for y in ys]),
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError(f"no memory for {x.numel()} activations")
+    return ys
+
+
+@cache
+def _pointers(count: int) -> type[ctypes.Array[ctypes.c_void_p]]:
+    return ctypes.c_void_p * count
 
 
 def _tiled(matrix: Tensor) -> Tensor:
@@ -151,24 +179,13 @@ def _tiled(matrix: Tensor) -> Tensor:
 
 @cache
 def kernel() -> Any:
-    """The function `genus_linear` of `ops/cpu/linear.c`, or None where it cannot be had."""
+    """The function `genus_linears` of `ops/cpu/linear.c`, or None where it cannot be had."""
     compiled = library("linear")
     if compiled is None:
         return None
     number, address = ctypes.c_int64, ctypes.c_void_p
-    function = compiled.genus_linear
-    function.argtypes = [
-        ctypes.c_int,
-        number,
-        number,
-        number,
-        *[address] * 4,
-        ctypes.c_int,
-        number,
-        number,
-        address,
-        ctypes.c_int,
-    ]
+    function = compiled.genus_linears
+    function.argtypes = [number, address, address, address, ctypes.c_int, number, number, address, ctypes.c_int]
     function.restype = ctypes.c_int
     return function
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from genus.ops.dispatch import Op
+from genus.ops.native import library, reads
 
 
 @Op
@@ -50,6 +53,50 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
 
 def _eager_cpu(x: Tensor, cos: Tensor, sin: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == cos.dtype and not torch.compiler.is_compiling()  # a compiler fuses the reference
+
+
+@cache
+def _kernel() -> Any:
+    """The function `genus_rotary` of `ops/cpu/rows.c`, or None where it cannot be had."""
+    compiled = library("rows")
+    if compiled is None:
+        return None
+    number, address, strides = ctypes.c_int64, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64)
+    function = compiled.genus_rotary
+    function.argtypes = [address, strides, address, address, strides, *[number] * 5, ctypes.c_int, address, strides, ctypes.c_int]
+    function.restype = None
+    return function
+
+
+_TWO, _THREE = ctypes.c_int64 * 2, ctypes.c_int64 * 3
+
+
+@rotary.path("native", when=lambda x, cos, sin: x.dtype == cos.dtype and x.stride(3) == 1 and reads(x) and _kernel() is not None)
+def _rotary_native(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The kernel in C: in a step of decoding the way through torch takes longer than the work."""
+    cos, sin = cos.contiguous(), sin.contiguous()
+    y = torch.empty_like(x)
+    batch, heads, time, size = x.shape
+    n = cos.shape[-1]
+    turns = _TWO(time * n if cos.dim() == 4 and len(cos) > 1 else 0, n)
+    of_x, of_y = _THREE(*x.stride()[:3]), _THREE(*y.stride()[:3])
+    _kernel()(
+        x.data_ptr(),
+        of_x,
+        cos.data_ptr(),
+        sin.data_ptr(),
+        turns,
+        batch,
+        heads,
+        time,
+        size,
+        n,
+        x.dtype == torch.bfloat16,
+        y.data_ptr(),
+        of_y,
+        torch.get_num_threads(),
+    )
+    return y
 
 
 @rotary.path("in place", when=_eager_cpu)

@@ -16,7 +16,7 @@ from genus.ops.decode_attention import FEW, decode_attention
 from genus.ops.document_attention import document_attention
 from genus.ops.rotary import rotary
 from genus.parts.ctx import Ctx, attention_mask
-from genus.parts.linear import Linear, linear_parameters
+from genus.parts.linear import Linear, joined, linear_parameters
 from genus.parts.norm import Norm
 from genus.parts.positions import Alibi, Position, RelativeBias, Rotary
 from genus.spec import Spec
@@ -128,11 +128,14 @@ class Attention(Spec):
 
         def forward(self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None) -> Tensor:
             spec, (batch, time, _) = self.spec, x.shape
-            q = self._heads(self.q_proj(x), spec.heads, self.q_norm)
             if spec.cross and state is not None:
-                k, v = state["keys"], state["values"]
+                q, k, v = self.q_proj(x), state["keys"], state["values"]
+            elif spec.cross and ctx.memory is not None:
+                q, (k, v) = self.q_proj(x), self._keys(ctx.memory)
             else:
-                k, v = self._keys(ctx.memory if spec.cross and ctx.memory is not None else x)
+                q, k, v = joined(x, self.q_proj, self.k_proj, self.v_proj)
+                k, v = self._as_keys(k, v)
+            q = self._heads(q, spec.heads, self.q_norm)
             if isinstance(spec.position, Rotary):
                 cos, sin = spec.position.tables(ctx, self.head, x.dtype)
                 q, k = rotary(q, cos, sin), rotary(k, cos, sin)
@@ -156,7 +159,10 @@ class Attention(Spec):
                 state["keys"], state["values"] = self._keys(memory)
 
         def _keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
-            return self._heads(self.k_proj(x), self.groups, self.k_norm), self._heads(self.v_proj(x), self.groups, None)
+            return self._as_keys(*joined(x, self.k_proj, self.v_proj))
+
+        def _as_keys(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            return self._heads(k, self.groups, self.k_norm), self._heads(v, self.groups, None)
 
         def _heads(self, x: Tensor, heads: int, norm: nn.Module | None) -> Tensor:
             """(B, T, H K) to (B, H, T, K), normalised on the way."""

@@ -19,7 +19,7 @@ from genus.ops.rotary import rotary
 from genus.parts.conv import ShortConv
 from genus.parts.ctx import Ctx
 from genus.parts.features import EluPlusOne, FeatureMap
-from genus.parts.linear import Linear, linear_parameters
+from genus.parts.linear import Linear, joined, linear_parameters
 from genus.parts.norm import Norm
 from genus.parts.positions import Rotary
 from genus.spec import Spec
@@ -219,7 +219,7 @@ class FastWeights(Spec):
 
         def forward(self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None) -> Tensor:
             spec = self.spec
-            q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+            q, k, v = joined(x, self.q_proj, self.k_proj, self.v_proj)
             if self.conv is not None:
                 mixed = self.conv(torch.cat([q, k, v], dim=-1), ctx, state)
                 q, k, v = mixed.split([q.shape[-1], k.shape[-1], v.shape[-1]], dim=-1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from genus.ops.linear import linear
+from genus.ops.linear import linear, linears
 
 
 class Linear(nn.Module):
@@ -23,6 +25,14 @@ class Linear(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, bias={self.bias is not None}"
+
+
+def joined(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
+    """What several linear layers make of the same input; one call where none of them is more than a matrix."""
+    if all(type(layer) is Linear for layer in layers):
+        plain: Any = layers
+        return linears(x, tuple(layer.weight for layer in plain), tuple(layer.bias for layer in plain))
+    return tuple(layer(x) for layer in layers)
 
 
 def linear_parameters(inputs: int, outputs: int, bias: bool = False) -> int:

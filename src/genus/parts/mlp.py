@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genus.ops.activation import activation
 from genus.parts.ctx import Ctx
-from genus.parts.linear import Linear, linear_parameters
+from genus.parts.linear import Linear, joined, linear_parameters
 from genus.spec import Spec
 
 
@@ -49,7 +49,8 @@ class MLP(Spec):
         def forward(self, x: Tensor, ctx: Ctx, state: None = None) -> Tensor:
             if self.gate_proj is None:
                 return self.down_proj(activation(self.spec.act, self.up_proj(x)))  # type: ignore[no-any-return]
-            return self.down_proj(activation(self.spec.act, self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
+            gate, up = joined(x, self.gate_proj, self.up_proj)
+            return self.down_proj(activation(self.spec.act, gate) * up)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ typedef struct {
     int64_t group;        /* inputs that share a scale; 0: none but `scales`, one for each output */
     const uint8_t *codes; /* (tiles, inputs / 2, 64, 2) */
     const void *scales;   /* 8 bits: float32 (outputs); 4 bits: bf16 (tiles, inputs / group, 64); else none */
-    const float *bias;    /* (outputs) or none */
 } Matrix;
 
 static inline __m512 widen(__m256i bf16) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bf16), 16)); }
@@ -130,7 +129,8 @@ static void tile(const Matrix *m, int64_t index, const uint16_t *x, int64_t rows
 }
 
 /* A row of a tile's sums, scaled and with its bias, to where the result wants it. */
-static void finish(const Matrix *m, int64_t index, const float *sums, const float *more, int bf16, void *y) {
+static void finish(
+    const Matrix *m, const float *bias, int64_t index, const float *sums, const float *more, int bf16, void *y) {
     for (int v = 0; v < VECTORS; v++) {
         const int64_t at = index * WIDTH + 16 * v, left = m->outputs - at;
         if (left <= 0) return;
@@ -138,7 +138,7 @@ static void finish(const Matrix *m, int64_t index, const float *sums, const floa
         __m512 sum = _mm512_loadu_ps(sums + 16 * v);
         if (more) sum = _mm512_add_ps(sum, _mm512_loadu_ps(more + 16 * v));
         if (m->bits == 8) sum = _mm512_mul_ps(sum, _mm512_maskz_loadu_ps(mask, (const float *)m->scales + at));
-        if (m->bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, m->bias + at));
+        if (bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + at));
         if (bf16)
             _mm256_mask_storeu_epi16((uint16_t *)y + at, mask, (__m256i)_mm512_cvtneps_pbh(sum));
         else
@@ -174,33 +174,41 @@ static void spread(const void *x, int bf16, int64_t rows, int64_t inputs, int64_
     }
 }
 
-/* y (rows, outputs) = x (rows, inputs) W' + bias; x and y both bf16 or both float32. Returns 0, or 1 without memory. */
-int genus_linear(
-    int bits, int64_t outputs, int64_t stored, int64_t group, const void *codes, const void *scales, const float *bias, const void *x,
-    int bf16, int64_t rows, int64_t inputs, void *y, int threads) {
-    const Matrix matrix = {bits, outputs, stored, group, codes, scales, bias}, *m = &matrix;
+/* For each of `count` matrices, y (rows, outputs) = x (rows, inputs) W' + bias; x and y all bf16 or all float32. All matrices are
+ * stored with the same number of inputs. Returns 0, or 1 without memory. */
+int genus_linears(
+    int64_t count, const Matrix *const *matrices, const float *const *biases, const void *x, int bf16, int64_t rows, int64_t inputs,
+    void *const *ys, int threads) {
+    const int64_t width = matrices[0]->inputs, size = bf16 ? 2 : 4;
     uint16_t *own = NULL;
     const uint16_t *from = x;
     const int parts = bf16 ? 1 : 2; /* rows for each row of x */
-    if (!bf16 || inputs != m->inputs) {
-        own = malloc(rows * parts * m->inputs * 2);
+    if (!bf16 || inputs != width) {
+        own = malloc(rows * parts * width * 2);
         if (own == NULL) return 1;
-        spread(x, bf16, rows, inputs, m->inputs, own);
+        spread(x, bf16, rows, inputs, width, own);
         from = own;
     }
-    const int64_t tiles = (m->outputs + WIDTH - 1) / WIDTH, size = bf16 ? 2 : 4;
-    const int64_t bytes = tiles * m->inputs * 8 * m->bits;
+    int64_t tiles = 0, bytes = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t of = (matrices[i]->outputs + WIDTH - 1) / WIDTH;
+        tiles += of;
+        bytes += of * width * 8 * matrices[i]->bits;
+    }
     if (bytes * (rows < 16 ? 1 : rows / 8) < 32768) threads = 1; /* waking another takes longer */
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t t = 0; t < tiles; t++) {
+    for (int64_t task = 0; task < tiles; task++) {
+        int64_t i = 0, t = task;
+        for (int64_t of; t >= (of = (matrices[i]->outputs + WIDTH - 1) / WIDTH); i++) t -= of;
+        const Matrix *m = matrices[i];
         float sums[BLOCK * WIDTH];
         for (int64_t start = 0; start < rows * parts; start += BLOCK) {
-            const int64_t count = rows * parts - start < BLOCK ? rows * parts - start : BLOCK;
-            tile(m, t, from + start * m->inputs, count, sums);
-            for (int64_t r = 0; r < count; r += parts)
+            const int64_t block = rows * parts - start < BLOCK ? rows * parts - start : BLOCK;
+            tile(m, t, from + start * width, block, sums);
+            for (int64_t r = 0; r < block; r += parts)
                 finish(
-                    m, t, sums + r * WIDTH, parts == 2 ? sums + (r + 1) * WIDTH : NULL, bf16,
-                    (char *)y + (start + r) / parts * m->outputs * size);
+                    m, biases[i], t, sums + r * WIDTH, parts == 2 ? sums + (r + 1) * WIDTH : NULL, bf16,
+                    (char *)ys[i] + (start + r) / parts * m->outputs * size);
         }
     }
     free(own);
