@@ -12,11 +12,16 @@ class Document(NamedTuple):
     """One document's text. `starts` is false for the later pieces of a file too large to be one document.
 
     `source`: what it is a translation of, where documents come in pairs.
+    `line`: where it begins, from 1 inside the part read (rows, for tables); 0 means the file as a whole.
+    `name`: of a member of an archive, a page, a file of a tree. `language`: as the source says (programming languages too).
     """
 
     text: str
     starts: bool = True
     source: str | None = None
+    line: int = 0
+    name: str | None = None
+    language: str | None = None
 
     @property
     def digest(self) -> bytes:
@@ -26,11 +31,15 @@ class Document(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A record that cannot be used. `line` counts from 1 inside the part read (rows, for tables); 0 means the file as a whole."""
+    """A record that cannot be used. `line` counts from 1 inside the part read (rows, for tables); 0 means the file as a whole.
+
+    `name`: of the member of an archive or the page, as in `Document`.
+    """
 
     line: int
     reason: str
     excerpt: str = ""
+    name: str | None = None
 
 
 class Remark(NamedTuple):
@@ -60,10 +69,12 @@ def take(value: Any, name: str | int | None, line: int) -> Document | Reject:
             return Reject(line, "empty document")
         if not value.isascii() and has_surrogate(value):
             return Reject(line, "not valid Unicode", excerpt(value))
-        return Document(value)
+        if is_null(value):
+            return Reject(line, "null bytes", excerpt(value))
+        return Document(value, line=line)
     if value is None:
         return Reject(line, "empty document")
-    return Reject(line, f"field {name!r} is not text", excerpt(repr(value)))
+    return Reject(line, f"field {name!r} is not text", shown(value))
 
 
 def take_pair(source: Any, target: Any, fields: Pair, line: int) -> Document | Reject:
@@ -73,19 +84,19 @@ def take_pair(source: Any, target: Any, fields: Pair, line: int) -> Document | R
         if value is None:
             return Reject(line, "missing side", excerpt(f"no {name!r} beside {other!r}"))
         if not isinstance(value, str):
-            return Reject(line, f"field {name!r} is not text", excerpt(repr(value)))
+            return Reject(line, f"field {name!r} is not text", shown(value))
         if not value.strip():
             return Reject(line, "empty side", excerpt(f"empty {name!r} beside {other!r}"))
         if not value.isascii() and has_surrogate(value):
             return Reject(line, "not valid Unicode", excerpt(value))
         texts.append(value.strip())
-    return Document(texts[1], source=texts[0])
+    return Document(texts[1], source=texts[0], line=line)
 
 
 def pair_from_record(record: object, fields: Pair, line: int) -> Document | Reject:
     """The pair in a decoded JSON value: an object with both fields, itself or in its `translation`."""
     if not isinstance(record, dict):
-        return Reject(line, "not a JSON object", excerpt(repr(record)))
+        return Reject(line, "not a JSON object", shown(record))
     inner = record.get(TRANSLATION)
     if isinstance(inner, dict) and not (fields[0] in record and fields[1] in record):
         record = inner
@@ -99,6 +110,19 @@ def has_surrogate(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def is_null(text: str) -> bool:
+    """Whether one character of a hundred or more is U+0000, as in what is no text, or text of another encoding."""
+    return "\0" in text and 100 * text.count("\0") > len(text)
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value that is no text."""
+    try:
+        return excerpt(repr(value))
+    except RecursionError:
+        return "nested too deeply"
 
 
 def excerpt(raw: str | bytes) -> str:

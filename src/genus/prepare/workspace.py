@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +36,14 @@ class Workspace:
     def file(self, stage: str, unit: int, suffix: str) -> Path:
         """A file of one unit of one stage."""
         return self.journal / f"{stage}-{unit:05d}.{suffix}"
+
+    def decision(self, number: int) -> Path:
+        """The folder of what was decided before a round."""
+        return self.journal / f"decision-{number}"
+
+    def decided(self, number: int) -> Path:
+        """The marker of that decision: facts for the report."""
+        return self.journal / f"decision-{number}.json"
 
     def is_done(self, stage: str, unit: int) -> bool:
         return self.file(stage, unit, "json").exists()
@@ -103,10 +114,21 @@ def _take_back(out: Path, space: Workspace, plan: dict[str, Any]) -> bool:
     return complete and is_dataset(out)
 
 
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A path to write a file to, which comes into being complete when the block ends. Two processes may do so at once."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _remove(journal: Path) -> None:
-    for file in journal.iterdir():
-        if file.name != PLAN:
-            file.unlink()
+    for left in journal.iterdir():
+        if left.name != PLAN:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     (journal / PLAN).unlink(missing_ok=True)  # last, because it is what a journal is known by
     journal.rmdir()
 

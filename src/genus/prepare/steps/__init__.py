@@ -1,0 +1,145 @@
+"""Cleaning steps: the list of them, and how they are named on the command line, in YAML and in JSON.
+
+The step "near-duplicates" is the class in `near_duplicates.py` whose NAME that is; nothing of it is imported before it is asked
+for. A step of one's own is named by its import path, "mypackage.steps.Shout".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from genus.prepare.steps.presets import PRESETS
+from genus.prepare.steps.settings import value_for
+from genus.prepare.steps.step import Step
+from genus.spec import nearest
+
+NAMES: tuple[str, ...] = ()
+"""Every step, in the order in which they are best run."""
+
+
+def find(name: str) -> type[Step]:
+    """The class of a step.
+
+    Raises:
+        ValueError: there is none of this name; the message tells the nearest.
+    """
+    if "." in name:
+        return _imported(name)
+    if name not in NAMES:
+        raise ValueError(
+            f"there is no step or preset called {name!r}{nearest(name, [*NAMES, *PRESETS])}; "
+            "genus prepare --list-steps tells what each does"
+        )
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    return next(each for each in vars(module).values() if _is_step(each) and each.__dict__.get("NAME") == name)
+
+
+def summaries() -> dict[str, str]:
+    """What every step does: the first line of its documentation, with its settings."""
+    return {name: (inspect.getdoc(find(name)) or "").partition("\n")[0] for name in NAMES}
+
+
+def parse(words: Sequence[str | Mapping[str, Any]], seed: int = 0, pairs: bool = False) -> tuple[Step, ...]:
+    """Steps as they are written on the command line or in YAML.
+
+    Args:
+        words: names of steps or presets, "name:field=value,field=value" (the entries of a tuple joined by +), or
+            {name: {field: value}}. A step that a preset before it holds is not run twice: its place is kept, its settings change.
+        seed: what steps that throw dice get, unless they were given their own.
+        pairs: whether the documents are pairs.
+
+    Raises:
+        ValueError: no such step or field, a value that does not fit, a step named twice.
+    """
+    chosen: dict[str, Step] = {}
+    named: set[str] = set()
+    for word in words:
+        name, settings = _split(word)
+        if name in PRESETS:
+            if settings:
+                raise ValueError(f"{name} is a list of steps and has no settings: write those of a step after it")
+            for each in parse(PRESETS[name], seed, pairs):
+                chosen.setdefault(each.NAME, each)
+            continue
+        step = _make(name, settings)
+        if step.NAME in named:
+            raise ValueError(f"the step {step.NAME} is named twice: a step runs once")
+        named.add(step.NAME)
+        chosen[step.NAME] = step
+    for step in chosen.values():
+        if pairs and not step.PAIRS:
+            raise ValueError(f"the step {step.NAME} cleans single texts, not pairs: leave it out")
+    return tuple(_seeded(step, seed) for step in chosen.values())
+
+
+def to_json(step: Step) -> dict[str, Any]:
+    """The JSON form: {"step": name, field: value, ...}."""
+    cls = type(step)
+    own = cls.NAME not in NAMES or find(cls.NAME) is not cls
+    name = f"{cls.__module__}.{cls.__qualname__}" if own else cls.NAME
+    fields = {each.name: getattr(step, each.name) for each in dataclasses.fields(step)}
+    return {"step": name, **{key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}}
+
+
+def from_json(value: Mapping[str, Any]) -> Step:
+    """Inverse of `to_json`."""
+    return _make(value["step"], {key: each for key, each in value.items() if key != "step"})
+
+
+def _split(word: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    if isinstance(word, str):
+        name, _, rest = word.partition(":")
+        settings: dict[str, Any] = {}
+        for each in filter(None, rest.split(",")):
+            key, equals, value = each.partition("=")
+            if not equals:
+                raise ValueError(f"{word}: {each!r} is no setting; write field=value, such as language:keep=en+zh")
+            settings[key.strip()] = value.strip()
+        return name.strip(), settings
+    if not isinstance(word, Mapping) or len(word) != 1:
+        raise ValueError(f"{word!r} is no step: write its name, or name: {{field: value}}")
+    name, told = next(iter(word.items()))
+    if told is not None and not isinstance(told, Mapping):
+        raise ValueError(f"{name}: {told!r} are no settings: write {name}: {{field: value}}")
+    return str(name), dict(told or {})
+
+
+def _make(name: str, settings: Mapping[str, Any]) -> Step:
+    cls = find(name)
+    fields = {each.name for each in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in settings.items():
+        if key not in fields:
+            hint = nearest(key, fields) if fields else "; it has none"
+            raise ValueError(f"the step {name} has no setting {key!r}{hint}")
+        values[key] = value_for(value, hints[key], f"{name}:{key}")
+    return cls(**values)
+
+
+def _seeded(step: Step, seed: int) -> Step:
+    wants = getattr(step, "seed", 0) is None
+    return dataclasses.replace(step, seed=seed) if wants else step  # type: ignore[call-arg]
+
+
+def _imported(path: str) -> type[Step]:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the step {path} cannot be imported ({error}): name a class as package.module.Class") from error
+    if not _is_step(found):
+        raise ValueError(f"{path} is no step: a step is a frozen dataclass derived from genus.prepare.steps.step.Step")
+    if not re.fullmatch(r"[a-z0-9-]+", found.NAME):
+        raise ValueError(f"{path}: its NAME {found.NAME!r} must consist of small letters, digits and hyphens")
+    return found
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Step) and hasattr(value, "NAME")
