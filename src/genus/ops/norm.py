@@ -14,6 +14,40 @@ from genus.ops.dispatch import Op
 from genus.ops.native import library, reads
 
 
+@cache
+def _kernel() -> Any:
+    """The function `genus_norm` of `ops/cpu/rows.c`, or None where it cannot be had."""
+    compiled = library("rows")
+    if compiled is None:
+        return None
+    number, address = ctypes.c_int64, ctypes.c_void_p
+    function = compiled.genus_norm
+    function.argtypes = [address] * 3 + [ctypes.c_float, ctypes.c_int, number, number, ctypes.c_int, address, ctypes.c_int]
+    function.restype = None
+    return function
+
+
+def _normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
+    size = x.shape[-1]
+    x = x.contiguous()
+    weight = weight.float().contiguous()
+    bias = None if bias is None else bias.float().contiguous()
+    y = torch.empty_like(x)
+    _kernel()(
+        x.data_ptr(),
+        weight.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        eps,
+        centred,
+        x.numel() // max(1, size),
+        size,
+        x.dtype == torch.bfloat16,
+        y.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return y
+
+
 @Op
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     """Zero mean and unit variance over the last dimension, then scale and shift; statistics in float32."""
@@ -89,37 +123,3 @@ def _rms_norm_fused(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 @rms_norm.path("torch", when=lambda x, weight, eps: True)
 def _rms_norm_torch(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps)
-
-
-@cache
-def _kernel() -> Any:
-    """The function `genus_norm` of `ops/cpu/rows.c`, or None where it cannot be had."""
-    compiled = library("rows")
-    if compiled is None:
-        return None
-    number, address = ctypes.c_int64, ctypes.c_void_p
-    function = compiled.genus_norm
-    function.argtypes = [address] * 3 + [ctypes.c_float, ctypes.c_int, number, number, ctypes.c_int, address, ctypes.c_int]
-    function.restype = None
-    return function
-
-
-def _normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
-    size = x.shape[-1]
-    x = x.contiguous()
-    weight = weight.float().contiguous()
-    bias = None if bias is None else bias.float().contiguous()
-    y = torch.empty_like(x)
-    _kernel()(
-        x.data_ptr(),
-        weight.data_ptr(),
-        None if bias is None else bias.data_ptr(),
-        eps,
-        centred,
-        x.numel() // max(1, size),
-        size,
-        x.dtype == torch.bfloat16,
-        y.data_ptr(),
-        torch.get_num_threads(),
-    )
-    return y
