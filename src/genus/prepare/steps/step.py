@@ -26,11 +26,15 @@ BEFORE = 40
 
 @dataclass(frozen=True)
 class Drop:
-    """A document that is left out. `reason` is short, countable and the same for all its like: "mostly symbols"."""
+    """A document that is left out. `reason` is short, countable and the same for all its like: "mostly symbols".
+
+    `instead`: (unit, part, line) of the document that is kept in its place, where there is one.
+    """
 
     row: int
     reason: str
     excerpt: str = ""
+    instead: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,14 @@ def keep(
     reason: str = "",
     excerpts: Mapping[int, str] | None = None,
     counts: dict[str, int | float] | None = None,
+    instead: Mapping[int, tuple[int, int, int]] | None = None,
 ) -> Outcome:
     """Drop some documents of a batch.
 
     Args:
         decision: for every document why it is dropped, None for one that is kept; or whether it is kept, all others for `reason`.
         excerpts: by position in the batch, what to show instead of the beginning of the text.
+        instead: by position in the batch, where the document stands that is kept in its place.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -128,7 +134,8 @@ def keep(
     rows = batch.column("row").take(at).to_pylist()
     starts = pc.utf8_slice_codeunits(batch.column(TEXT).take(at), 0, EXCERPT).to_pylist()
     shown = [excerpt((excerpts or {}).get(i, start)) for i, start in zip(gone, starts, strict=True)]
-    drops = [Drop(row, str(reasons[i]), text) for row, i, text in zip(rows, gone, shown, strict=True)]
+    places = instead or {}
+    drops = [Drop(row, str(reasons[i]), text, places.get(i)) for row, i, text in zip(rows, gone, shown, strict=True)]
     left = np.ones(batch.num_rows, dtype=bool)
     left[gone] = False
     return Outcome(batch.filter(pa.array(left)), drops, [], dict(counts or {}))
