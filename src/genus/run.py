@@ -140,11 +140,11 @@ class Loaded:
     labels: Labels | None = None
 
 
-def load(path: str | Path) -> Loaded:
-    """A model from a run, from a folder in Hugging Face layout, or from an n-gram folder.
+def model_folder(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Where the model of a run, or of a model folder, lies; and the `run.json` of a run, of a folder an empty dict.
 
     Raises:
-        FileNotFoundError: the path holds neither.
+        FileNotFoundError: the run has no finished model yet, or the path holds neither.
     """
     path = Path(path)
     config: dict[str, Any] = {}
@@ -153,13 +153,24 @@ def load(path: str | Path) -> Loaded:
         run = Run.open(path)
         config, folder = run.config, run.model_dir
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{path} has no finished model yet; continue it with: genus train --resume {path}")
+            verb = "tune" if "task" in config else "train"
+            raise FileNotFoundError(f"{path} has no finished model yet; continue it with: genus {verb} --resume {path}")
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{path} is neither a run nor a model folder: it has no {CONFIG} and no config.json")
+    return folder, config
+
+
+def load(path: str | Path) -> Loaded:
+    """A model from a run, from a folder in Hugging Face layout, or from an n-gram folder.
+
+    Raises:
+        FileNotFoundError: the path holds neither.
+    """
+    folder, config = model_folder(path)
     from genus.export import huggingface
 
     model, spec, tokenizer = huggingface.load(folder)
-    return Loaded(model, spec, tokenizer, path, config, huggingface.labels_of(folder))
+    return Loaded(model, spec, tokenizer, Path(path), config, huggingface.labels_of(folder))
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -43,9 +43,9 @@ def main(options: Options) -> int:
 def _hugging_face(options: Options, loaded: Loaded) -> int:
     from genus.export import huggingface
     from genus.export.verify import verify
-    from genus.run import replace_folder
+    from genus.run import model_folder, replace_folder
 
-    source = options.model / "model" if (options.model / "run.json").is_file() else options.model
+    source, _ = model_folder(options.model)
     recipe = huggingface.describe(source)
     name, notes = (recipe.name or None), ""
     if loaded.config:
