@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from genus.generate.decoder import Decoder
+from genus.generate.replay import Replays
 from genus.generate.sampling import OUT
 from genus.generate.scheduler import Scheduler
 from genus.generate.sequence import Request, Sequence
@@ -50,6 +51,7 @@ class Engine:
         self.device = next(iter([*model.parameters(), *model.buffers()])).device
         self.limit: int | None = model.spec.context
         self.layout = Layout(model, dtype)
+        self._replays = Replays(model, self.layout)
 
     def check(self, requests: Sequence_[Request]) -> None:
         """Raises ValueError: a prompt or a source is longer than the model's positions, or a source is missing."""
@@ -138,7 +140,9 @@ class Engine:
             ids, doc = torch.tensor(rows, dtype=torch.long, device=self.device), None
         else:
             ids, doc = _left_aligned(rows, self.device)
-        if hasattr(self.model, "hidden"):
+        if ids.shape[1] == 1 and doc is None and self._replays.takes(len(rows), state):
+            vectors = self._replays.hidden(ids, state, self.dtype)
+        elif hasattr(self.model, "hidden"):
             vectors = self.model.hidden(ids, doc=doc, state=state, dtype=self.dtype)
         else:
             vectors = self.model(ids, doc=doc, state=state, dtype=self.dtype)

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genus.ops import pointwise
 from genus.ops.dispatch import Op
+from genus.ops.native import reads
 
 ACTIVATIONS = ("relu", "relu2", "gelu", "gelu_tanh", "silu", "tanh")
 B = 2 * math.sqrt(2 / math.pi)
@@ -28,10 +30,16 @@ def activation(name: str, x: Tensor) -> Tensor:
         case "gelu_tanh":
             return gelu_tanh(x)
         case "silu":
-            return F.silu(x)
+            return silu(x)
         case "tanh":
             return x.tanh()
     raise ValueError(f"there is no activation {name!r}; choose one of: {', '.join(ACTIVATIONS)}")
+
+
+@Op
+def silu(x: Tensor) -> Tensor:
+    """x sigmoid(x) (Elfwing et al. 2017)."""
+    return F.silu(x)
 
 
 @Op
@@ -55,6 +63,22 @@ class _SigmoidGELU(torch.autograd.Function):
         inner = torch.addcmul(x.new_tensor(B), x, x, value=3 * A)
         slope: Tensor = torch.ops.aten.sigmoid_backward(inner.mul_(x), s)  # x u'(x) s (1 - s)
         return slope.add_(s).mul_(grads[0])
+
+
+def _dense(x: Tensor) -> bool:
+    return reads(x) and x.is_contiguous() and pointwise.kernel() is not None
+
+
+@silu.path("native", when=_dense)
+def _silu_native(x: Tensor) -> Tensor:
+    """The kernel in C."""
+    return pointwise.run(pointwise.SILU, x)
+
+
+@gelu_tanh.path("native", when=_dense)
+def _gelu_tanh_native(x: Tensor) -> Tensor:
+    """The kernel in C."""
+    return pointwise.run(pointwise.GELU_TANH, x)
 
 
 def _eager_cpu(x: Tensor) -> bool:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache, cached_property
-from typing import Any
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from genus.ops import native
 from genus.ops.attention import attention
 from genus.ops.dispatch import Op
-from genus.ops.native import library
 
 FEW = 16  # new positions up to which keys and values are read once for each
 WIDEST = 256  # head dimension of the kernel in C
@@ -80,16 +79,14 @@ class _Shape(ctypes.Structure):
     _fields_ += [("scale", ctypes.c_float), ("softcap", ctypes.c_float)]
 
 
-@cache
-def kernel() -> Any:
-    """The function `genus_decode_attention` of `ops/cpu/decode_attention.c`, or None where it cannot be had."""
-    compiled = library("decode_attention")
-    if compiled is None:
-        return None
-    function = compiled.genus_decode_attention
-    function.argtypes = [ctypes.POINTER(_Shape), ctypes.c_int, *[ctypes.c_void_p] * 6, ctypes.c_int]
-    function.restype = ctypes.c_int
-    return function
+def kernel() -> native.Kernel | None:
+    """The kernel of `ops/cpu/decode_attention.c`, or None where it cannot be had."""
+    return native.kernel("decode_attention", "genus_decode_attention", "pnppppppn")
+
+
+def reads_spans(q: Tensor) -> bool:
+    """Whether keys that no query sees cost nothing, so that they need not be cut off."""
+    return q.is_cpu and kernel() is not None and not torch.compiler.is_compiling()
 
 
 def _fits_native(
@@ -128,8 +125,10 @@ def _native(
     strides += (0, 0, 0) if bias is None else bias.stride()[:3]
     shape = _Shape(rows, heads, groups, time, head, *strides, scale, softcap or 0.0)
     y = q.new_empty(rows, time, heads, head)
-    failed = kernel()(
-        shape,
+    function = kernel()
+    assert function is not None
+    function(
+        ctypes.addressof(shape),
         q.dtype == torch.bfloat16,
         q.data_ptr(),
         k.data_ptr(),
@@ -138,9 +137,8 @@ def _native(
         None if bias is None else bias.data_ptr(),
         y.data_ptr(),
         torch.get_num_threads(),
+        held=(shape, q, k, v, spans, bias, y),
     )
-    if failed:
-        raise MemoryError(f"no memory for the scores of {rows} rows")
     return y.transpose(1, 2)
 
 

@@ -16,9 +16,13 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,8 +34,56 @@ OPENMP = re.compile(r"\S*/lib(gomp|iomp5|omp)\b[^/\s]*\.so[.\d]*$", re.MULTILINE
 PATIENCE = 120  # seconds for the compiler
 
 
+Listener = Callable[["Kernel", Sequence[Any], Sequence[Any]], None]
+_listeners: dict[int, Listener] = {}  # by thread: who is told of every call
+
+
 class Unavailable(Exception):
     """Why there are no kernels here, in words."""
+
+
+class Kernel:
+    """A function of a library. Its arguments are whole numbers and addresses, 64 bits each, and it returns 0 or what failed.
+
+    Args:
+        kinds: "n" for a number and "p" for an address (None, a number, or an array or structure of ctypes), argument by argument.
+    """
+
+    def __init__(self, compiled: ctypes.CDLL, name: str, kinds: str) -> None:
+        self.function = getattr(compiled, name)
+        self.function.argtypes = [ctypes.c_int64 if kind == "n" else ctypes.c_void_p for kind in kinds]
+        self.function.restype = ctypes.c_int64
+        self.address: int = ctypes.cast(self.function, ctypes.c_void_p).value or 0
+
+    def __call__(self, *arguments: Any, held: Sequence[Any] = ()) -> None:
+        """Run it. `held`: the tensors behind the addresses.
+
+        Raises:
+            MemoryError: it says so.
+        """
+        if self.function(*arguments):
+            raise MemoryError("no memory left for a kernel's intermediate results")
+        if _listeners:
+            listener = _listeners.get(threading.get_ident())
+            if listener is not None:
+                listener(self, arguments, held)
+
+
+@contextmanager
+def heard(listener: Listener) -> Iterator[None]:
+    """Within the block, `listener` is told of every call that this thread makes: the kernel, its arguments, what is held."""
+    _listeners[threading.get_ident()] = listener
+    try:
+        yield
+    finally:
+        del _listeners[threading.get_ident()]
+
+
+@cache
+def kernel(file: str, name: str, kinds: str) -> Kernel | None:
+    """The function `name` of `ops/cpu/FILE.c`, or None where it cannot be had."""
+    compiled = library(file)
+    return None if compiled is None else Kernel(compiled, name, kinds)
 
 
 @cache
@@ -78,7 +130,8 @@ def _load(name: str) -> ctypes.CDLL:
     if compiler is None:
         raise Unavailable("there is no C compiler (gcc or cc; $CC names another)")
     source, openmp = SOURCES / f"{name}.c", _openmp()
-    key = hashlib.sha256("\n".join([source.read_text(encoding="utf-8"), *FLAGS, compiler, str(openmp)]).encode()).hexdigest()
+    texts = [file.read_text(encoding="utf-8") for file in (source, *sorted(SOURCES.glob("*.h")))]
+    key = hashlib.sha256("\n".join([*texts, *FLAGS, compiler, str(openmp)]).encode()).hexdigest()
     try:
         file = _folder() / f"{name}-{key[:16]}.so"
         if not file.exists():

@@ -10,21 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genus.ops import native
 from genus.ops.dispatch import Op
-from genus.ops.native import library, reads
+from genus.ops.native import reads
 
 
 @cache
-def _kernel() -> Any:
-    """The function `genus_norm` of `ops/cpu/rows.c`, or None where it cannot be had."""
-    compiled = library("rows")
-    if compiled is None:
-        return None
-    number, address = ctypes.c_int64, ctypes.c_void_p
-    function = compiled.genus_norm
-    function.argtypes = [address] * 3 + [ctypes.c_float, ctypes.c_int, number, number, ctypes.c_int, address, ctypes.c_int]
-    function.restype = None
-    return function
+def _number(value: float) -> ctypes.Array[ctypes.c_float]:
+    return (ctypes.c_float * 1)(value)
+
+
+def _kernel() -> native.Kernel | None:
+    return native.kernel("rows", "genus_norm", "ppppnnnnpn")
 
 
 def _normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
@@ -33,17 +30,20 @@ def _normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, cent
     weight = weight.float().contiguous()
     bias = None if bias is None else bias.float().contiguous()
     y = torch.empty_like(x)
-    _kernel()(
+    function = _kernel()
+    assert function is not None
+    function(
         x.data_ptr(),
         weight.data_ptr(),
         None if bias is None else bias.data_ptr(),
-        eps,
+        _number(eps),
         centred,
         x.numel() // max(1, size),
         size,
         x.dtype == torch.bfloat16,
         y.data_ptr(),
         torch.get_num_threads(),
+        held=(x, weight, bias, y),
     )
     return y
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genus.ops.native import library
+from genus.ops import native
 from genus.ops.rounding import to_int4, to_int8
 
 GROUPS = (32, 64, 128)  # inputs that may share a scale in int4: what all kernels know
@@ -151,7 +151,9 @@ def multiply_all(x: Tensor, matrices: Sequence[Tiles], biases: Sequence[Tensor |
         return ys
     kept = [bias if bias is None or bias.dtype == torch.float32 else bias.float() for bias in biases]
     pointers = _pointers(len(ys))
-    failed = kernel()(
+    function = kernel()
+    assert function is not None
+    function(
         len(ys),
         pointers(*[ctypes.addressof(matrix.described) for matrix in matrices]),
         pointers(*[None if bias is None else bias.data_ptr() for bias in kept]),
@@ -161,9 +163,8 @@ def multiply_all(x: Tensor, matrices: Sequence[Tiles], biases: Sequence[Tensor |
         inputs,
         pointers(*[y.data_ptr() for y in ys]),
         torch.get_num_threads(),
+        held=(x, matrices, kept, ys),
     )
-    if failed:
-        raise MemoryError(f"no memory for {x.numel()} activations")
     return ys
 
 
@@ -177,17 +178,9 @@ def _tiled(matrix: Tensor) -> Tensor:
     return matrix.unflatten(0, (-1, WIDTH)).unflatten(2, (-1, 2)).transpose(1, 2).contiguous()
 
 
-@cache
-def kernel() -> Any:
-    """The function `genus_linears` of `ops/cpu/linear.c`, or None where it cannot be had."""
-    compiled = library("linear")
-    if compiled is None:
-        return None
-    number, address = ctypes.c_int64, ctypes.c_void_p
-    function = compiled.genus_linears
-    function.argtypes = [number, address, address, address, ctypes.c_int, number, number, address, ctypes.c_int]
-    function.restype = ctypes.c_int
-    return function
+def kernel() -> native.Kernel | None:
+    """The kernel of `ops/cpu/linear.c`, or None where it cannot be had."""
+    return native.kernel("linear", "genus_linears", "npppnnnpn")
 
 
 @dataclass(frozen=True, eq=False)

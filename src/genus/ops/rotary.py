@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from genus.ops import native
 from genus.ops.dispatch import Op
-from genus.ops.native import library, reads
+from genus.ops.native import reads
 
 
 @Op
@@ -55,17 +55,8 @@ def _eager_cpu(x: Tensor, cos: Tensor, sin: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == cos.dtype and not torch.compiler.is_compiling()  # a compiler fuses the reference
 
 
-@cache
-def _kernel() -> Any:
-    """The function `genus_rotary` of `ops/cpu/rows.c`, or None where it cannot be had."""
-    compiled = library("rows")
-    if compiled is None:
-        return None
-    number, address, strides = ctypes.c_int64, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64)
-    function = compiled.genus_rotary
-    function.argtypes = [address, strides, address, address, strides, *[number] * 5, ctypes.c_int, address, strides, ctypes.c_int]
-    function.restype = None
-    return function
+def _kernel() -> native.Kernel | None:
+    return native.kernel("rows", "genus_rotary", "pppppnnnnnnppn")
 
 
 _TWO, _THREE = ctypes.c_int64 * 2, ctypes.c_int64 * 3
@@ -80,7 +71,9 @@ def _rotary_native(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     n = cos.shape[-1]
     turns = _TWO(time * n if cos.dim() == 4 and len(cos) > 1 else 0, n)
     of_x, of_y = _THREE(*x.stride()[:3]), _THREE(*y.stride()[:3])
-    _kernel()(
+    function = _kernel()
+    assert function is not None
+    function(
         x.data_ptr(),
         of_x,
         cos.data_ptr(),
@@ -95,6 +88,7 @@ def _rotary_native(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         y.data_ptr(),
         of_y,
         torch.get_num_threads(),
+        held=(x, cos, sin, y),
     )
     return y
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.ops.attention import attention
-from genus.ops.decode_attention import FEW, decode_attention
+from genus.ops.decode_attention import FEW, decode_attention, reads_spans
 from genus.ops.document_attention import document_attention
 from genus.ops.rotary import rotary
 from genus.parts.ctx import Ctx, attention_mask
@@ -139,14 +139,17 @@ class Attention(Spec):
             if isinstance(spec.position, Rotary):
                 cos, sin = spec.position.tables(ctx, self.head, x.dtype)
                 q, k = rotary(q, cos, sin), rotary(k, cos, sin)
-            if state is not None and not spec.cross:
-                k, v = self._remember(k, v, ctx, state)
             dropout = spec.dropout if self.training else 0.0
+            few = state is not None and time <= FEW and spec.causal and not (spec.cross or ctx.key_doc is not None or dropout)
+            first = 0
+            if state is not None and not spec.cross:
+                whole = few and not isinstance(spec.position, Alibi | RelativeBias) and reads_spans(k)
+                k, v, first = self._remember(k, v, ctx, state, whole)
             documents = None if state is not None or not spec.plain else ctx.documents
             if documents is not None:
                 y = document_attention(q, k, v, documents, spec.causal, self.scale, spec.score.softcap, dropout)
-            elif state is not None and time <= FEW and spec.causal and not (spec.cross or ctx.key_doc is not None or dropout):
-                spans = ctx.spans(batch, time, k.shape[2], spec.window)
+            elif few:
+                spans = ctx.spans(batch, time, first, k.shape[2], spec.window)
                 y = decode_attention(q, k, v, spans, self._bias(ctx, time, k.shape[2]), self.scale, spec.score.softcap)
             else:
                 mask, causal = self._mask(ctx, time, k.shape[2], q.dtype)
@@ -173,8 +176,8 @@ class Attention(Spec):
                 x = norm(x)
             return x.transpose(1, 2)
 
-        def _remember(self, k: Tensor, v: Tensor, ctx: Ctx, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            """Store this call's keys and values; return all that a query may look at."""
+        def _remember(self, k: Tensor, v: Tensor, ctx: Ctx, state: dict[str, Tensor], whole: bool) -> tuple[Tensor, Tensor, int]:
+            """Store this call's keys and values; return those that a query may look at, or all, and the place of the first."""
             keys, values, ragged = state["keys"], state["values"], ctx.ragged
             end = ctx.start + k.shape[2] if ragged is None else ragged.end
             if end > keys.shape[2]:
@@ -186,9 +189,11 @@ class Attention(Spec):
                     tokens = new.transpose(1, 2)
                     tokens = tokens.flatten(0, 1) if ragged.times is None else tokens[ragged.rows, ragged.times]
                     kept[ragged.rows, :, ragged.columns] = tokens.to(kept.dtype)
+            if whole:
+                return keys.to(k.dtype), values.to(v.dtype), 0
             start = ctx.start if ragged is None else ragged.first
             seen = slice(0 if self.spec.window is None else max(0, start - self.spec.window + 1), end)
-            return keys[:, :, seen].to(k.dtype), values[:, :, seen].to(v.dtype)
+            return keys[:, :, seen].to(k.dtype), values[:, :, seen].to(v.dtype), seen.start
 
         def _mask(self, ctx: Ctx, time: int, keys: int, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
             """The mask (boolean or additive) and whether no query may look ahead."""

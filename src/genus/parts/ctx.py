@@ -5,15 +5,18 @@ Built once per forward pass by the model; the only side channel between parts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from genus.ops.decode_attention import Spans
 from genus.ops.document_attention import Documents
+
+T = TypeVar("T")
 
 PADDING = -1  # document id of a position that is not a token
 CAUSAL, FULL, NOISE = (
@@ -100,21 +103,27 @@ class Ctx:
             return None
         return None if self.start or self.span is not None else Documents.find(self.doc)
 
-    def spans(self, batch: int, time: int, keys: int, window: int | None) -> Spans:
-        """What the positions of this call see by causal attention: of `keys` keys, the last of which stands at the last query.
-
-        Of ragged rows at the last query of any row. Documents and spans are not looked at.
-        """
-        key = ("spans", time, keys, window)
+    def once(self, key: Any, make: Callable[[Ctx], T]) -> T:
+        """What the layers share, made when the first of them asks for it. `make` may look at nothing but its context."""
         if key not in self.shared:
-            starts, ends = (keys - time,) * batch, (keys,) * batch
-            if self.ragged is not None:
-                cut = self.ragged.end - keys
-                starts, ends = (tuple(n - cut for n in places) for places in (self.ragged.starts, self.ragged.ends))
-            stops = [[max(1, min(start + t + 1, end)) for t in range(time)] for start, end in zip(starts, ends)]
-            pairs = [[(0 if window is None else max(0, stop - window), stop) for stop in row] for row in stops]
-            self.shared[key] = Spans(pairs, keys, self.positions.device)
+            self.shared[key] = make(self)
         return self.shared[key]  # type: ignore[no-any-return]
+
+    def spans(self, batch: int, time: int, first: int, keys: int, window: int | None) -> Spans:
+        """What the positions of this call see by causal attention: of `keys` keys, the first of which stands at `first`.
+
+        Documents and spans are not looked at.
+        """
+
+        def make(ctx: Ctx) -> Spans:
+            ragged = ctx.ragged
+            starts = (ctx.start,) * batch if ragged is None else ragged.starts
+            ends = (ctx.start + time,) * batch if ragged is None else ragged.ends
+            stops = [[max(1, min(start + t + 1, end) - first) for t in range(time)] for start, end in zip(starts, ends)]
+            pairs = [[(0 if window is None else max(0, stop - window), stop) for stop in row] for row in stops]
+            return Spans(pairs, keys, ctx.positions.device)
+
+        return self.once(("spans", time, first, keys, window), make)
 
     @cached_property
     def fresh(self) -> Tensor | None:
@@ -151,13 +160,14 @@ def distances(ctx: Ctx, time: int, keys: int) -> Tensor:
 
     The last key stands at the last query; of ragged rows at the last of any row.
     """
-    key = ("distances", time, keys)
-    if key not in ctx.shared:
+
+    def make(ctx: Ctx) -> Tensor:
         device = ctx.positions.device
         first = keys - time if ctx.ragged is None else keys - ctx.ragged.end
         places = torch.arange(time, device=device) if ctx.ragged is None else ctx.positions
-        ctx.shared[key] = torch.arange(keys, device=device) - (places + first)[..., None]
-    return ctx.shared[key]  # type: ignore[no-any-return]
+        return torch.arange(keys, device=device) - (places + first)[..., None]
+
+    return ctx.once(("distances", time, keys), make)
 
 
 def attention_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | None) -> Tensor | None:

@@ -5,6 +5,7 @@ Shapes: B batch, T time, S source time, D width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +162,19 @@ class Model(Spec):
                 self._advance(state, ctx, ids.shape[1])
             return y  # type: ignore[no-any-return]
 
+        def decode(self, ids: Tensor, state: State, dtype: torch.dtype, stack: Callable[..., Tensor] | None = None) -> Tensor:
+            """`hidden` of one token for each row (B, 1), of a state whose rows have lengths of their own.
+
+            Args:
+                stack: what stands for `self.stack`, with its arguments.
+            """
+            ctx = _ragged(state["start"], 1, None, equal=False)
+            if self.encoder is not None:
+                ctx.memory_doc = state["memory_doc"]
+            y = (stack or self.stack)(self.embed(ids, ctx.positions, None, dtype), ctx, state["layers"])
+            self._advance(state, ctx, 1)
+            return y
+
         def hidden_reverse(
             self,
             ids: Tensor,
@@ -298,13 +312,16 @@ class Model(Spec):
             state["reached"] = torch.where(newest >= 0, reached, state.get("reached", 0))
 
 
-def _ragged(start: Tensor, time: int, doc: Tensor | None) -> Ctx:
-    """The context of rows that hold `start` (B,) positions each; `doc` (B, T) marks padding at their ends."""
+def _ragged(start: Tensor, time: int, doc: Tensor | None, equal: bool = True) -> Ctx:
+    """The context of rows that hold `start` (B,) positions each; `doc` (B, T) marks padding at their ends.
+
+    `equal`: rows of equal length need not be told apart.
+    """
     before = start.tolist()
     counts = [time] * len(before) if doc is None else (doc != PADDING).sum(1).tolist()
     doc = None if min(counts) == time else doc
     index = torch.arange(time, device=start.device)
-    if min(before) == max(before):
+    if equal and min(before) == max(before):
         return Ctx(index + before[0], doc, before[0])
     places = start[:, None] + index
     rows, columns = torch.arange(len(before), device=start.device).repeat_interleave(time), places.flatten()

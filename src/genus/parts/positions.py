@@ -44,8 +44,8 @@ class Rotary(Position):
 
     def tables(self, ctx: Ctx, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """cos and sin, (time, n) or (batch, 1, time, n), n = head_dim * share / 2; made once per forward pass."""
-        key = (self, head_dim, dtype)
-        if key not in ctx.shared:
+
+        def make(ctx: Ctx) -> tuple[Tensor, Tensor]:
             n = int(head_dim * self.share)
             even = torch.arange(0, n, 2, device=ctx.positions.device, dtype=torch.float32)
             inverse = self.theta ** (-even / n)
@@ -54,8 +54,9 @@ class Rotary(Position):
             angle = ctx.positions.float()[..., None] * inverse
             if angle.dim() == 3:
                 angle = angle[:, None]
-            ctx.shared[key] = angle.cos().to(dtype), angle.sin().to(dtype)
-        return ctx.shared[key]  # type: ignore[no-any-return]
+            return angle.cos().to(dtype), angle.sin().to(dtype)
+
+        return ctx.once((self, head_dim, dtype), make)
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,11 @@ class Alibi(Position):
 
     def bias(self, ctx: Ctx, heads: int, time: int, keys: int) -> Tensor:
         """(1, heads, time, keys), or (batch, ...) of ragged rows, float32; made once per forward pass."""
-        key = (self, heads, time, keys)
-        if key not in ctx.shared:
-            ctx.shared[key] = self._slopes(heads, ctx.positions.device) * _by_head(distances(ctx, time, keys)).float()
-        return ctx.shared[key]  # type: ignore[no-any-return]
+
+        def make(ctx: Ctx) -> Tensor:
+            return self._slopes(heads, ctx.positions.device) * _by_head(distances(ctx, time, keys)).float()
+
+        return ctx.once((self, heads, time, keys), make)
 
     def _slopes(self, heads: int, device: torch.device) -> Tensor:
         """(heads, 1, 1)."""
@@ -116,10 +118,7 @@ class RelativeBias(Position):
 
     def bias(self, ctx: Ctx, time: int, keys: int, causal: bool) -> Tensor:
         """(1, heads, time, keys), or (batch, ...) of ragged rows; made once per forward pass."""
-        key = (self, time, keys, causal)
-        if key not in ctx.shared:
-            ctx.shared[key] = ctx.shared[self](distances(ctx, time, keys), causal)
-        return ctx.shared[key]  # type: ignore[no-any-return]
+        return ctx.once((self, time, keys, causal), lambda ctx: ctx.shared[self](distances(ctx, time, keys), causal))  # type: ignore[no-any-return]
 
 
 def _by_head(x: Tensor) -> Tensor:

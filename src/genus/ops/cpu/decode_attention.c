@@ -4,14 +4,14 @@
  * task of its own, which reads its keys where they lie, no more of them than its row has, once for all queries that share them. So
  * a row of the result depends on that row alone, bit for bit, however many there are and however long the others are.
  */
-#include <immintrin.h>
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+
+#include "numbers.h"
 
 enum {
     MOST = 16,   /* vectors of 16 numbers in a head */
@@ -26,29 +26,6 @@ typedef struct {
     int64_t bias_row, bias_head, bias_time;
     float scale, softcap;                  /* softcap 0: none */
 } Shape;
-
-static inline __m512 widen(__m256i bf16) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bf16), 16)); }
-
-static inline __attribute__((always_inline)) __m512 load(const int bf16, const void *base, int64_t at, __mmask16 mask) {
-    if (bf16) return widen(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)base + at));
-    return _mm512_maskz_loadu_ps(mask, (const float *)base + at);
-}
-
-/* e^x to a few units in the last place; 0 far below 0. (Cephes' polynomial.) */
-static inline __m512 exponential(__m512 x) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-104.0f));
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-    __m512 y = _mm512_set1_ps(1.9875691500e-4f);
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.3981999507e-3f));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(8.3334519073e-3f));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(4.1665795894e-2f));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.6666665459e-1f));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(5.0000001201e-1f));
-    y = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(r, r), y, r), _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(y, n);
-}
 
 /* Scores to weights that are not normalised yet; returns their sum. */
 static float soften(const Shape *s, float *scores, const float *bias, int64_t count) {
@@ -154,9 +131,9 @@ static void attend_any(
 /* q (rows, heads, time, head), k and v (rows, groups, keys, head), y (rows, time, heads, head), all bf16 or all float32;
  * spans (rows, time, 2): the first key that a query sees, and the one after the last; bias float32. Returns 0, or 1 without
  * memory. */
-int genus_decode_attention(
-    const Shape *s, int bf16, const void *q, const void *k, const void *v, const int64_t *spans, const float *bias, void *y,
-    int threads) {
+int64_t genus_decode_attention(
+    const Shape *s, int64_t bf16, const void *q, const void *k, const void *v, const int64_t *spans, const float *bias, void *y,
+    int64_t threads) {
     int64_t longest = 0, all = 0;
     for (int64_t i = 0; i < s->rows * s->time; i++) {
         const int64_t count = spans[2 * i + 1] - spans[2 * i];

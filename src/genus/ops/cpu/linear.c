@@ -11,10 +11,10 @@
  *
  * A row of the result depends on that row alone, bit for bit: every row is summed in the same order however many there are.
  */
-#include <immintrin.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "numbers.h"
 
 enum {
     WIDTH = 64,   /* outputs of a tile */
@@ -33,8 +33,6 @@ typedef struct {
     const uint8_t *codes; /* (tiles, inputs / 2, 64, 2) */
     const void *scales;   /* 8 bits: float32 (outputs); 4 bits: bf16 (tiles, inputs / group, 64); else none */
 } Matrix;
-
-static inline __m512 widen(__m256i bf16) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bf16), 16)); }
 
 /* The weights of two inputs for 64 outputs. */
 static inline __attribute__((always_inline)) void unpack(const int bits, const uint8_t *codes, __m512i w[VECTORS]) {
@@ -176,9 +174,9 @@ static void spread(const void *x, int bf16, int64_t rows, int64_t inputs, int64_
 
 /* For each of `count` matrices, y (rows, outputs) = x (rows, inputs) W' + bias; x and y all bf16 or all float32. All matrices are
  * stored with the same number of inputs. Returns 0, or 1 without memory. */
-int genus_linears(
-    int64_t count, const Matrix *const *matrices, const float *const *biases, const void *x, int bf16, int64_t rows, int64_t inputs,
-    void *const *ys, int threads) {
+int64_t genus_linears(
+    int64_t count, const Matrix *const *matrices, const float *const *biases, const void *x, int64_t bf16, int64_t rows,
+    int64_t inputs, void *const *ys, int64_t threads) {
     const int64_t width = matrices[0]->inputs, size = bf16 ? 2 : 4;
     uint16_t *own = NULL;
     const uint16_t *from = x;

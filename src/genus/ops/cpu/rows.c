@@ -1,31 +1,19 @@
-/* What is done to every row of numbers by itself between the products of a step of decoding: normalisation and rotation.
+/* What is done between the products of a step of decoding: normalisation, rotation, what is done number by number, and keeping.
  *
  * Numbers are bf16 or float32 and are computed with in float32, rounded once. A row of the result depends on that row alone.
+ * Every function returns 0.
  */
-#include <immintrin.h>
-#include <stdint.h>
+#include <string.h>
+
+#include "numbers.h"
 
 enum { LITTLE = 65536 }; /* numbers for which another thread is not woken */
 
-static inline __m512 widen(__m256i bf16) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bf16), 16)); }
-
-static inline __m512 load(int bf16, const void *base, int64_t at, __mmask16 mask) {
-    if (bf16) return widen(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)base + at));
-    return _mm512_maskz_loadu_ps(mask, (const float *)base + at);
-}
-
-static inline void store(int bf16, void *base, int64_t at, __mmask16 mask, __m512 x) {
-    if (bf16) _mm256_mask_storeu_epi16((uint16_t *)base + at, mask, (__m256i)_mm512_cvtneps_pbh(x));
-    else _mm512_mask_storeu_ps((float *)base + at, mask, x);
-}
-
-static inline __mmask16 first(int64_t count) { return count < 16 ? (1u << count) - 1 : 0xFFFF; }
-
 /* y (rows, size) = x / sqrt(mean of squares + eps) * weight + bias, where `centred` less the mean of x before. All dense; `weight`
  * and `bias` float32, bias may be none. */
-void genus_norm(
-    const void *x, const float *weight, const float *bias, float eps, int centred, int64_t rows, int64_t size, int bf16, void *y,
-    int threads) {
+int64_t genus_norm(
+    const void *x, const float *weight, const float *bias, const float *eps, int64_t centred, int64_t rows, int64_t size,
+    int64_t bf16, void *y, int64_t threads) {
     if (rows * size < LITTLE) threads = 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < rows; r++) {
@@ -41,7 +29,7 @@ void genus_norm(
             const __m512 from_mean = _mm512_maskz_sub_ps(mask, load(bf16, x, from + i, mask), mean);
             sum = _mm512_fmadd_ps(from_mean, from_mean, sum);
         }
-        const __m512 variance = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / size + eps);
+        const __m512 variance = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / size + *eps);
         const __m512 scale = _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(variance));
         for (int64_t i = 0; i < size; i += 16) {
             const __mmask16 mask = first(size - i);
@@ -51,14 +39,15 @@ void genus_norm(
             store(bf16, y, from + i, mask, z);
         }
     }
+    return 0;
 }
 
 /* y (batch, heads, time, size): of every row of x, features i < n and n + i turned by the angle whose cosine and sine stand at i;
  * the rest as it is. `x_stride` and `y_stride` count numbers from one batch, head and time to the next; angles (batch or 1, time, n)
  * lie `turn_stride` apart in batch and time. */
-void genus_rotary(
+int64_t genus_rotary(
     const void *x, const int64_t x_stride[3], const void *cos, const void *sin, const int64_t turn_stride[2], int64_t batch,
-    int64_t heads, int64_t time, int64_t size, int64_t n, int bf16, void *y, const int64_t y_stride[3], int threads) {
+    int64_t heads, int64_t time, int64_t size, int64_t n, int64_t bf16, void *y, const int64_t y_stride[3], int64_t threads) {
     if (batch * heads * time * size < LITTLE) threads = 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < batch * heads * time; row++) {
@@ -74,4 +63,57 @@ void genus_rotary(
         }
         for (int64_t i = 2 * n; i < size; i += 16) store(bf16, y, to + i, first(size - i), load(bf16, x, from + i, first(size - i)));
     }
+    return 0;
+}
+
+enum { ADD, MULTIPLY, SILU, GELU_TANH, RELU };
+
+static inline __attribute__((always_inline)) __m512 one(const int64_t what, __m512 a, __m512 b) {
+    const __m512 unit = _mm512_set1_ps(1.0f);
+    switch (what) {
+    case ADD:
+        return _mm512_add_ps(a, b);
+    case MULTIPLY:
+        return _mm512_mul_ps(a, b);
+    case RELU: /* what is not a number stays so */
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NLE_UQ), a);
+    case SILU:
+        b = a;
+        break;
+    default: /* sqrt(8 / pi) (x + 0.044715 x^3): (1 + tanh(u)) / 2 is the sigmoid of 2 u */
+        b = _mm512_fmadd_ps(_mm512_mul_ps(a, a), _mm512_set1_ps(0.07135481627f), _mm512_set1_ps(1.59576912161f));
+        b = _mm512_mul_ps(b, a);
+    }
+    const __m512 e = exponential(_mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), b), _mm512_set1_ps(88.0f)));
+    return _mm512_div_ps(a, _mm512_add_ps(unit, e));
+}
+
+#define EACH(WHAT) \
+    case WHAT: \
+        _Pragma("omp parallel for num_threads(threads) schedule(static)") \
+        for (int64_t i = 0; i < (count + 15) / 16; i++) { \
+            const __mmask16 mask = first(count - 16 * i); \
+            const __m512 x = load(bf16, a, 16 * i, mask); \
+            store(bf16, y, 16 * i, mask, one(WHAT, x, b ? load(bf16, b, 16 * i, mask) : x)); \
+        } \
+        break;
+
+/* y (count) of a, and where `what` needs it b. All dense. */
+int64_t genus_pointwise(int64_t what, const void *a, const void *b, int64_t count, int64_t bf16, void *y, int64_t threads) {
+    if (count < LITTLE) threads = 1;
+    switch (what) { EACH(ADD) EACH(MULTIPLY) EACH(SILU) EACH(GELU_TANH) EACH(RELU) }
+    return 0;
+}
+
+/* kept[rows[i], :, columns[i]] = new[i] of (count, groups, size): `kept_stride` from one row, group and column to the next,
+ * `new_stride` from one i and group to the next; strides and size in bytes. */
+int64_t genus_keep(
+    void *kept, const int64_t kept_stride[3], const int64_t *rows, const int64_t *columns, const void *new,
+    const int64_t new_stride[2], int64_t count, int64_t groups, int64_t size) {
+    for (int64_t i = 0; i < count; i++) {
+        char *to = (char *)kept + rows[i] * kept_stride[0] + columns[i] * kept_stride[2];
+        const char *from = (const char *)new + i * new_stride[0];
+        for (int64_t g = 0; g < groups; g++) memcpy(to + g * kept_stride[1], from + g * new_stride[1], size);
+    }
+    return 0;
 }

@@ -1,0 +1,133 @@
+"""Steps of decoding without Python between the kernels: recorded once for rows that stay, and replayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genus.generate.state import Layout, State, at, leaves
+from genus.ops.decode_attention import Spans
+from genus.ops.tape import Recorder, Tape, Unrecordable, replayer
+from genus.parts.ctx import Ctx
+
+SEEN = 3  # steps of the same rows after which recording pays
+TAPES = 32  # that are kept
+Key = tuple[Any, ...]
+
+
+class Replays:
+    """Runs a model's stack in steps of one token, by a tape where there is one.
+
+    The state's tensors stay where they are while the same number of rows runs, so a tape belongs to a number of rows and the
+    addresses of their state. Its first replay is compared with what the stack itself makes of the same step, bit for bit;
+    where they differ, and where something cannot be recorded, the stack runs as ever.
+    """
+
+    def __init__(self, model: Any, layout: Layout) -> None:
+        self._model, self._layout = model, layout
+        self._steps: dict[Key, _Step | int] = {}  # a step, or how often the key was seen
+        self._works = replayer() is not None and hasattr(model, "decode") and not layout.constant
+
+    def takes(self, rows: int, state: State) -> bool:
+        """Whether this may run at all."""
+        return self._works and rows > 0 and isinstance(state["start"], Tensor) and state["start"].is_cpu
+
+    def hidden(self, ids: Tensor, state: State, dtype: torch.dtype) -> Tensor:
+        """What the model's `hidden` makes of one token for each row (B, 1). The result holds until the next call."""
+        return self._model.decode(ids, state, dtype, self._stack)  # type: ignore[no-any-return]
+
+    def _stack(self, x: Tensor, ctx: Ctx, layers: Any) -> Tensor:
+        places = ((t.data_ptr(), t.stride()) for t in (holder[key] for _, holder, key in leaves(layers)))
+        key = (x.shape, x.dtype, torch.get_num_threads(), *places)
+        found = self._steps.get(key, 0)
+        if isinstance(found, _Step) and self._has_room(ctx, layers):
+            return found.again(x, ctx)
+        plain = self._model.stack(x, ctx, layers)
+        if isinstance(found, int) and self._works and found + 1 >= SEEN:
+            step = _Step.record(self._model.stack, x, ctx, layers)
+            if step is None or not torch.equal(step.again(x, ctx), plain):
+                self._works = False
+                self._steps.clear()
+                return plain  # type: ignore[no-any-return]
+            self._put(key, step)
+        elif isinstance(found, int) and self._works:
+            self._put(key, found + 1)
+        return plain  # type: ignore[no-any-return]
+
+    def _has_room(self, ctx: Ctx, layers: Any) -> bool:
+        """Whether the state has a place for these positions; the kernels do not look."""
+        assert ctx.ragged is not None
+        return all(ctx.ragged.end <= at(layers, path).shape[axis] for path, axis in self._layout.text.items())
+
+    def _put(self, key: Key, value: _Step | int) -> None:
+        self._steps.pop(key, None)
+        while len(self._steps) >= TAPES:
+            del self._steps[next(iter(self._steps))]
+        self._steps[key] = value
+
+
+class _Once(Ctx):
+    """A context that remembers how what the layers share was made."""
+
+    recorder: Recorder
+    made: list[tuple[Any, Any]]
+
+    def once(self, key: Any, make: Any) -> Any:
+        if key not in self.shared:
+            self.shared[key] = self.recorder.paused(lambda: _whole(make(self)))
+            self.made.append((make, self.shared[key]))
+        return self.shared[key]
+
+
+@dataclass
+class _Step:
+    """A recorded step: what it reads is overwritten, then all calls are made again."""
+
+    tape: Tape
+    x: Tensor
+    ctx: _Once
+    y: Tensor
+
+    @classmethod
+    def record(cls, stack: Any, x: Tensor, ctx: Ctx, layers: Any) -> _Step | None:
+        """The step, or None where something in it cannot be recorded. The state is written to as by the stack itself."""
+        assert ctx.ragged is not None
+        recorder = Recorder()
+        ragged = replace(ctx.ragged, rows=ctx.ragged.rows.clone(), columns=ctx.ragged.columns.clone())
+        own = _Once(ctx.positions.clone(), start=ctx.start, ragged=ragged)
+        own.recorder, own.made, x = recorder, [], x.clone()
+        try:
+            y = recorder.record(lambda: stack(x, own, layers))
+        except Unrecordable:
+            return None
+        return cls(recorder.tape, x, own, y)
+
+    def again(self, x: Tensor, ctx: Ctx) -> Tensor:
+        """The stack's output for other vectors in another context."""
+        assert ctx.ragged is not None and self.ctx.ragged is not None
+        self.x.copy_(x)
+        self.ctx.ragged.columns.copy_(ctx.ragged.columns)
+        for make, made in self.ctx.made:
+            _overwrite(made, make(ctx))
+        self.tape.replay()
+        return self.y
+
+
+def _whole(made: Any) -> Any:
+    """The same thing, with what it would only make on demand."""
+    if isinstance(made, Spans):
+        made.table  # noqa: B018
+    return made
+
+
+def _overwrite(old: Any, new: Any) -> None:
+    if isinstance(old, tuple):
+        for a, b in zip(old, new, strict=True):
+            _overwrite(a, b)
+    elif isinstance(old, Spans):
+        old.table.copy_(new.table)
+    else:
+        old.copy_(new)

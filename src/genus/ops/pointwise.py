@@ -1,0 +1,33 @@
+"""What is done number by number, in C (`ops/cpu/rows.c`): sums, products and the activations that models decode with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genus.ops import native
+
+ADD, MULTIPLY, SILU, GELU_TANH, RELU = range(5)
+
+
+def kernel() -> native.Kernel | None:
+    """The kernel, or None where it cannot be had."""
+    return native.kernel("rows", "genus_pointwise", "nppnnpn")
+
+
+def run(what: int, a: Tensor, b: Tensor | None = None, y: Tensor | None = None) -> Tensor:
+    """`what` of a, or of a and b, written to y. All dense, of one shape, and all bf16 or all float32."""
+    y = torch.empty_like(a) if y is None else y
+    function = kernel()
+    assert function is not None
+    function(
+        what,
+        a.data_ptr(),
+        None if b is None else b.data_ptr(),
+        a.numel(),
+        a.dtype == torch.bfloat16,
+        y.data_ptr(),
+        torch.get_num_threads(),
+        held=(a, b, y),
+    )
+    return y

@@ -1,0 +1,182 @@
+"""A tape: the kernels that a computation called, to be called again on other numbers in the same memory.
+
+A step of decoding does little between two calls of a kernel, and the way through Python and torch takes longer than the kernels
+of a small model. What they do is the same in every step, at the same addresses, as long as the rows stay the same. So one step is
+recorded, as a graph of a GPU's kernels is captured, and the next ones are one call.
+
+A computation can be recorded if all it computes is done by kernels of `ops.native`, or by the few operations of torch for which
+there is such a kernel with the same result. Views and new tensors cost nothing and are allowed; anything else ends the recording.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from genus.ops import native, pointwise
+
+MOST = 14  # arguments of a kernel, as in ops/cpu/replay.c
+aten = torch.ops.aten
+FREE = {
+    *(aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.transpose.int, aten.permute.default),
+    *(aten.expand.default, aten.unsqueeze.default, aten.squeeze.dim, aten.alias.default, aten.detach.default),
+    *(aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int),
+    *(aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default),
+}
+"""Views and new tensors. No slices: one that ends where a state does is longer in the next step."""
+
+
+class Unrecordable(Exception):
+    """What a tape cannot hold."""
+
+
+class Tape:
+    """Calls in their order, and the memory that they read and write."""
+
+    def __init__(self) -> None:
+        self._calls: list[int] = []
+        self._held: list[Any] = []
+        self._table: ctypes.Array[ctypes.c_int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self._calls) // (1 + MOST)
+
+    def add(self, kernel: native.Kernel, arguments: Sequence[Any], held: Sequence[Any]) -> None:
+        """Record a call."""
+        numbers = [ctypes.addressof(a) if isinstance(a, ctypes.Array) else int(a or 0) for a in arguments]
+        self._calls += [kernel.address, *numbers, *[0] * (MOST - len(numbers))]
+        self._held.append((arguments, held))
+        self._table = None
+
+    def hold(self, thing: Any) -> None:
+        """Keep a tensor as long as the tape."""
+        self._held.append(thing)
+
+    def replay(self) -> None:
+        """Make all calls again."""
+        if self._table is None:
+            self._table = (ctypes.c_int64 * len(self._calls))(*self._calls)
+        function = replayer()
+        assert function is not None
+        function(len(self), self._table)
+
+
+def replayer() -> native.Kernel | None:
+    """The kernel of `ops/cpu/replay.c`, or None where it cannot be had."""
+    return native.kernel("replay", "genus_replay", "np")
+
+
+class Recorder(TorchDispatchMode):
+    """Within its block, what is computed is also written to the tape.
+
+    Raises:
+        Unrecordable: something that is not a kernel's work was computed, other than within `paused`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tape = Tape()
+        self._paused = 0
+
+    def record(self, work: Callable[[], Tensor]) -> Tensor:
+        """The result of some work; a replay writes it to the same place."""
+        with native.heard(self._heard), self:
+            result = work()
+        self.tape.hold(result)
+        return result
+
+    def paused(self, work: Callable[[], Any]) -> Any:
+        """The result of work that is not recorded, because somebody else sees to it before a replay."""
+        self._paused += 1
+        try:
+            return work()
+        finally:
+            self._paused -= 1
+
+    def _heard(self, kernel: native.Kernel, arguments: Sequence[Any], held: Sequence[Any]) -> None:
+        if not self._paused:
+            self.tape.add(kernel, arguments, held)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        if tensors and all(isinstance(a, torch.nn.Parameter) for a in tensors):  # the same in every step
+            result = func(*args, **kwargs)
+            self.tape.hold(result)
+            return result
+        if func in FREE:
+            result = func(*args, **kwargs)
+            if func is aten.reshape.default and result.data_ptr() != args[0].data_ptr():
+                raise Unrecordable("a copy")
+            return result
+        if func is aten.slice.Tensor and (whole := func(*args, **kwargs)).shape == args[0].shape:
+            return whole
+        stand_in = STAND_INS.get(func)
+        if stand_in is not None:
+            return stand_in(*args, **kwargs)
+        if func._can_decompose():
+            with self:
+                return func.decompose(*args, **kwargs)
+        raise Unrecordable(str(func))
+
+
+def _pointwise(what: int) -> Callable[..., Tensor]:
+    def stand_in(a: Tensor, b: Tensor | None = None, **others: Any) -> Tensor:
+        pair = (a,) if b is None else (a, b)
+        for x in pair:
+            if not isinstance(x, Tensor) or x.shape != a.shape or x.dtype != a.dtype or not native.reads(x):
+                raise Unrecordable("operands of different kinds")
+            if not x.is_contiguous():
+                raise Unrecordable("operands that are not dense")
+        if others:
+            raise Unrecordable(f"{', '.join(others)}")
+        return pointwise.run(what, a, b)
+
+    return stand_in
+
+
+_TWO, _THREE = ctypes.c_int64 * 2, ctypes.c_int64 * 3
+
+
+def _put(kept: Tensor, indices: Sequence[Tensor | None], new: Tensor, accumulate: bool = False) -> Tensor:
+    """kept[rows, :, columns] = new."""
+    if len(indices) != 3 or indices[1] is not None or accumulate or kept.dim() != 4 or kept.dtype != new.dtype:
+        raise Unrecordable("an assignment by index")
+    rows, columns = indices[0], indices[2]
+    assert rows is not None and columns is not None
+    if new.numel() != len(rows) * kept.shape[1] * kept.shape[3]:
+        raise Unrecordable("an assignment by index")
+    new = new.view(len(rows), kept.shape[1], kept.shape[3])  # torch has taken away dimensions of 1
+    if not (kept.stride(3) == new.stride(2) == 1 and rows.is_contiguous() and columns.is_contiguous()):
+        raise Unrecordable("an assignment by index")
+    function, size = native.kernel("rows", "genus_keep", "pppppp" + "nnn"), kept.element_size()
+    assert function is not None
+    function(
+        kept.data_ptr(),
+        _THREE(*(n * size for n in kept.stride()[:3])),
+        rows.data_ptr(),
+        columns.data_ptr(),
+        new.data_ptr(),
+        _TWO(*(n * size for n in new.stride()[:2])),
+        len(new),
+        new.shape[1],
+        new.shape[2] * size,
+        held=(kept, rows, columns, new),
+    )
+    return kept
+
+
+STAND_INS: dict[Any, Callable[..., Tensor]] = {
+    aten.add.Tensor: _pointwise(pointwise.ADD),
+    aten.mul.Tensor: _pointwise(pointwise.MULTIPLY),
+    aten.relu.default: _pointwise(pointwise.RELU),
+    aten.index_put_.default: _put,
+}
+"""Operations of torch for which there is a kernel with the same result."""

@@ -1,0 +1,99 @@
+"""Recorded steps: what they give is what the model gives, bit for bit, however rows come, go and grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from genus.generate.replay import SEEN, Replays, _Step
+from genus.generate.state import Layout
+from genus.generate.weights import ready
+from genus.ops.tape import replayer
+from genus.recipes import make
+
+pytestmark = pytest.mark.skipif(replayer() is None, reason="no kernels in C here")
+ROOM = 40
+
+
+def model(name: str, weights: str = "int8") -> Any:
+    torch.manual_seed(0)
+    return ready(make(name, dim=64, depth=2, heads=4, vocab=128, context=64).model.build().eval(), weights)
+
+
+def blank(model: Any, rows: int, dtype: torch.dtype) -> Any:
+    state = model.init_state(rows, ROOM, dtype, torch.device("cpu"))
+    state["start"] = torch.zeros(rows, dtype=torch.long)
+    return state
+
+
+@torch.inference_mode()
+def told(model: Any, step: Any, state: Any, steps: int, dtype: torch.dtype) -> Tensor:
+    """Logits of greedy steps; in the middle the rows come to have different lengths."""
+    rows = len(state["start"])
+    ids, found = torch.arange(5, 5 + rows)[:, None], []
+    for i in range(steps):
+        found.append(model.head(step(ids, state, dtype)[:, 0]).clone())
+        ids = found[-1].argmax(-1, keepdim=True)
+        if i == steps // 2:
+            state["start"] = state["start"] - torch.arange(rows)
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("weights", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "qwen3", "olmo2", "gemma2", "transformer-residual"])
+def test_a_recorded_step_is_the_model(name: str, weights: str) -> None:
+    dtype = torch.bfloat16
+    one = model(name, weights)
+    replays = Replays(one, Layout(one, dtype))
+    state, other = blank(one, 3, dtype), blank(one, 3, dtype)
+    assert replays.takes(3, state)
+    expected = told(one, one.decode, other, 12, dtype)
+    assert torch.equal(told(one, replays.hidden, state, 12, dtype), expected)
+    assert [type(step) for step in replays._steps.values()] == [_Step]
+    for mine, its in zip(state["layers"], other["layers"], strict=True):
+        for part, same in zip(mine, its, strict=True):
+            assert all(torch.equal(part[key], same[key]) for key in part or ())
+    assert torch.equal(state["start"], other["start"])
+
+
+def test_float32_and_other_numbers_of_rows() -> None:
+    one = model("llama")
+    replays = Replays(one, Layout(one, torch.float32))
+    for rows in (1, 2, 1):
+        expected = told(one, one.decode, blank(one, rows, torch.float32), 9, torch.float32)
+        assert torch.equal(told(one, replays.hidden, blank(one, rows, torch.float32), 9, torch.float32), expected)
+
+
+@pytest.mark.parametrize("name", ["bloom", "mixtral", "deltanet"])
+def test_what_cannot_be_recorded_runs_as_ever(name: str) -> None:
+    """Biases that grow with the text, products that depend on the numbers, states that are replaced."""
+    one = model(name)
+    replays = Replays(one, Layout(one, torch.bfloat16))
+    expected = told(one, one.decode, blank(one, 2, torch.bfloat16), 8, torch.bfloat16)
+    assert torch.equal(told(one, replays.hidden, blank(one, 2, torch.bfloat16), 8, torch.bfloat16), expected)
+    assert not replays.takes(2, blank(one, 2, torch.bfloat16))
+
+
+@torch.inference_mode()
+def test_a_full_state_is_told_and_not_written_beyond() -> None:
+    one = model("llama")
+    replays = Replays(one, Layout(one, torch.bfloat16))
+    state = blank(one, 1, torch.bfloat16)
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    for _ in range(ROOM):
+        replays.hidden(ids, state, torch.bfloat16)
+    assert ROOM > SEEN
+    with pytest.raises(ValueError, match=f"room for {ROOM} positions, not {ROOM + 1}"):
+        replays.hidden(ids, state, torch.bfloat16)
+
+
+def test_a_step_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = model("llama")
+    replays = Replays(one, Layout(one, torch.bfloat16))
+    expected = told(one, one.decode, blank(one, 2, torch.bfloat16), 8, torch.bfloat16)
+    monkeypatch.setattr(_Step, "again", lambda self, x, ctx: self.y + 1)
+    assert torch.equal(told(one, replays.hidden, blank(one, 2, torch.bfloat16), 8, torch.bfloat16), expected)
+    assert not replays.takes(2, blank(one, 2, torch.bfloat16))
