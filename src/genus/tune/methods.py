@@ -11,7 +11,7 @@ from torch import nn
 
 from genus.parts.head import Head
 from genus.recipes.parametrisation import LayerDecay, distances
-from genus.run import CONFIG
+from genus.run import model_folder
 from genus.spec import Spec, nearest
 from genus.train.grow import TABLES
 from genus.tune import adapters
@@ -140,9 +140,7 @@ class LoRA(Method):
     def save(self, model: nn.Module, folder: Path, base: Path | None, problem: str | None) -> None:
         from genus.tune.adapters.peft import save_peft
 
-        if base is not None and (base / CONFIG).is_file():
-            base = base / "model"
-        save_peft(folder / ADAPTER, model, base, problem)
+        save_peft(folder / ADAPTER, model, None if base is None else model_folder(base)[0], problem)
 
     def finish(self, model: nn.Module) -> None:
         adapters.merge(model)

@@ -21,7 +21,7 @@ import torch
 
 import genus.tune.tasks  # noqa: F401  (registers every task)
 from genus.prepare.records import STDIN, Entry, Record, Rejected, stream
-from genus.run import load
+from genus.run import Loaded, load
 from genus.spec import from_json, nearest
 from genus.train.machine import compute_dtype, default_device
 from genus.tune.base import Base
@@ -62,19 +62,20 @@ class Labeller:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        run: str | Path | Loaded,
         text: str | None = None,
         pair: str | None = None,
         dtype: str = "auto",
         beam: Beam | None = None,
     ) -> Labeller:
-        """Open a tuned run.
+        """Open a tuned run, or take one that `genus.load` returned.
 
         Raises:
             ValueError: the run was not tuned, or a beam is asked for and its task writes no text. FileNotFoundError: it has no
                 model.
         """
-        loaded = load(path)
+        loaded = run if isinstance(run, Loaded) else load(run)
+        path = loaded.path
         if "task" not in loaded.config:
             raise ValueError(
                 f"{path} was not made by genus tune, so it does no task; tune it first: genus tune {path} LABELS -o RUN"
@@ -85,7 +86,7 @@ class Labeller:
         if loaded.tokenizer is None:
             raise ValueError(f"{path} has lost its tokenizer; tune it again")
         recipe = from_json(loaded.config["recipe"]).replace(model=loaded.spec)
-        base = Base("run", recipe, loaded.tokenizer, Path(path), None, loaded.config["task"])
+        base = Base("run", recipe, loaded.tokenizer, path, None, loaded.config["task"])
         options = TuneOptions.from_json(loaded.config["options"])
         device = default_device()
         given = zip(task.columns, (text, pair), strict=False)
