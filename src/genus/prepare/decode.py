@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import zlib
 from functools import partial
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
-Compression = Literal["gz", "zst"]
+from genus.prepare.limits import Budget, metered
+from genus.prepare.opening import open_raw, stamp
+
+Compression = Literal["gz", "zst", "bz2", "xz"]
 
 PEEK_BYTES = 64 * 1024
 
@@ -28,33 +33,60 @@ _CANDIDATES = [
 
 
 def open_binary(path: str, compression: Compression | None) -> BinaryIO:
-    """Open a file for reading its uncompressed bytes.
+    """Open a file, here or at an address, for reading its uncompressed bytes.
 
     Raises:
-        ValueError: .zst without the zstandard package.
+        OSError: whatever goes wrong with the file, there and in reading; `limits.Excess` when it unpacks to too much.
+        ValueError: the package that its compression or its address needs is not installed.
     """
+    if compression is None:
+        return open_raw(path)
+    return unpack(open_raw(path), compression, Budget(stamp(path).size), path)
+
+
+def unpack(file: BinaryIO, compression: Compression, budget: Budget, name: str) -> BinaryIO:
+    """The uncompressed bytes of a stream, which pay into `budget`. Closing closes both."""
+    return metered(_Closing(_decompressor(file, compression, name), file), budget)  # type: ignore[arg-type]
+
+
+def _decompressor(file: BinaryIO, compression: Compression, name: str) -> Any:
     if compression == "gz":
-        return io.BufferedReader(gzip.open(path, "rb"), 1 << 20)  # type: ignore[arg-type]
-    if compression == "zst":
-        try:
-            import zstandard
-        except ModuleNotFoundError as error:
-            raise ValueError(f'{path}: reading .zst needs the "data" extra: pip install "genus[data]"') from error
-        file = open(path, "rb")  # noqa: SIM115 (closed with the reader)
-        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=True)
-        return io.BufferedReader(reader, 1 << 20)  # type: ignore[arg-type]
-    return open(path, "rb", buffering=1 << 20)
+        return gzip.GzipFile(fileobj=file, mode="rb")
+    if compression == "bz2":
+        return bz2.BZ2File(file, "rb")
+    if compression == "xz":
+        return lzma.LZMAFile(file, "rb")
+    try:
+        import zstandard
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{name}: reading .zst needs the "data" extra: pip install "genus[data]"') from error
+    return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)
+
+
+class _Closing:
+    """A decompressor that closes what it reads from, which those of the standard library leave open."""
+
+    def __init__(self, inner: Any, file: BinaryIO) -> None:
+        self._inner, self._file = inner, file
+        self.read1 = inner.read1
+
+    def close(self) -> None:
+        self._inner.close()
+        self._file.close()
 
 
 def peek(path: str, compression: Compression | None) -> bytes:
-    """The first 64 KiB, uncompressed; empty when even those cannot be read (the reader will report why)."""
+    """The first 64 KiB, uncompressed; fewer when not even those can be read (the reader will report why)."""
+    start = b""
     try:
         with open_binary(path, compression) as file:
-            return file.read(PEEK_BYTES)
+            while len(start) < PEEK_BYTES and (block := file.read1(PEEK_BYTES - len(start))):  # type: ignore[attr-defined]
+                start += block
     except PermissionError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except read_errors():
-        return b""
+        pass
+    return start
 
 
 def read_errors() -> tuple[type[Exception], ...]:
@@ -62,8 +94,8 @@ def read_errors() -> tuple[type[Exception], ...]:
     try:
         from zstandard import ZstdError
     except ModuleNotFoundError:
-        return (OSError, EOFError, zlib.error)
-    return (OSError, EOFError, zlib.error, ZstdError)
+        return (OSError, EOFError, zlib.error, lzma.LZMAError)
+    return (OSError, EOFError, zlib.error, lzma.LZMAError, ZstdError)
 
 
 def guess_encoding(start: bytes) -> str:

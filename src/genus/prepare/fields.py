@@ -7,9 +7,11 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from genus.prepare.decode import peek
+from genus.prepare.opening import is_address, open_raw
+from genus.prepare.readers import TABLE
 
 if TYPE_CHECKING:
     from genus.prepare.sources import Source
@@ -42,8 +44,9 @@ def choose_field(sources: Sequence[Source], asked: str | None, remarks: list[str
     chosen: list[Source] = []
     missing: dict[str, list[str]] = {}
     for source in sources:
-        if source.format == "text" or source.encoding == "binary":
-            chosen.append(source)
+        if not TABLE[source.format].fields or source.encoding == "binary":
+            # What an archive holds is known when it is read.
+            chosen.append(replace(source, field=asked) if TABLE[source.format].archive else source)
             continue
         if asked is not None and asked.isdigit() and source.format in ("csv", "tsv"):
             chosen.append(replace(source, field=int(asked) - 1))
@@ -60,27 +63,53 @@ def choose_field(sources: Sequence[Source], asked: str | None, remarks: list[str
 
 def fields_of(source: Source) -> dict[str, bool]:
     """Names of a source's fields, in order, and whether the first record holds text there. Empty when no record can be read."""
-    if source.format == "parquet":
+    if not TABLE[source.format].encoded:
+        if not is_address(source.path):
+            return table_fields(source.path, source.format)
+        try:
+            with open_raw(source.path) as file:
+                return table_fields(file, source.format)
+        except OSError:
+            return {}
+    return text_fields(peek(source.path, source.compression), source.format, source.encoding)
+
+
+def table_fields(where: str | BinaryIO, kind: str) -> dict[str, bool]:
+    """As `fields_of`, of a Parquet or Arrow file that is open or lies at a local path."""
+    if kind == "parquet":
         import pyarrow as pa
         import pyarrow.parquet as parquet
 
         try:
-            return _from_schema(parquet.read_schema(source.path))
-        except (pa.ArrowInvalid, OSError):
+            return _from_schema(parquet.read_schema(where))
+        except (pa.ArrowException, OSError, ValueError):
             return {}
-    if source.format == "arrow":
-        from genus.prepare.tables import arrow_schema
+    from genus.prepare.tables import arrow_schema
 
-        schema = arrow_schema(source.path)
-        return {} if schema is None else _from_schema(schema)
-    text = peek(source.path, source.compression).decode(source.encoding, "replace").removeprefix("\ufeff")
-    if source.format in ("csv", "tsv"):
-        rows = csv.reader(io.StringIO(text, newline=""), **dialect(source.format))
-        header = next(rows, [])
-        first = next(rows, header)
+    schema = arrow_schema(where)
+    return {} if schema is None else _from_schema(schema)
+
+
+def text_fields(start: bytes, kind: str, encoding: str) -> dict[str, bool]:
+    """As `fields_of`, of a file of encoded records that begins like this."""
+    text = start.decode(encoding, "replace").removeprefix("\ufeff")
+    if kind in ("csv", "tsv"):
+        rows = csv.reader(io.StringIO(text.replace("\0", "\ufffd"), newline=""), **dialect(kind))
+        try:
+            header = next(rows, [])
+            first = next(rows, header)
+        except csv.Error:
+            return {}
         return {name: not _is_number(value) for name, value in zip(header, [*first, *[""] * len(header)], strict=False)}
     record = _first_record(text)
     return {name: isinstance(value, str) for name, value in record.items()}
+
+
+def field_of(present: dict[str, bool], kind: str, asked: str | int | None) -> str | int | None:
+    """The field that holds the text among those present: as asked, or as guessed; None when it cannot be told."""
+    if isinstance(asked, str) and asked.isdigit() and kind in ("csv", "tsv"):
+        return int(asked) - 1
+    return _pick(present, None if asked is None else str(asked))
 
 
 def holds_lines(start: bytes, encoding: str) -> bool:
@@ -88,7 +117,7 @@ def holds_lines(start: bytes, encoding: str) -> bool:
     lines = start.decode(encoding if encoding != "binary" else "utf-8", "replace").removeprefix("\ufeff").split("\n", 1)
     try:
         return len(lines) == 2 and isinstance(json.loads(lines[0]), dict)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -109,7 +138,7 @@ def _first_record(text: str) -> dict[str, Any]:
     while start >= 0:
         try:
             record, _ = decoder.raw_decode(text, start)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             start = text.find("\n{", start + 1)
             start += start >= 0
             continue
@@ -128,7 +157,7 @@ def _pick(present: dict[str, bool], asked: str | None) -> str | None:
 
 
 def _report(chosen: list[Source], missing: dict[str, list[str]], asked: str | None, remarks: list[str]) -> None:
-    with_records = [source for source in chosen if source.format != "text" and source.encoding != "binary"]
+    with_records = [source for source in chosen if TABLE[source.format].fields and source.encoding != "binary"]
     if missing and (asked is None or len(missing) == len(with_records)):
         label, present = next(iter(missing.items()))
         known = ", ".join(present)
@@ -143,7 +172,7 @@ def _report(chosen: list[Source], missing: dict[str, list[str]], asked: str | No
         remarks.append(f"text field guessed: {', '.join(guessed)} (--field NAME chooses another)")
 
 
-_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst")
+_TABLES = tuple(table + packed for table in (".csv", ".tsv") for packed in ("", ".gz", ".zst", ".bz2", ".xz"))
 
 
 def _is_number(value: str) -> bool:

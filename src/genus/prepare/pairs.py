@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genus.prepare.decode import peek
+from genus.prepare.decode import open_binary, peek
 from genus.prepare.fields import fields_of
 from genus.prepare.items import TRANSLATION
+from genus.prepare.readers import TABLE
 
 if TYPE_CHECKING:
     from genus.prepare.sources import Source
@@ -44,6 +45,8 @@ def choose_pairs(sources: Sequence[Source], asked: Sequence[str], remarks: list[
     chosen: list[Source] = []
     alone: Source | None = None
     for source in sources:
+        if source.format != "text" and not TABLE[source.format].fields:
+            raise ValueError(f"{source.label}: pairs are read from tables, JSON and plain text, not from {source.format} files")
         if source.format == "text" and _has_tabs(source):
             source = replace(source, format="tsv")
         if source.format == "text":
@@ -125,7 +128,7 @@ def _inner_fields(source: Source) -> list[str]:
     text = peek(source.path, source.compression).decode(source.encoding, "replace").lstrip("\ufeff[ \r\n")
     try:
         record, _ = json.JSONDecoder().raw_decode(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return []
     inner = record.get(TRANSLATION) if isinstance(record, dict) else None
     return list(inner) if isinstance(inner, dict) else []
@@ -138,13 +141,15 @@ def _inner_columns(source: Source) -> list[str]:
         import pyarrow.parquet as parquet
 
         try:
-            schema = parquet.read_schema(source.path)
-        except (pa.ArrowInvalid, OSError):
+            with open_binary(source.path, None) as file:
+                schema = parquet.read_schema(file)
+        except (pa.ArrowException, OSError, ValueError):
             return []
     else:
         from genus.prepare.tables import arrow_schema
 
-        schema = arrow_schema(source.path)
+        with open_binary(source.path, None) as file:
+            schema = arrow_schema(file)
     if schema is None or TRANSLATION not in schema.names or not pa.types.is_struct(schema.field(TRANSLATION).type):
         return []
     return [field.name for field in schema.field(TRANSLATION).type]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from genus.prepare.decode import is_utf8, read_errors, recognise
-from genus.prepare.items import Document, Item, Lines, Pair, Reject, Remark, excerpt, pair_from_record, take
+from genus.prepare.items import Document, Item, Lines, Pair, Reject, Remark, excerpt, is_null, pair_from_record, shown, take
 
 PIECE_BYTES = 8 * 2**20
 """A plain text larger than this becomes several documents of about this size, cut at line ends."""
@@ -55,20 +55,29 @@ def read_text(
 def read_json_lines(file: BinaryIO, length: int | None, encoding: str, field: str | Pair) -> Iterator[Item]:
     """Documents of JSON lines: the text field of one object per line, or its two fields."""
     line = 0
-    for raw, _ in chunks(file, length, encoding, PIECE_BYTES, RECORD_BYTES, last_line):
+    inside = False  # a line whose beginning was too long
+    for raw, final in chunks(file, length, encoding, PIECE_BYTES, RECORD_BYTES, last_line):
+        if inside:
+            inside = b"\n" not in raw
+            if inside:
+                continue
+            raw = raw[raw.index(b"\n") + 1 :]
+            if not raw:
+                continue
+        inside = b"\n" not in raw and (not final or len(raw) >= RECORD_BYTES)
         for each in raw.split(b"\n") if not raw.endswith(b"\n") else raw[:-1].split(b"\n"):
             line += 1
             if not each.strip():
                 continue
-            if len(each) >= RECORD_BYTES:
+            if inside:
                 yield Reject(line, f"record longer than {RECORD_BYTES >> 20} MB", excerpt(each))
                 continue
             try:
                 record = json.loads(each.decode(encoding if line > 1 else encoding.replace("utf-8", "utf-8-sig")))
             except UnicodeDecodeError as error:
                 yield Reject(line, f"not valid {encoding}", f"byte {error.start}: {excerpt(each)}")
-            except (json.JSONDecodeError, RecursionError) as error:
-                yield Reject(line, "bad JSON", f"{_brief(error)}: {excerpt(each)}")
+            except (ValueError, RecursionError) as error:
+                yield Reject(line, "bad JSON", f"{brief(error)}: {excerpt(each)}")
             else:
                 yield from_record(record, field, line)
     yield Lines(line)
@@ -81,7 +90,7 @@ def from_record(record: object, field: str | Pair, line: int) -> Document | Reje
     if isinstance(record, str):
         return take(record, None, line)
     if not isinstance(record, dict):
-        return Reject(line, "not a JSON object", excerpt(repr(record)))
+        return Reject(line, "not a JSON object", shown(record))
     if field not in record:
         return Reject(line, f"no field {field!r}", f"fields present: {', '.join(map(str, record))}"[:200])
     return take(record[field], field, line)
@@ -190,7 +199,10 @@ def _as_one(raw: bytes, encoding: str, line: int, starts: bool, alone: bool) -> 
             return
         yield Remark(f"not UTF-8, read as {guess}")
         text = decoded
-    yield take(text, None, line) if not text.strip() else Document(text, starts)
+    if not text.strip() or is_null(text):
+        yield take(text, None, line)
+    else:
+        yield Document(text, starts, line=0 if alone else line)
 
 
 def _without_bad_lines(raw: bytes, encoding: str, line: int, starts: bool) -> Iterator[Item]:
@@ -202,7 +214,7 @@ def _without_bad_lines(raw: bytes, encoding: str, line: int, starts: bool) -> It
             yield Reject(number, f"not valid {encoding}", f"byte {error.start}: {excerpt(each)}")
     text = "\n".join(good)
     if text.strip():
-        yield Document(text, starts)
+        yield take(text, None, line) if is_null(text) else Document(text, starts, line=line)
 
 
 def _by_line(raw: bytes, encoding: str, line: int) -> Iterator[Item]:
@@ -240,5 +252,8 @@ def _try(raw: bytes, encoding: str | None) -> str | None:
         return None
 
 
-def _brief(error: Exception) -> str:
-    return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+def brief(error: Exception) -> str:
+    """What is wrong with a JSON text. A `ValueError` of another kind is a number of thousands of digits."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    return "nested too deeply" if isinstance(error, RecursionError) else "number too long"

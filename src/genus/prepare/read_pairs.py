@@ -12,6 +12,8 @@ from genus.prepare.decode import Compression, as_utf8, guess_encoding, is_wide, 
 from genus.prepare.fields import dialect
 from genus.prepare.items import Item, Lines, Pair, Reject, excerpt, has_surrogate, pair_from_record, take_pair
 from genus.prepare.plain import RECORD_BYTES
+from genus.prepare.readers import COMPRESSIONS
+from genus.prepare.row_lines import RowLines
 
 if TYPE_CHECKING:
     from genus.prepare.sources import Source
@@ -21,14 +23,17 @@ def read_pairs_csv(file: BinaryIO, encoding: str, kind: str, fields: Pair) -> It
     """Pairs of a CSV or TSV. Integer fields are columns (from 0) of a table without a header line."""
     name = "utf-8-sig" if encoding == "utf-8" else encoding
     csv.field_size_limit(RECORD_BYTES)
-    text = io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline="")
-    rows = csv.reader((line.replace("\0", "\ufffd") for line in text), **dialect(kind))
+    lines = RowLines(io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline=""), RECORD_BYTES)
+    rows = csv.reader(lines, **dialect(kind))
     columns: list[int | None] = [fields[0], fields[1]]
     if isinstance(fields[0], str):
-        header = next(rows, [])
+        try:
+            header = next(rows, [])
+        except csv.Error:
+            header = []
         columns = [header.index(field) if field in header else None for field in fields]
     while True:
-        line = rows.line_num + 1
+        line = lines.begin()
         try:
             row = next(rows)
         except StopIteration:
@@ -44,7 +49,7 @@ def read_pairs_csv(file: BinaryIO, encoding: str, kind: str, fields: Pair) -> It
             yield Reject(line, f"not valid {encoding}", excerpt(broken))
         else:
             yield take_pair(sides[0], sides[1], fields, line)
-    yield Lines(rows.line_num)
+    yield Lines(lines.number)
 
 
 def read_lines_beside(source: Source, start: int, stop: int | None, beside: int) -> Iterator[Item]:
@@ -61,8 +66,9 @@ def read_lines_beside(source: Source, start: int, stop: int | None, beside: int)
     names = (Path(source.path).name, Path(source.beside).name)
     compression = compression_of(source.beside)
     with open_binary(source.path, source.compression) as file, open_binary(source.beside, compression) as other:
-        file.seek(start)
-        other.seek(beside)
+        if start:  # never in what is compressed, which cannot be sought in
+            file.seek(start)
+            other.seek(beside)
         encodings = source.encoding, guess_encoding(peek(source.beside, compression))
         streams = [_bytes(stream, encoding) for stream, encoding in zip((file, other), encodings, strict=True)]
         left = None if stop is None else stop - start
@@ -101,8 +107,7 @@ def read_pairs_rows(rows: Iterator[tuple[int, Any]], fields: Pair) -> Iterator[I
 
 def compression_of(path: str) -> Compression | None:
     """As the suffix says."""
-    suffix = Path(path).suffix.lower()
-    return "gz" if suffix == ".gz" else "zst" if suffix == ".zst" else None
+    return COMPRESSIONS.get(Path(path).suffix.lower())
 
 
 def _bytes(stream: BinaryIO, encoding: str) -> BinaryIO:

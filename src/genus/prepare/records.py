@@ -20,6 +20,7 @@ from genus.prepare.decode import as_utf8, guess_encoding, is_utf8, is_wide, open
 from genus.prepare.fields import dialect, holds_lines
 from genus.prepare.items import Reject, excerpt, has_surrogate
 from genus.prepare.plain import PIECE_BYTES, RECORD_BYTES, chunks, last_line
+from genus.prepare.row_lines import RowLines
 from genus.prepare.sources import Source, listed
 from genus.prepare.tables import arrow_rows, json_values, parquet_rows
 
@@ -263,11 +264,15 @@ def _csv(file: BinaryIO, encoding: str, kind: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(RECORD_BYTES)
     name = "utf-8-sig" if encoding == "utf-8" else encoding
     # Undecodable bytes become lone surrogates, so that one bad cell costs one row and not the file.
-    text = io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline="")
-    rows = csv.reader((line.replace("\0", "\ufffd") for line in text), **dialect(kind))
-    names = [each.strip() for each in next(rows, [])]
+    lines = RowLines(io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline=""), RECORD_BYTES)
+    rows = csv.reader(lines, **dialect(kind))
+    try:
+        names = [each.strip() for each in next(rows, [])]
+    except csv.Error as error:
+        yield 1, Reject(1, "bad table row", str(error))
+        return
     while True:
-        line = rows.line_num + 1
+        line = lines.begin()
         try:
             cells = next(rows)
         except StopIteration:
@@ -303,7 +308,7 @@ def _json_lines(file: BinaryIO, encoding: str, kind: str) -> Iterator[tuple[int,
                 value = json.loads(each.decode(encoding if line > 1 else encoding.replace("utf-8", "utf-8-sig")))
             except UnicodeDecodeError as error:
                 yield line, (f"not valid {encoding}", {"value": excerpt(each[max(0, error.start - 40) :])})
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 reason = (
                     f"bad JSON: {error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "bad JSON"
                 )

@@ -10,9 +10,14 @@ from typing import Any, BinaryIO
 
 from genus.prepare.fields import dialect
 from genus.prepare.items import Item, Lines, Pair, Reject, excerpt, has_surrogate, take
-from genus.prepare.plain import RECORD_BYTES, from_record
+from genus.prepare.plain import RECORD_BYTES, brief, from_record
+from genus.prepare.row_lines import RowLines
 
 ROWS_AT_ONCE = 256
+STEP = 2**16
+"""Characters of JSON that are read at a time: so many are lost before damage."""
+DAMAGE = (OSError, ValueError, MemoryError)
+"""What pyarrow raises at a damaged file, besides errors of its own."""
 
 
 def read_csv(file: BinaryIO, encoding: str, kind: str, field: str | int) -> Iterator[Item]:
@@ -20,11 +25,11 @@ def read_csv(file: BinaryIO, encoding: str, kind: str, field: str | int) -> Iter
     name = "utf-8-sig" if encoding == "utf-8" else encoding
     csv.field_size_limit(RECORD_BYTES)
     # Undecodable bytes become lone surrogates, so that one bad cell costs one row and not the file.
-    text = io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline="")
-    rows = csv.reader((line.replace("\0", "\ufffd") for line in text), **dialect(kind))
+    lines = RowLines(io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline=""), RECORD_BYTES)
+    rows = csv.reader(lines, **dialect(kind))
     column, width = (field, None) if isinstance(field, int) else _header(rows, field)
     while True:
-        line = rows.line_num + 1
+        line = lines.begin()
         try:
             row = next(rows)
         except StopIteration:
@@ -42,11 +47,14 @@ def read_csv(file: BinaryIO, encoding: str, kind: str, field: str | int) -> Iter
             yield Reject(line, f"not valid {encoding}", excerpt(row[column]))
         else:
             yield take(row[column], field, line)
-    yield Lines(rows.line_num)
+    yield Lines(lines.number)
 
 
 def _header(rows: Any, field: str) -> tuple[int | None, int]:
-    names: list[str] = next(rows, [])
+    try:
+        names: list[str] = next(rows, [])
+    except csv.Error:
+        names = []
     return (names.index(field) if field in names else None), len(names)
 
 
@@ -65,7 +73,7 @@ def json_values(file: BinaryIO, encoding: str) -> Iterator[tuple[int, Any]]:
     """
     text = io.TextIOWrapper(file, encoding="utf-8-sig" if encoding == "utf-8" else encoding, errors="surrogateescape")
     decoder = json.JSONDecoder()
-    window, line, inside = text.read(1 << 20), 1, False
+    window, line, inside = text.read(STEP), 1, False
     at = 0
     while True:
         while at < len(window) and (window[at].isspace() or window[at] == "," or (window[at] == "[" and not inside)):
@@ -73,7 +81,7 @@ def json_values(file: BinaryIO, encoding: str) -> Iterator[tuple[int, Any]]:
             inside = inside or window[at] == "["
             at += 1
         if at == len(window):
-            window, at = text.read(1 << 20), 0
+            window, at = text.read(STEP), 0
             if not window:
                 return
             continue
@@ -81,12 +89,12 @@ def json_values(file: BinaryIO, encoding: str) -> Iterator[tuple[int, Any]]:
             return
         try:
             record, end = decoder.raw_decode(window, at)
-        except (json.JSONDecodeError, RecursionError) as error:
-            more = text.read(max(1 << 20, len(window) - at)) if len(window) - at < RECORD_BYTES else ""
+        except (ValueError, RecursionError) as error:
+            more = text.read(max(STEP, len(window) - at)) if len(window) - at < RECORD_BYTES else ""
             if more:
                 window, at = window[at:] + more, 0
                 continue
-            message = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            message = brief(error)
             yield line, Reject(line, "bad JSON, rest of the file not read", f"{message}: {excerpt(window[at : at + 400])}")
             return
         yield line, record
@@ -94,34 +102,35 @@ def json_values(file: BinaryIO, encoding: str) -> Iterator[tuple[int, Any]]:
         at = end
 
 
-def read_parquet(path: str, start: int, stop: int, field: str) -> Iterator[Item]:
-    """Documents of row groups start .. stop - 1 of a Parquet file."""
+def read_parquet(path: str | BinaryIO, start: int, stop: int | None, field: str) -> Iterator[Item]:
+    """Documents of row groups start .. stop - 1 of a Parquet file; stop = None reads to the end."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     row = 0
     try:
         with parquet.ParquetFile(path) as file:
+            groups = list(range(start, file.metadata.num_row_groups if stop is None else stop))
             if field not in file.schema_arrow.names:
-                rows = sum(file.metadata.row_group(group).num_rows for group in range(start, stop))
+                rows = sum(file.metadata.row_group(group).num_rows for group in groups)
                 yield Reject(0, f"no field {field!r}", f"{rows} rows; fields present: {', '.join(file.schema_arrow.names)}")
                 return
-            batches = file.iter_batches(ROWS_AT_ONCE, row_groups=list(range(start, stop)), columns=[field], use_threads=False)
+            batches = file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[field], use_threads=False)
             for batch in batches:
                 yield from _column(batch.column(0), field, row)
                 row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *DAMAGE) as error:
         yield Reject(row + 1, "damaged file, rest not read", str(error)[:200])
     yield Lines(row)
 
 
-def read_arrow(path: str, field: str) -> Iterator[Item]:
+def read_arrow(path: str | BinaryIO, field: str) -> Iterator[Item]:
     """Documents of an Arrow file as `datasets.save_to_disk` writes it (stream format; the file format is read too)."""
     import pyarrow as pa
 
     row = 0
     try:
-        with pa.memory_map(path) as file:
+        with _source(path) as file:
             for batch in _batches(file):
                 if field not in batch.schema.names:
                     yield Reject(0, f"no field {field!r}", f"fields present: {', '.join(batch.schema.names)}")
@@ -129,12 +138,12 @@ def read_arrow(path: str, field: str) -> Iterator[Item]:
                 for start in range(0, batch.num_rows, ROWS_AT_ONCE):
                     yield from _column(batch.column(field).slice(start, ROWS_AT_ONCE), field, row + start)
                 row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *DAMAGE) as error:
         yield Reject(row + 1, "damaged file, rest not read", str(error)[:200])
     yield Lines(row)
 
 
-def parquet_rows(path: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Any]]:
+def parquet_rows(path: str | BinaryIO, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Any]]:
     """Every row of a Parquet file, or of its row groups start .. stop - 1, with its number from 1: a dict, or a `Reject`."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
@@ -146,22 +155,22 @@ def parquet_rows(path: str, start: int = 0, stop: int | None = None) -> Iterator
             for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, use_threads=False):
                 yield from _rows(batch, row)
                 row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *DAMAGE) as error:
         yield row + 1, Reject(row + 1, "damaged file, rest not read", str(error)[:200])
 
 
-def arrow_rows(path: str) -> Iterator[tuple[int, Any]]:
+def arrow_rows(path: str | BinaryIO) -> Iterator[tuple[int, Any]]:
     """Every row of an Arrow file, as `parquet_rows`."""
     import pyarrow as pa
 
     row = 0
     try:
-        with pa.memory_map(path) as file:
+        with _source(path) as file:
             for batch in _batches(file):
                 for start in range(0, batch.num_rows, ROWS_AT_ONCE):
                     yield from _rows(batch.slice(start, ROWS_AT_ONCE), row + start)
                 row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *DAMAGE) as error:
         yield row + 1, Reject(row + 1, "damaged file, rest not read", str(error)[:200])
 
 
@@ -204,15 +213,22 @@ def _named(row: dict[str, Any], names: dict[str, list[str]]) -> dict[str, Any]:
     return row | {column: name(row[column], among) for column, among in names.items() if column in row}
 
 
-def arrow_schema(path: str) -> Any:
+def arrow_schema(path: str | BinaryIO) -> Any:
     """The schema of an Arrow file; None when it is damaged."""
     import pyarrow as pa
 
     try:
-        with pa.memory_map(path) as file:
+        with _source(path) as file:
             return _open(file).schema
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, *DAMAGE):
         return None
+
+
+def _source(path: str | BinaryIO) -> Any:
+    """Read, not mapped: a mapped file that is cut short meanwhile ends the process."""
+    import pyarrow as pa
+
+    return pa.OSFile(path) if isinstance(path, str) else pa.PythonFile(path, mode="r")
 
 
 def _open(file: Any) -> Any:
@@ -227,10 +243,21 @@ def _open(file: Any) -> Any:
 
 def _batches(file: Any) -> Iterator[Any]:
     reader = _open(file)
-    if hasattr(reader, "num_record_batches"):
-        yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
-    else:
-        yield from reader
+    batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if hasattr(reader, "num_record_batches") else reader
+    for batch in batches:
+        for column in batch.columns:
+            _check(column)
+        yield batch
+
+
+def _check(column: Any) -> None:
+    """Arrow believes the offsets in a file; false ones lead out of its memory. Bad UTF-8 is told row by row, later."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        column = column.cast(pa.binary() if pa.types.is_string(kind) else pa.large_binary())
+    column.validate(full=True)
 
 
 def _column(values: Any, field: str, before: int) -> Iterator[Item]:

@@ -10,20 +10,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
-from genus.prepare.decode import as_utf8, is_wide, open_binary, read_errors
-from genus.prepare.items import Item, Lines, Pair, Reject
-from genus.prepare.plain import BLANK_LINE, PIECE_BYTES, read_json_lines, read_text
-from genus.prepare.read_pairs import read_lines_beside, read_pairs_csv, read_pairs_rows
-from genus.prepare.sources import Source
-from genus.prepare.tables import arrow_rows, parquet_rows, read_arrow, read_csv, read_json, read_parquet
+from genus.prepare.decode import is_wide, open_binary, read_errors
+from genus.prepare.items import Item, Reject
+from genus.prepare.limits import Budget, Excess
+from genus.prepare.opening import is_address
+from genus.prepare.plain import BLANK_LINE, PIECE_BYTES
+from genus.prepare.read_pairs import read_lines_beside
+from genus.prepare.readers import TABLE, read_stream
+from genus.prepare.readers.archive import zip_weights
+from genus.prepare.readers.job import Job
+from genus.prepare.sources import Source, stamp_of
+from genus.prepare.tables import DAMAGE
 
 SMALLEST_UNIT, LARGEST_UNIT = 4 * 2**20, 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a source: bytes start .. stop - 1 (row groups, for Parquet); stop = None reads to the end.
+    """A stretch of a source: bytes start .. stop - 1 (row groups of Parquet, members of a zip); stop = None reads to the end.
 
     `beside`: where the same line begins in the file of the translations.
     """
@@ -41,7 +47,7 @@ def cut(sources: Sequence[Source], mode: str) -> list[list[Part]]:
     filled = size
     for index, source in enumerate(sources):
         for part, weight in _parts(index, source, mode, size):
-            if filled + weight > size:
+            if not units or filled + weight > size:
                 units.append([])
                 filled = 0
             units[-1].append(part)
@@ -50,73 +56,65 @@ def cut(sources: Sequence[Source], mode: str) -> list[list[Part]]:
 
 
 def read(source: Source, part: Part, mode: str) -> Iterator[Item]:
-    """Everything in one part of a source. A damaged file ends with a `Reject`; it raises nothing."""
-    if source.format == "parquet" and not source.paired:
-        yield from read_parquet(source.path, part.start, part.stop or 0, str(source.field))
+    """Everything in one part of a source. Whatever is wrong with the file becomes a `Reject`.
+
+    Raises:
+        ValueError: two files of pairs are not aligned, or a package is not installed.
+    """
+    try:
+        unchanged = not source.modified or stamp_of(source) == (source.size, source.modified)
+    except OSError as error:
+        yield Reject(0, "gone before it was read", str(error)[:200])
         return
-    if source.format == "parquet":
-        yield from read_pairs_rows(parquet_rows(source.path, part.start, part.stop or 0), _fields(source))
-        return
-    if source.format == "arrow" and source.paired:
-        yield from read_pairs_rows(arrow_rows(source.path), _fields(source))
-        return
-    if source.format == "arrow":
-        yield from read_arrow(source.path, str(source.field))
-        return
-    if source.encoding == "binary":
-        yield Reject(0, "not text")
-        yield Lines(0)
+    if not unchanged:
+        yield Reject(0, "changed after it was listed, not read", "run the command again")
         return
     try:
         if source.beside is not None:
             yield from read_lines_beside(source, part.start, part.stop, part.beside)
             return
         with open_binary(source.path, source.compression) as file:
-            if part.start:
-                file.seek(part.start)
-            yield from _read_open(source, part, mode, file)
+            yield from read_stream(file, _job(source, part, mode, file))
     except UnicodeDecodeError as error:
         yield Reject(0, f"not valid {source.encoding}, rest of the file not read", str(error)[:200])
     except read_errors() as error:
-        yield Reject(0, "damaged file, rest not read", str(error)[:200])
+        reason = error.reason if isinstance(error, Excess) else "damaged file, rest not read"
+        yield Reject(0, reason, str(error)[:200])
 
 
-def _read_open(source: Source, part: Part, mode: str, file: object) -> Iterator[Item]:
-    encoding = source.encoding
-    stream = file
-    if is_wide(encoding):
-        stream, encoding = as_utf8(file, encoding), "utf-8"  # type: ignore[arg-type]
-    stop = source.size if part.stop is None and stream is file and not source.compression else part.stop
-    length = None if stop is None else stop - part.start
-    if source.format == "text":
-        first, last = part.start == 0, part.stop is None
-        yield from read_text(stream, length, encoding, mode, first, last)  # type: ignore[arg-type]
-    elif source.format == "jsonl":
-        yield from read_json_lines(stream, length, encoding, _record(source))  # type: ignore[arg-type]
-    elif source.format == "json":
-        yield from read_json(stream, encoding, _record(source))  # type: ignore[arg-type]
-    elif source.source_field is not None:
-        yield from read_pairs_csv(stream, encoding, source.format, _fields(source))  # type: ignore[arg-type]
-    else:
-        assert source.field is not None
-        yield from read_csv(stream, encoding, source.format, source.field)  # type: ignore[arg-type]
-
-
-def _fields(source: Source) -> Pair:
-    return source.source_field, source.field
-
-
-def _record(source: Source) -> str | Pair:
-    """The field of a JSON record, or the two."""
-    return str(source.field) if source.source_field is None else _fields(source)
+def _job(source: Source, part: Part, mode: str, file: BinaryIO) -> Job:
+    lines = TABLE[source.format].cut == "lines"
+    length = None
+    if lines and not source.compression and not is_wide(source.encoding) and (part.stop is not None or source.size):
+        length = (source.size if part.stop is None else part.stop) - part.start
+    if lines and part.start:
+        file.seek(part.start)
+    return Job(
+        source.format,
+        source.path,
+        mode,
+        source.encoding,
+        source.field,
+        source.source_field,
+        part.start,
+        part.stop,
+        length,
+        last=part.stop is None,
+        size=source.size or None,
+        path=None if source.compression or is_address(source.path) else source.path,
+        budget=Budget(source.size or None),
+    )
 
 
 def _parts(index: int, source: Source, mode: str, size: int) -> Iterator[tuple[Part, int]]:
-    if source.format == "parquet":
-        yield from _row_groups(index, source, size)
-    elif source.beside is not None:
+    cut = TABLE[source.format].cut
+    if source.beside is not None:
         yield from _aligned(index, source, size)
-    elif _can_be_cut(source, mode, size):
+    elif cut == "row groups":
+        yield from _row_groups(index, source, size)
+    elif cut == "members" and source.size > size:
+        yield from _members(index, source, size)
+    elif cut == "lines" and _can_be_cut(source, mode, size):
         borders = [0, *_borders(source, mode, size), None]
         for start, stop in pairwise(borders):
             assert start is not None
@@ -126,7 +124,7 @@ def _parts(index: int, source: Source, mode: str, size: int) -> Iterator[tuple[P
 
 
 def _can_be_cut(source: Source, mode: str, size: int) -> bool:
-    if source.compression or source.format not in ("text", "jsonl") or is_wide(source.encoding) or source.encoding == "binary":
+    if source.compression or is_address(source.path) or is_wide(source.encoding) or source.encoding == "binary":
         return False
     # A file that is one document stays one document, up to the size of a piece.
     return source.size > (max(size, 1.5 * PIECE_BYTES) if source.format == "text" and mode == "file" else size)
@@ -148,8 +146,9 @@ def _borders(source: Source, mode: str, size: int) -> Iterator[int]:
 def _aligned(index: int, source: Source, size: int) -> Iterator[tuple[Part, int]]:
     """Line-aligned files, cut where the same number of lines has gone by in both."""
     assert source.beside is not None
-    length = Path(source.path).stat().st_size
-    if source.compression or is_wide(source.encoding) or length <= size:
+    whole = source.compression or is_wide(source.encoding) or is_address(source.path) or is_address(source.beside)
+    length = 0 if whole else Path(source.path).stat().st_size
+    if length <= size:
         yield Part(index), source.size
         return
     begin = beside = 0
@@ -172,13 +171,33 @@ def _row_groups(index: int, source: Source, size: int) -> Iterator[tuple[Part, i
     import pyarrow.parquet as parquet
 
     try:
-        metadata = parquet.read_metadata(source.path)
-    except (pa.ArrowException, OSError):
+        with open_binary(source.path, source.compression) as file:
+            metadata = parquet.read_metadata(file)
+    except (pa.ArrowException, *DAMAGE):
         yield Part(index, 0, 0), source.size  # the reader reports the damage
         return
+    yield from _ranges(index, [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)], size)
+
+
+def _members(index: int, source: Source, size: int) -> Iterator[tuple[Part, int]]:
+    weights = None
+    try:
+        with open_binary(source.path, source.compression) as file:
+            if file.seekable():
+                weights = zip_weights(file)
+    except read_errors():
+        pass  # the reader reports the damage
+    if weights:
+        yield from _ranges(index, weights, size)
+    else:
+        yield Part(index), source.size
+
+
+def _ranges(index: int, weights: Sequence[int], size: int) -> Iterator[tuple[Part, int]]:
+    """Things that follow one another, put together until they weigh `size`."""
     start = weight = 0
-    for group in range(metadata.num_row_groups):
-        weight += metadata.row_group(group).total_byte_size
-        if weight >= size or group == metadata.num_row_groups - 1:
-            yield Part(index, start, group + 1), weight
-            start, weight = group + 1, 0
+    for i, each in enumerate(weights):
+        weight += each
+        if weight >= size or i == len(weights) - 1:
+            yield Part(index, start, i + 1), weight
+            start, weight = i + 1, 0
