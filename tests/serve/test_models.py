@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from genus.serve.errors import Refused
-from genus.serve.models import Registry, found
+from genus.serve.models import Registry
 from genus.serve.settings import Settings
+from genus.serve.watch import found
 
 from .conftest import running
 

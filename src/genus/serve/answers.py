@@ -27,6 +27,8 @@ class Error(Answered):
 
 
 class Model(Answered):
+    """A model. `step`: updates so far of a run that is not finished; null of a finished model."""
+
     id: str
     object: Literal["model"]
     created: int
@@ -36,6 +38,7 @@ class Model(Answered):
     parameters: int
     context: int | None
     loaded: bool
+    step: int | None
 
 
 class Models(Answered):
@@ -167,7 +170,7 @@ _MEANING = {
     415: "The body is not JSON.",
     429: "Too many wait; come again later.",
     500: "The server or the model failed.",
-    503: "The server is stopping.",
+    503: "The server is stopping, or the model cannot answer yet.",
     504: "Nothing could be written in time.",
 }
 

@@ -77,6 +77,7 @@ def _about(service: Service) -> APIRouter:
             "parameters": entry.parameters,
             "context": entry.context,
             "loaded": entry.name in registry.loaded,
+            "step": entry.step,
         }
 
     @routes.get("/v1/models", responses={200: {"model": answers.Models}, **answers.refusals(401, 403)}, summary="The models")
@@ -85,7 +86,7 @@ def _about(service: Service) -> APIRouter:
 
     @routes.get(
         "/v1/models/{name:path}",
-        responses={200: {"model": answers.Model}, **answers.refusals(401, 403, 404)},
+        responses={200: {"model": answers.Model}, **answers.refusals(401, 403, 404, 503)},
         summary="One of them",
     )
     async def model(name: str) -> dict[str, Any]:

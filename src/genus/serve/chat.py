@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from genus.serve import answers, logprobs, writing
 from genus.serve.asked import ChatRequest, NamedTool
 from genus.serve.calls import Call, CallFormat, CallReader
 from genus.serve.errors import invalid, named
+from genus.serve.reply import Reply
 from genus.serve.served import Served
 from genus.serve.service import Service, Writer
-from genus.serve.stream import BEAT, COMMENT, Streamed, event, unless_gone
 from genus.serve.writing import Prompt
 
 if TYPE_CHECKING:
     from genus.generate.constraint import Constraint
+    from genus.generate.scheduler import Event
 
 
 def router(service: Service) -> APIRouter:
@@ -30,47 +27,38 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/chat/completions", responses=answers.streamed(answers.ChatCompletion), summary="Converse")
     async def converse(asked: ChatRequest, http: Request) -> Response:
-        async with AsyncExitStack() as stack:
-            served = await stack.enter_async_context(service.model(asked.model, "chat"))
-            answering = await asyncio.to_thread(Answering, service, served, asked)  # a long talk takes a while
-            writer = await answering.begin(stack, http)
-            if asked.stream:
-                return Streamed(answering.events(writer), stack.pop_all())
-            return await unless_gone(http, answering.whole(writer), JSONResponse)
+        return await Answering.to(service, asked, http)
 
     return routes
 
 
-class Answering:
-    """One request.
+class Answering(Reply):
+    """One request. Raises as `Reply`."""
 
-    Raises:
-        Refused: it asks for more than the model or the server can do.
-    """
+    mark, abilities = "chatcmpl", ("chat",)
 
     def __init__(self, service: Service, served: Served, asked: ChatRequest) -> None:
-        self.service, self.served, self.asked = service, served, asked
-        self.id, self.created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+        super().__init__(service, served, asked)
         limits = service.settings.limits
         self.tools = [] if asked.tool_choice == "none" else [tool.model_dump(exclude_none=True) for tool in asked.tools or []]
         self.form = self._form()
         self.forced = self.form is not None and asked.tool_choice not in (None, "none", "auto")
         if self.forced and asked.response_format is not None and asked.response_format.type != "text":
             raise invalid("a call is asked for, which has a form of its own; leave out response_format", "response_format")
-        self.prompt = self._prompt()
+        prompt = self._prompt()
+        self.prompts = [prompt]
         writing.check_count(asked.n or 1, limits, "n")
-        writing.check_length(self.prompt, served, limits, "messages")
+        writing.check_length(prompt, served, limits, "messages")
         writing.check_bias(asked, served)
         param, tokens = asked.limit
-        room = limits.tokens if served.entry.context is None else max(1, served.entry.context - self.prompt.length)
+        room = limits.tokens if served.entry.context is None else max(1, served.entry.context - prompt.length)
         self.tokens = writing.most_tokens(tokens, room, limits, param)
         self.spelling = logprobs.Spelling(served.tokenizer) if asked.logprobs else None
         self.readers = [CallReader(self.form) if self.form else None for _ in range(asked.n or 1)]
 
     async def begin(self, stack: AsyncExitStack, http: Request) -> Writer:
-        """Have the answers written."""
         rules = writing.sampling(self.asked, 1.0, (self.asked.top_logprobs or 0) if self.asked.logprobs else None)
-        requests = writing.requests(self.asked, [self.prompt], self.asked.n or 1, self.tokens, rules, await self._constraint())
+        requests = writing.requests(self.asked, self.prompts, self.asked.n or 1, self.tokens, rules, await self._constraint())
         writer = await self.service.write(stack, http, self.asked, self.served, requests)
         if self.forced and self.form is not None:
             for reader in self.readers:
@@ -79,7 +67,6 @@ class Answering:
         return writer
 
     async def whole(self, writer: Writer) -> dict[str, Any]:
-        """The answer, in one piece."""
         choices = []
         for number, text in enumerate(await writer.whole()):
             reader, words, calls = self.readers[number], text.text, list[Call]()
@@ -91,32 +78,31 @@ class Answering:
                 message["tool_calls"] = [call.render() for call in calls]
             told = self._told(writer, number)
             choices.append({"index": number, "message": message, "logprobs": told, "finish_reason": _finish(text.finish, calls)})
-        return self._body("chat.completion", choices) | {"usage": writing.usage([self.prompt], writer.tokens)}
+        return self.body(choices) | self.usage(writer.tokens)
 
-    async def events(self, writer: Writer) -> AsyncIterator[bytes]:
-        """The answer, piece by piece; a call comes whole when it is complete."""
+    def opening(self, writer: Writer) -> Iterator[dict[str, Any]]:
         for number in range(len(writer.texts)):
-            yield event(self._chunk(number, {"role": "assistant", "content": "", "refusal": None}))
-        async for arrived in writer.pieces(BEAT):
-            if arrived is None:
-                yield COMMENT
-                continue
-            number, each = arrived
-            reader, piece, calls = self.readers[number], each.piece, list[Call]()
-            if reader is not None:
-                piece = reader.push(each.piece)
-                if each.finish is not None:
-                    piece += reader.finish()
-                    calls = self._few(reader.calls)
-            if piece or (self.spelling is not None and each.piece):
-                yield event(self._chunk(number, {"content": piece}, self._told(writer, number)))
-            if calls:
-                rendered = [{"index": place} | call.render() for place, call in enumerate(calls)]
-                yield event(self._chunk(number, {"tool_calls": rendered}))
-            if each.finish is not None:
-                yield event(self._chunk(number, {}, self._told(writer, number), _finish(each.finish, calls)))
-        if self.asked.stream_options and self.asked.stream_options.include_usage:
-            yield event(self._body("chat.completion.chunk", []) | {"usage": writing.usage([self.prompt], writer.tokens)})
+            yield self._chunk(number, {"role": "assistant", "content": "", "refusal": None})
+
+    def chunks(self, writer: Writer, number: int, piece: Event) -> Iterator[dict[str, Any]]:
+        """A call comes whole when it is complete."""
+        reader, words, calls = self.readers[number], piece.piece, list[Call]()
+        if reader is not None:
+            words = reader.push(piece.piece)
+            if piece.finish is not None:
+                words += reader.finish()
+                calls = self._few(reader.calls)
+        if words or (self.spelling is not None and piece.piece):
+            yield self._chunk(number, {"content": words}, self._told(writer, number))
+        if calls:
+            rendered = [{"index": place} | call.render() for place, call in enumerate(calls)]
+            yield self._chunk(number, {"tool_calls": rendered})
+        if piece.finish is not None:
+            yield self._chunk(number, {}, self._told(writer, number), _finish(piece.finish, calls))
+
+    def body(self, choices: list[dict[str, Any]], streamed: bool = False) -> dict[str, Any]:
+        kind = "chat.completion.chunk" if streamed else "chat.completion"
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.asked.model, "choices": choices}
 
     # ---- what it is made of
 
@@ -169,10 +155,7 @@ class Answering:
         self, number: int, delta: dict[str, Any], told: dict[str, Any] | None = None, finish: str | None = None
     ) -> dict[str, Any]:
         choice = {"index": number, "delta": delta, "logprobs": told, "finish_reason": finish}
-        return self._body("chat.completion.chunk", [choice])
-
-    def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.asked.model, "choices": choices}
+        return self.body([choice], streamed=True)
 
 
 def _finish(finish: str | None, calls: list[Call]) -> str:

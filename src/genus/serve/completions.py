@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +13,15 @@ from genus.serve import answers, logprobs, writing
 from genus.serve.asked import CompletionRequest
 from genus.serve.echo import read
 from genus.serve.errors import invalid
+from genus.serve.reply import Reply
 from genus.serve.served import Served
 from genus.serve.service import Service, Writer
-from genus.serve.stream import BEAT, COMMENT, Streamed, event, unless_gone
+from genus.serve.stream import unless_gone
 from genus.serve.writing import Prompt, Text
 
 if TYPE_CHECKING:
     from genus.generate.sampling import Choice
+    from genus.generate.scheduler import Event
 
 USUAL_TOKENS = 16
 
@@ -32,29 +31,18 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/completions", responses=answers.streamed(answers.Completion), summary="Continue texts")
     async def completions(asked: CompletionRequest, http: Request) -> Response:
-        async with AsyncExitStack() as stack:
-            served = await stack.enter_async_context(service.model(asked.model, "complete", "rewrite"))
-            completing = await asyncio.to_thread(Completing, service, served, asked)  # a long prompt takes a while
-            if asked.echo:
-                return await unless_gone(http, completing.echo(stack, http), JSONResponse)
-            writer = await completing.begin(stack, http)
-            if asked.stream:
-                return Streamed(completing.events(writer), stack.pop_all())
-            return await unless_gone(http, completing.whole(writer), JSONResponse)
+        return await Completing.to(service, asked, http)
 
     return routes
 
 
-class Completing:
-    """One request.
+class Completing(Reply):
+    """One request. Raises as `Reply`."""
 
-    Raises:
-        Refused: it asks for more than the model or the server can do.
-    """
+    mark, abilities = "cmpl", ("complete", "rewrite")
 
     def __init__(self, service: Service, served: Served, asked: CompletionRequest) -> None:
-        self.service, self.served, self.asked = service, served, asked
-        self.id, self.created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
+        super().__init__(service, served, asked)
         limits = service.settings.limits
         self.number = asked.n or 1
         self.tries = max(self.number, asked.best_of or 1)
@@ -65,9 +53,14 @@ class Completing:
         writing.check_bias(asked, served)
         self.tokens = writing.most_tokens(asked.max_tokens, USUAL_TOKENS, limits, "max_tokens")
         self.spelling = logprobs.Spelling(served.tokenizer) if asked.logprobs is not None else None
+        self.written = [0] * len(self.prompts) * self.tries  # characters sent of each text
+
+    async def answer(self, stack: AsyncExitStack, http: Request) -> Response:
+        if self.asked.echo:
+            return await unless_gone(http, self.echo(stack, http), JSONResponse)
+        return await super().answer(stack, http)
 
     async def begin(self, stack: AsyncExitStack, http: Request) -> Writer:
-        """Have the texts written."""
         best = 0 if self.tries > self.number else None
         usual = 0.0 if "rewrite" in self.served.entry.abilities else 1.0
         rules = writing.sampling(self.asked, usual, best if self.asked.logprobs is None else self.asked.logprobs)
@@ -76,7 +69,6 @@ class Completing:
         return await self.service.write(stack, http, self.asked, self.served, requests)
 
     async def whole(self, writer: Writer) -> dict[str, Any]:
-        """The answer, in one piece."""
         texts = await writer.whole()
         chosen: list[Text] = []
         for start in range(0, len(texts), self.tries):
@@ -88,22 +80,13 @@ class Completing:
             self._choice(i, text.text, text.finish, text.told(self.served.ends) if self.spelling else [])
             for i, text in enumerate(chosen)
         ]
-        return self._body(choices) | {"usage": writing.usage(self.prompts, writer.tokens)}
+        return self.body(choices) | self.usage(writer.tokens)
 
-    async def events(self, writer: Writer) -> AsyncIterator[bytes]:
-        """The answer, piece by piece."""
-        length = [0] * len(writer.texts)
-        async for arrived in writer.pieces(BEAT):
-            if arrived is None:
-                yield COMMENT
-                continue
-            number, each = arrived
-            if each.piece or each.finish:
-                told = writer.texts[number].told(self.served.ends)
-                yield event(self._body([self._choice(number, each.piece, each.finish, told, length[number])]))
-                length[number] += len(each.piece)
-        if self.asked.stream_options and self.asked.stream_options.include_usage:
-            yield event(self._body([]) | {"usage": writing.usage(self.prompts, writer.tokens)})
+    def chunks(self, writer: Writer, number: int, piece: Event) -> Iterator[dict[str, Any]]:
+        if piece.piece or piece.finish:
+            told = writer.texts[number].told(self.served.ends)
+            yield self.body([self._choice(number, piece.piece, piece.finish, told, self.written[number])])
+            self.written[number] += len(piece.piece)
 
     async def echo(self, stack: AsyncExitStack, http: Request) -> dict[str, Any]:
         """The prompts themselves, with what follows them.
@@ -126,7 +109,7 @@ class Completing:
             prompt = i // self.tries
             told = [*given[prompt], *text.told(self.served.ends)]
             choices.append(self._choice(i, self.prompts[prompt].text + text.text, text.finish, told))
-        return self._body(choices) | {"usage": writing.usage(self.prompts, tokens)}
+        return self.body(choices) | self.usage(tokens)
 
     def _choice(self, index: int, text: str, finish: str | None, told: Sequence[Choice], start: int = 0) -> dict[str, Any]:
         found = None
@@ -134,14 +117,9 @@ class Completing:
             found = logprobs.of_completion(self.spelling, told, start, bool(self.asked.logprobs))
         return {"index": index, "text": text, "logprobs": found, "finish_reason": writing.FINISH[finish] if finish else None}
 
-    def _body(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.asked.model,
-            "choices": choices,
-        }
+    def body(self, choices: list[dict[str, Any]], streamed: bool = False) -> dict[str, Any]:
+        kind = "text_completion"
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.asked.model, "choices": choices}
 
 
 def prompts(given: str | list[str] | list[int] | list[list[int]], served: Served) -> list[Prompt]:

@@ -1,26 +1,27 @@
 """Which models there are, and which of them are loaded: on demand, within a memory budget, until they are idle.
 
-All book-keeping happens in the event loop; files are read in a thread beside it.
+What is served follows the disk (`genus.serve.watch`). All book-keeping happens in the event loop; files are read in a thread
+beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
-import os
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from genus.run import CONFIG
 from genus.serve.errors import Refused, busy
-from genus.serve.served import Entry, Served, describe, load
+from genus.serve.served import Entry, Served, Version, load
 from genus.serve.settings import Settings
+from genus.serve.watch import Seen, look
 from genus.spec import nearest
+
+LOOK = 2.0  # seconds between two looks at the disk
 
 log = logging.getLogger("genus.serve")
 
@@ -42,6 +43,9 @@ class Registry:
     Args:
         settings: `settings.models` says what to serve.
 
+    Attributes:
+        waiting: runs that cannot answer yet, and why.
+
     Raises:
         ValueError: two models have one name, one cannot be served, or one is larger than the memory budget.
         FileNotFoundError: there is no model at a path.
@@ -49,23 +53,15 @@ class Registry:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.waiting: dict[str, str] = {}
         self._places: dict[str, _Place] = {}
+        self._leaving: list[_Place] = []  # whose files have changed, and which somebody still uses
+        self._seen: dict[Path, Version] = {}
         self._loading = asyncio.Lock()
-        there = found(settings.models)
-        for name, path in there:
-            if len(there) > 1 and _unfinished(path):
-                continue  # it trains: its curves are shown, and it cannot answer yet
-            if name in self._places:
-                other = self._places[name].entry.path
-                raise ValueError(f"two models are called {name!r}: {other} and {path}; call one otherwise: other={path}")
-            entry = describe(name, path)
-            if settings.memory is not None and entry.bytes > settings.memory:
-                raise ValueError(f"{path} takes about {entry.bytes / 1e9:.2f} GB, more than --memory allows")
-            self._places[name] = _Place(entry)
-        if not self._places:
-            raise FileNotFoundError(
-                f"none of the {len(there)} runs has a finished model yet; wait, or name one with genus train --resume"
-            )
+        for each in look(settings, {}, {}):
+            if each.problem is not None and not each.unfinished:
+                raise each.problem
+            self._take(each)
 
     @property
     def entries(self) -> dict[str, Entry]:
@@ -81,11 +77,14 @@ class Registry:
         """One of them.
 
         Raises:
-            Refused: no model has this name (404).
+            Refused: no model has this name (404), or it cannot answer yet (503).
         """
-        if name not in self._places:
-            raise Refused(404, f"there is no model {name!r}{nearest(name, self._places)}", "model", "model_not_found")
-        return self._places[name].entry
+        if name in self._places:
+            return self._places[name].entry
+        if name in self.waiting:
+            reason = f"the model {name!r} cannot answer yet: it trains and has no checkpoint, or the server's log says why"
+            raise Refused(503, reason, "model", "model_not_ready", {"Retry-After": "60"})
+        raise Refused(404, f"there is no model {name!r}{nearest(name, self._places)}", "model", "model_not_found")
 
     @asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[Served]:
@@ -106,24 +105,54 @@ class Registry:
             place.users -= 1
             place.last = time.monotonic()
 
+    async def refresh(self) -> None:
+        """Follow the disk: new runs, newer checkpoints, finished models. Requests that run keep the model they have."""
+        try:
+            seen = await asyncio.to_thread(look, self.settings, dict(self._seen), self.entries)
+        except OSError as error:  # a folder is gone, perhaps for a moment
+            log.debug("%s; what was there is served on", error)
+            return
+        for each in seen:
+            self._take(each)
+            log.info("%s: %s", each.name, _told(each))
+
     async def tidy(self) -> None:
-        """Unload what nobody has used for `settings.idle` seconds."""
-        for place in self._places.values():
+        """Unload what nobody has used for `settings.idle` seconds, and what has been replaced."""
+        for place in list(self._places.values()):
             if place.served is not None and time.monotonic() - place.last >= self.settings.idle:
                 await self._unload(place)
+        for place in list(self._leaving):
+            await self._unload(place)
+        self._leaving = [place for place in self._leaving if place.served is not None or place.users]
 
     async def keep_tidy(self) -> None:
-        """`tidy`, again and again."""
+        """`refresh` and `tidy`, again and again."""
         while True:
-            await asyncio.sleep(min(30.0, self.settings.idle / 2))
+            await asyncio.sleep(min(LOOK, self.settings.idle / 2))
+            await self.refresh()
             await self.tidy()
 
     async def close(self) -> None:
         """Stop every model; answers that are still being written end with an error."""
-        for place in self._places.values():
+        for place in self._held():
             served, place.served = place.served, None
             if served is not None:
                 await asyncio.to_thread(served.worker.close)
+
+    def _held(self) -> list[_Place]:
+        """What is in memory."""
+        return [place for place in (*self._places.values(), *self._leaving) if place.served is not None]
+
+    def _take(self, seen: Seen) -> None:
+        """Note what a look has found."""
+        self._seen[seen.path] = seen.version
+        old = self._places.get(seen.name)
+        if seen.entry is not None:
+            self.waiting.pop(seen.name, None)
+            self._places[seen.name] = _Place(seen.entry)
+            self._leaving += [] if old is None else [old]
+        elif old is None:
+            self.waiting[seen.name] = str(seen.problem)
 
     async def _load(self, entry: Entry) -> Served:
         async with self._loading:
@@ -141,8 +170,8 @@ class Registry:
     async def _make_room(self, entry: Entry) -> None:
         """Unload the models that were used longest ago until this one fits."""
         budget = self.settings.memory
-        while budget is not None and sum(served.bytes for served in self.loaded.values()) + entry.bytes > budget:
-            unused = [place for place in self._places.values() if place.served is not None and not place.users]
+        while budget is not None and sum(place.served.bytes for place in self._held() if place.served) + entry.bytes > budget:
+            unused = [place for place in self._held() if not place.users]
             if not unused:
                 raise busy(f"there is no memory for {entry.name!r} while other models are in use")
             await self._unload(min(unused, key=lambda place: place.last))
@@ -158,36 +187,7 @@ class Registry:
         log.info("unloaded %s", place.entry.name)
 
 
-def found(models: Iterable[str]) -> list[tuple[str, Path]]:
-    """Name and path of every model: what was given, and for a folder that holds models, each of them.
-
-    Raises:
-        FileNotFoundError: there is none at a path.
-    """
-    result = []
-    for each in models:
-        name, _, rest = each.partition("=")
-        path = Path(each)
-        if rest and not path.exists():
-            path = Path(rest)
-        else:
-            name = Path(os.path.abspath(path)).name
-        if _is_model(path):
-            result.append((name, path))
-            continue
-        inside = sorted(child for child in path.iterdir() if _is_model(child)) if path.is_dir() else []
-        if not inside:
-            raise FileNotFoundError(f"{path} is neither a run nor a model folder, and holds none")
-        prefix = f"{name}/" if rest and path == Path(rest) else ""
-        result += [(prefix + child.name, child) for child in inside]
-    return result
-
-
-def _unfinished(path: Path) -> bool:
-    return (path / CONFIG).is_file() and not (path / "model" / "config.json").is_file()
-
-
-def _is_model(path: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return (path / CONFIG).is_file() or (path / "config.json").is_file()
-    return False
+def _told(seen: Seen) -> str:
+    if seen.entry is None:
+        return f"cannot be served as it is now: {seen.problem}"
+    return "its finished model" if seen.entry.step is None else f"its weights after {seen.entry.step:,} updates"

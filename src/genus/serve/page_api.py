@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,8 +20,8 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from genus.serve.errors import Refused, invalid, named
-from genus.serve.models import found
 from genus.serve.predictions import Predictions
+from genus.serve.watch import found
 
 if TYPE_CHECKING:
     from genus.serve.models import Registry
@@ -155,22 +154,9 @@ def _model(entry: Entry) -> dict[str, Any]:
         "abilities": sorted(entry.abilities),
         "parameters": entry.parameters,
         "context": entry.context,
-        "looks": looks(entry.path),
+        "looks": entry.looks,
+        "step": entry.step,
     }
-
-
-@cache
-def looks(path: Path) -> bool:
-    """Whether a model has weights to show: attention, or fast weights. Read from its files alone."""
-    from genus.export import huggingface
-    from genus.parts.attention import Attention
-    from genus.parts.fast_weights import FastWeights
-    from genus.parts.source_context import Additive
-    from genus.spec import walk
-
-    folder = path / "model" if (path / "model").is_dir() else path
-    spec = huggingface.describe(folder).model
-    return any(isinstance(part, Attention | FastWeights | Additive) for part in walk(spec))
 
 
 def _runs(models: Sequence[str]) -> dict[str, Path]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from genus.tune.predict import Labeller
 
 BYTES = 4  # of a parameter while it is read
+FILES = (".safetensors", ".npy", ".json", ".jinja")  # that a model consists of
 ABILITIES = {
     "complete": "continue a text (/v1/completions)",
     "rewrite": "write a text from a source (/v1/completions)",
@@ -29,6 +30,9 @@ ABILITIES = {
     "embed": "give vectors of texts (/v1/embeddings)",
     "classify": "do the task that it was tuned for (/v1/classify)",
 }
+
+Version = tuple[tuple[str, int, int], ...]
+"""Name, time of the last change and size of every file that a model consists of; nothing where there is no model yet."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Entry:
     Attributes:
         name: what clients call it. path: the run or folder. recipe: its name, if it has one. abilities: of ABILITIES.
         parameters: how many. context: tokens that it was made for; None = any number. bytes: that loading takes, about.
-        created: seconds since 1970.
+        created: seconds since 1970. looks: whether it has attention or fast weights, whose weights can be shown.
+        step: updates that a run has seen which is not finished; None of a finished model. version: of the files.
     """
 
     name: str
@@ -49,6 +54,9 @@ class Entry:
     context: int | None
     bytes: int
     created: int
+    looks: bool
+    step: int | None
+    version: Version
 
     def must(self, *abilities: str) -> None:
         """Check that it has one of these abilities.
@@ -99,36 +107,68 @@ class Served:
         return CallFormat.of(self.chat)
 
 
+def version(path: Path) -> Version:
+    """What the files of a run or model folder are now: of its model, or else of its newest checkpoint.
+
+    Raises:
+        OSError: they are being replaced at this moment.
+    """
+    from genus.run import CONFIG, Run
+    from genus.train.checkpoint import complete
+
+    run = Run(path, {})
+    folder = run.model_dir if (path / CONFIG).is_file() else path
+    if not (folder / "config.json").is_file():
+        checkpoints = complete(run.checkpoints_dir)
+        if not checkpoints:
+            return ()
+        folder = checkpoints[-1]
+    files = sorted(file for file in folder.iterdir() if file.suffix in FILES)
+    return tuple((f"{folder.name}/{file.name}", told.st_mtime_ns, told.st_size) for file in files for told in [file.stat()])
+
+
 def describe(name: str, path: Path) -> Entry:
     """What the files of a run or model folder say; the weights are not read.
 
     Raises:
-        FileNotFoundError: the run has no model yet. ValueError: it is of an unknown kind, its weights are pickled, or it has
-            no tokenizer.
+        FileNotFoundError: the run has neither a model nor a checkpoint yet. ValueError: it is of an unknown kind, its weights
+            are pickled, or it has no tokenizer.
     """
     from genus.export import huggingface
-    from genus.modalities.text import Tokenizer
+    from genus.export.tokens import read_tokenizer
+    from genus.parts.attention import Attention
+    from genus.parts.fast_weights import FastWeights
     from genus.parts.model import Model
-    from genus.run import CONFIG, Run
+    from genus.parts.source_context import Additive
+    from genus.run import model_folder
+    from genus.spec import walk
+    from genus.train.unfinished import unfinished
 
+    now, young = version(path), unfinished(path)
     config: dict[str, Any] = {}
-    folder = path
-    if (path / CONFIG).is_file():
-        run = Run.open(path)
-        config, folder = run.config, run.model_dir
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{path} has no finished model yet; continue it with: genus train --resume {path}")
-    recipe = huggingface.describe(folder)
-    if not (folder / "tokenizer.json").is_file():
+    if young is not None:
+        folder, recipe, tokenizer = young.checkpoint, young.recipe, young.tokenizer
+    else:
+        folder, config = model_folder(path)
+        recipe, tokenizer = huggingface.describe(folder), read_tokenizer(folder, huggingface.read_config(folder))
+    if tokenizer is None:
         raise ValueError(f"{folder} has no tokenizer.json, so nobody could talk with it; add the tokenizer")
-    template = Tokenizer.load(folder).chat_template
-    spec = recipe.model
+    spec: Any = recipe.model
     parameters = spec.parameters(0) if isinstance(spec, Model) else 0
     stored = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".npy"))
-    context = getattr(spec, "context", None) or getattr(recipe.training, "context", None)
-    created = int((folder / "config.json").stat().st_mtime)
-    abilities = _abilities(spec, config, bool(template))
-    return Entry(name, path, recipe.name, abilities, parameters, context, BYTES * parameters or stored, created)
+    return Entry(
+        name,
+        path,
+        recipe.name,
+        abilities=_abilities(spec, config, bool(tokenizer.chat_template)),
+        parameters=parameters,
+        context=getattr(spec, "context", None) or getattr(recipe.training, "context", None),
+        bytes=BYTES * parameters or stored,
+        created=int((folder / ("config.json" if young is None else "state.json")).stat().st_mtime),
+        looks=any(isinstance(part, Attention | FastWeights | Additive) for part in walk(spec)),
+        step=None if young is None else young.step,
+        version=now,
+    )
 
 
 def _abilities(spec: Any, config: dict[str, Any], template: bool) -> frozenset[str]:
@@ -161,18 +201,26 @@ def load(entry: Entry, settings: Settings) -> Served:
     return _writer(entry, settings) if writes else _reader(entry, settings)
 
 
+def _loaded(entry: Entry) -> Loaded:
+    """The model itself: the finished one, as soon as there is one."""
+    from genus.run import load as read
+    from genus.train.unfinished import unfinished
+
+    young = unfinished(entry.path)
+    return read(entry.path) if young is None else young.load()
+
+
 def _reader(entry: Entry, settings: Settings) -> Served:
     """A model that gives vectors, or does a task."""
     import torch
 
-    from genus.run import load as read
     from genus.train.machine import default_device
     from genus.tune.predict import Labeller
 
-    loaded = read(entry.path)
+    loaded = _loaded(entry)
     labeller = None
     if "classify" in entry.abilities:
-        labeller = Labeller.load(entry.path)
+        labeller = Labeller.load(loaded)
         loaded = dataclasses.replace(loaded, model=labeller.model)
     model = loaded.model.to(default_device()).eval()
     worker = Worker(entry.name, waiting=settings.limits.waiting)
@@ -188,10 +236,9 @@ def _writer(entry: Entry, settings: Settings) -> Served:
     from genus.generate.texts import end_ids
     from genus.generate.weights import ready
     from genus.modalities.chat import Chat
-    from genus.run import load as read
     from genus.train.machine import default_device
 
-    loaded = read(entry.path)
+    loaded = _loaded(entry)
     model = ready(loaded.model.to(default_device()).eval(), settings.weights)
     tokenizer = loaded.tokenizer
     assert tokenizer is not None, "a model without a tokenizer is not served"

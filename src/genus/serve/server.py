@@ -17,6 +17,7 @@ import uvicorn
 
 from genus.serve.app import create_app
 from genus.serve.models import Registry
+from genus.serve.served import Entry
 from genus.serve.settings import Settings
 
 Say = Callable[[str], None]
@@ -109,13 +110,22 @@ def greeting(settings: Settings, registry: Registry, port: int) -> Iterator[str]
     address = f"http://{host}:{port}"
     who = "this machine only" if settings.loopback else "everybody who reaches this machine and knows the key"
     yield f"Genus serves at {address} ({who}); Ctrl-C stops it when what runs is done"
-    width = max(map(len, registry.entries))
+    width = max(map(len, (*registry.entries, *registry.waiting)))
     for name, entry in registry.entries.items():
         size = f"{entry.parameters / 1e6:.3g}M parameters" if entry.parameters else "counts"
-        yield f"  {name:<{width}}  {entry.recipe or 'model'}, {size}: {', '.join(sorted(entry.abilities))}"
-    key = "" if settings.key is None else ' -H "Authorization: Bearer $GENUS_KEY"'
-    yield "try it:"
-    yield f"  curl {address}/v1/{_example(registry)} -H 'Content-Type: application/json'{key} -d '{_body(registry)}'"
+        yield f"  {name:<{width}}  {entry.recipe or 'model'}, {size}: {', '.join(sorted(entry.abilities))}{_age(entry)}"
+    for name, reason in registry.waiting.items():
+        yield f"  {name:<{width}}  cannot answer yet, and will when it can: {reason}"
+    if registry.entries:
+        key = "" if settings.key is None else ' -H "Authorization: Bearer $GENUS_KEY"'
+        yield "try it:"
+        yield f"  curl {address}/v1/{_example(registry)} -H 'Content-Type: application/json'{key} -d '{_body(registry)}'"
+
+
+def _age(entry: Entry) -> str:
+    if entry.step is None:
+        return ""
+    return f" (not finished: its weights after {entry.step:,} updates, and newer ones when there are some)"
 
 
 def _example(registry: Registry) -> str:

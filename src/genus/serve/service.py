@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request as HttpRequest
+from fastapi import Response
+from fastapi.responses import JSONResponse
 
 from genus.serve.asked import Writing
 from genus.serve.errors import Refused
@@ -16,6 +18,7 @@ from genus.serve.metrics import Metrics
 from genus.serve.models import Registry
 from genus.serve.served import Served
 from genus.serve.settings import Settings
+from genus.serve.stream import unless_gone
 from genus.serve.worker import Answer
 from genus.serve.writing import Text
 
@@ -42,6 +45,17 @@ class Service:
         self.registry.entry(name).must(*abilities)
         async with self.registry.use(name) as served:
             yield served
+
+    async def reply(
+        self, http: HttpRequest, name: str, ability: str, work: Callable[[Served], Awaitable[dict[str, Any]]]
+    ) -> Response:
+        """What a model's `work` gives, as JSON; it ends when the client goes away."""
+
+        async def done() -> dict[str, Any]:
+            async with self.model(name, ability) as served:
+                return await work(served)
+
+        return await unless_gone(http, done(), JSONResponse)
 
     async def write(
         self, stack: AsyncExitStack, http: HttpRequest, asked: Writing, served: Served, requests: Sequence[Request]

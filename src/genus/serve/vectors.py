@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from functools import partial
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from genus.serve import answers
 from genus.serve.asked import EmbeddingRequest
 from genus.serve.errors import invalid
 from genus.serve.served import Served
 from genus.serve.service import Service
-from genus.serve.stream import unless_gone
-
-AT_ONCE = 16  # texts that are read before others have their turn
 
 
 def router(service: Service) -> APIRouter:
@@ -25,11 +22,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/embeddings", responses=answers.whole(answers.Embeddings), summary="Vectors of texts")
     async def embeddings(asked: EmbeddingRequest, http: Request) -> Response:
-        async def work() -> dict[str, Any]:
-            async with service.model(asked.model, "embed") as served:
-                return await embed(service, served, asked)
-
-        return await unless_gone(http, work(), JSONResponse)
+        return await service.reply(http, asked.model, "embed", lambda served: embed(service, served, asked))
 
     return routes
 
@@ -53,15 +46,8 @@ async def embed(service: Service, served: Served, asked: EmbeddingRequest) -> di
             param = f"input.{place}" if isinstance(asked.input, list) else "input"
             message = f"this has {length:,} tokens and the model {served.entry.name!r} reads {most:,} at once; send it in parts"
             raise invalid(message, param, "context_length_exceeded")
-    vectors: list[np.ndarray] = []
-    for start in range(0, len(texts), AT_ONCE):
-        part = texts[start : start + AT_ONCE]
-        vectors.append(
-            await served.worker.call(
-                lambda part=part: features(served.loaded, None, part, asked.pool or "mean", limit=most, dtype=served.dtype)  # type: ignore[misc]
-            )
-        )
-    found = np.concatenate(vectors)
+    read = partial(features, served.loaded, None, pool=asked.pool or "mean", limit=most, dtype=served.dtype)
+    found = np.stack(await served.worker.each(texts, read))
     if asked.dimensions not in (None, found.shape[1]):
         message = f"the vectors of {served.entry.name!r} have {found.shape[1]} numbers, no more and no fewer"
         raise invalid(message, "dimensions")

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from genus.generate.scheduler import Event, Scheduler, Ticket
     from genus.generate.sequence import Request
 
+AT_ONCE = 16  # rows that are read before others have their turn
+
 Result = TypeVar("Result")
+Row = TypeVar("Row")
 log = logging.getLogger("genus.serve")
 
 
@@ -126,6 +130,13 @@ class Worker:
             return await self._do(work, long=True)
         finally:
             self._calls -= 1
+
+    async def each(self, rows: Sequence[Row], work: Callable[[Sequence[Row]], Iterable[Result]]) -> list[Result]:
+        """`work` on all rows, some at a time, so that others have their turn between. Raises as `call`."""
+        found: list[Result] = []
+        for start in range(0, len(rows), AT_ONCE):
+            found.extend(await self.call(partial(work, rows[start : start + AT_ONCE])))
+        return found
 
     async def stats(self) -> Any:
         """The scheduler's `Stats`; None for a model that writes no text."""

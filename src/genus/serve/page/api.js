@@ -133,3 +133,8 @@ function tokens(told) {
       .sort((a, b) => b.log - a.log),
   }));
 }
+
+/** What a model is called in a list; of a run that is not finished, how far it is. */
+export function called(model, t) {
+  return model.step === null ? model.name : `${model.name} (${t("Step")} ${model.step.toLocaleString()})`;
+}

@@ -1,7 +1,7 @@
 // Conversations with one model, or with two side by side.
 
 import { AnswerView } from "./answer.js";
-import { answer, Problem } from "./api.js";
+import { answer, called, Problem } from "./api.js";
 import { settings } from "./settings.js";
 import { el } from "./view/dom.js";
 
@@ -22,7 +22,7 @@ export function start(root, { t, models }) {
   talk.names[1] = model(1)?.name ?? null;
 
   const choices = ["Model", "Second model"].map((label, i) => {
-    const options = [...(i ? [el("option", { value: "" }, t("none"))] : []), ...able.map((each) => el("option", { value: each.name }, each.name))];
+    const options = [...(i ? [el("option", { value: "" }, t("none"))] : []), ...able.map((each) => el("option", { value: each.name }, called(each, t)))];
     const select = el("select", { onchange: () => choose(i, select.value) }, options);
     select.value = talk.names[i] ?? "";
     return el("label", {}, t(label), select);

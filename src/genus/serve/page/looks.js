@@ -1,6 +1,6 @@
 // What a model looks at while it reads a sentence.
 
-import { answer, json, Problem } from "./api.js";
+import { answer, called, json, Problem } from "./api.js";
 import { show } from "./view/attention.js";
 import { el } from "./view/dom.js";
 
@@ -13,7 +13,7 @@ export function start(root, { t, models }) {
     root.append(el("p", { className: "dim" }, t("No model here has attention or fast weights.")));
     return;
   }
-  const model = el("select", { name: "model", onchange: refresh }, able.map((each) => el("option", { value: each.name }, each.name)));
+  const model = el("select", { name: "model", onchange: refresh }, able.map((each) => el("option", { value: each.name }, called(each, t))));
   model.value = able.some((each) => each.name === kept.model) ? kept.model : able[0].name;
   const sentence = el("textarea", { rows: 2, name: "sentence", value: kept.text, maxLength: 4096 });
   const target = el("textarea", { rows: 2, name: "target", value: kept.target, maxLength: 4096 });
