@@ -1,5 +1,6 @@
 """Families as data: what is expressed, what is refused, and both spellings of a config."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from genus.parts.wiring import Sandwich
 from genus.recipes import find, make, names
 from genus.spec import from_json, rewrite, to_json
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = {"dim": 32, "depth": 2, "heads": 4, "vocab": 61, "context": 24}
 COUNTERPARTS = [n for n in names() if find(n).hf]
 
@@ -44,6 +46,12 @@ def test_published_sizes_are_expressed_too(name: str) -> None:
 
 def test_every_family_has_a_recipe() -> None:
     assert {f.model_type for f in families.FAMILIES} == {find(n).hf for n in COUNTERPARTS}
+
+
+def test_the_first_page_counts_the_families() -> None:
+    count = len({f.model_type for f in families.FAMILIES})
+    for page, words in (("README.md", f"for {count} model types"), ("README.zh-CN.md", f"{count} 种模型类型")):
+        assert words in (ROOT / page).read_text(encoding="utf-8"), f"{page}: there are {count}"
 
 
 @pytest.mark.parametrize(
