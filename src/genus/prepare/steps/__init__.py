@@ -19,8 +19,18 @@ from genus.prepare.steps.settings import value_for
 from genus.prepare.steps.step import Step
 from genus.spec import nearest
 
-NAMES: tuple[str, ...] = ()
+NAMES: tuple[str, ...] = ("secrets", "personal-data")
 """Every step, in the order in which they are best run."""
+
+_PROVIDED: dict[str, str] = {}
+
+
+def provide(name: str, path: str) -> None:
+    """Let a class of a higher floor, named by its import path, stand for a step that cannot do all of its work by itself.
+
+    A plan holds the path, so that workers need not be told.
+    """
+    _PROVIDED[name] = path
 
 
 def find(name: str) -> type[Step]:
@@ -111,7 +121,7 @@ def _split(word: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _make(name: str, settings: Mapping[str, Any]) -> Step:
-    cls = find(name)
+    cls = find(_PROVIDED.get(name, name))
     fields = {each.name for each in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     values = {}
