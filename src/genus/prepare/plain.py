@@ -179,6 +179,14 @@ def _between_words(buffer: bytes, encoding: str) -> int:
     near = buffer.rfind(b" ", len(buffer) - 4096) + 1
     if near > 0:
         return near
+    if encoding == "utf-8":  # without decoding it all: back over what may be the beginning of a character
+        for back in range(1, 4):
+            lead = buffer[-back]
+            if lead >= 0xC0:
+                return len(buffer) - back * (back < (2 if lead < 0xE0 else 3 if lead < 0xF0 else 4))
+            if lead < 0x80:
+                break
+        return len(buffer)
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     decoder.decode(buffer)
     return len(buffer) - len(decoder.getstate()[0])
