@@ -91,7 +91,7 @@ def _all_native(x: Tensor, weights: tuple[Tensor | Packed, ...], biases: tuple[T
     first = weights[0]
     if not isinstance(first, Tiles) or not _fits_native(x, first):
         return False
-    return all(isinstance(weight, Tiles) and weight.width == first.width for weight in weights)
+    return all(isinstance(w, Tiles) and (w.width, w.format, w.group) == (first.width, first.format, first.group) for w in weights)
 
 
 @linears.path("native", when=_all_native)

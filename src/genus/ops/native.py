@@ -29,7 +29,7 @@ import torch
 from genus.ops.cache import cache_folder
 
 SOURCES = Path(__file__).parent / "cpu"
-FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16")
+FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mavx512vnni")
 OPENMP = re.compile(r"\S*/lib(gomp|iomp5|omp)\b[^/\s]*\.so[.\d]*$", re.MULTILINE)
 PATIENCE = 120  # seconds for the compiler
 

@@ -3,7 +3,7 @@
 `pack` chooses among the ways to store: `Tiles` for the kernel in C (`ops/cpu/linear.c`), `Int8Rows` and `TorchInt4` for torch's
 own packed products, `Int4Rows` for devices that have neither. The op `linear` takes any of them in the place of a weight.
 
-Shapes: N outputs, K inputs, T tiles of 64 outputs, P pairs of inputs, G groups of inputs.
+Shapes: N outputs, K inputs, T tiles of 64 outputs, P neighbouring inputs, G groups of inputs.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ def pack(weight: Tensor, format: str, group: int = 32) -> Packed | Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Tiles(Packed):
-    """The layout of `ops/cpu/linear.c`, which says what it is good for: codes (T, P, 64, 2); int4 (T, P, 16, 2, 2), two a byte.
+    """The layout of `ops/cpu/linear.c`, which says what it is good for.
+
+    `codes`: bf16 (T, K / 2, 64, 2); int8 (T, K / 4, 64, 4), from 0 on, 128 being nothing; int4 (T, K / 4, 2, 16, 4), two to a
+    byte, from 0 on, 8 being nothing.
 
     Attributes:
         scales: float32 (T * 64) in int8; bf16 (T, G, 64) in int4. group: inputs to a scale; 0 = no groups.
@@ -92,27 +95,27 @@ class Tiles(Packed):
         outputs, inputs = weight.shape
         filling = (0, -inputs % INPUTS, 0, -outputs % WIDTH)
         if format == "bf16":
-            return cls(weight.shape, format, _tiled(F.pad(weight.to(torch.bfloat16), filling)))
+            return cls(weight.shape, format, _tiled(F.pad(weight.to(torch.bfloat16), filling), 2))
         if format == "int8":
             codes, scales = to_int8(weight)
-            return cls(weight.shape, format, _tiled(F.pad(codes, filling)), F.pad(scales, (0, filling[3])))
+            unsigned = (codes.to(torch.int16) + 128).to(torch.uint8)
+            return cls(weight.shape, format, _tiled(F.pad(unsigned, filling, value=128), 4), F.pad(scales, (0, filling[3])))
         codes, scales = to_int4(weight, group)
-        codes = _tiled(F.pad(codes, (0, 0, 0, filling[3]), value=8)).unflatten(2, (4, 16))  # (T, P, vector, output, input)
-        lanes = torch.stack([codes[:, :, 0] | codes[:, :, 1] << 4, codes[:, :, 2] | codes[:, :, 3] << 4], dim=-1)
+        vectors = _tiled(F.pad(codes, (0, 0, 0, filling[3]), value=8), 4).unflatten(2, (2, 2, 16))  # (T, quad, byte, half, 16, 4)
         scales = F.pad(scales, (0, 0, 0, filling[3]), value=1.0).unflatten(0, (-1, WIDTH)).mT.contiguous()
-        return cls(weight.shape, format, lanes, scales, group)
+        return cls(weight.shape, format, vectors[:, :, :, 0] | vectors[:, :, :, 1] << 4, scales, group)
 
     def rows(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         tile, place = ids // WIDTH, ids % WIDTH
-        if self.format != "int4":
-            found = self.codes[tile, :, place].flatten(-2)[..., : self.shape[1]]
-            return (found if self.scales is None else found.float() * self.scales[ids, None]).to(dtype)
+        if self.format == "bf16":
+            return self.codes[tile, :, place].flatten(-2)[..., : self.shape[1]].to(dtype)
         assert self.scales is not None
-        vector = (place // 16)[..., None, None, None]  # of the four that a lane holds, two to a byte
-        lanes = self.codes[tile, :, place % 16]
-        byte = lanes.gather(-1, (vector // 2).expand(*lanes.shape[:-1], 1))[..., 0]
-        codes = (byte >> (vector[..., 0] % 2 * 4).to(torch.uint8)) & 15
-        scaled = (codes.flatten(-2).float() - 8).unflatten(-1, (-1, self.group)) * self.scales[tile, :, place].float()[..., None]
+        if self.format == "int8":
+            codes = self.codes[tile, :, place].flatten(-2)[..., : self.shape[1]].float() - 128
+            return (codes * self.scales[ids, None]).to(dtype)
+        byte = self.codes[tile, :, place // 32, place % 16]
+        codes = ((byte >> (place // 16 % 2 * 4).to(torch.uint8)[..., None, None]) & 15).flatten(-2).float() - 8
+        scaled = codes.unflatten(-1, (-1, self.group)) * self.scales[tile, :, place].float()[..., None]
         return scaled.flatten(-2)[..., : self.shape[1]].to(dtype)
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -128,7 +131,7 @@ class Tiles(Packed):
     @property
     def width(self) -> int:
         """Inputs of the matrix as it is stored."""
-        return 2 * self.codes.shape[1]
+        return (2 if self.format == "bf16" else 4) * self.codes.shape[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "described"}  # a copy has addresses of its own
@@ -173,9 +176,9 @@ def _pointers(count: int) -> type[ctypes.Array[ctypes.c_void_p]]:
     return ctypes.c_void_p * count
 
 
-def _tiled(matrix: Tensor) -> Tensor:
-    """(T * 64, P * 2) to (T, P, 64, 2)."""
-    return matrix.unflatten(0, (-1, WIDTH)).unflatten(2, (-1, 2)).transpose(1, 2).contiguous()
+def _tiled(matrix: Tensor, neighbours: int) -> Tensor:
+    """(T * 64, P * neighbours) to (T, P, 64, neighbours)."""
+    return matrix.unflatten(0, (-1, WIDTH)).unflatten(2, (-1, neighbours)).transpose(1, 2).contiguous()
 
 
 def kernel() -> native.Kernel | None:

@@ -1,13 +1,14 @@
 /* Products of a few rows with a matrix that is stored for decoding, in bf16 or in 8 or 4 bits.
  *
  * A step of decoding reads every weight once and does little with it, so the weights should arrive in the order in which they
- * are used, and as few bytes as possible. Integers become bf16 in registers, which is exact, and are multiplied in bf16 with sums
- * in float32; the scale of a group of inputs is applied to the group's sum.
+ * are used, and as few bytes as possible. A matrix (outputs, inputs) lies in tiles of 64 outputs, four vectors of 16.
  *
- * A matrix (outputs, inputs) lies in tiles of 64 outputs. In a tile, the weights of every two neighbouring inputs stand together:
- * a pair for each of the 64 outputs. So a vector of 512 bits holds the pairs of 16 outputs, and VDPBF16PS multiplies them by one
- * pair of numbers of a row. In 4 bits, the pairs of all 64 outputs fill one such vector: its 16-bit lane i holds the codes of
- * lane i of the four vectors that it unpacks to, the first in the lowest bits.
+ * bf16: a vector of 512 bits holds the weights of two neighbouring inputs for 16 outputs; VDPBF16PS multiplies them by a pair of
+ * numbers of a row.
+ *
+ * 8 and 4 bits: it holds four neighbouring inputs for 16 outputs, as numbers from 0 on; VPDPBUSD multiplies them by four numbers
+ * of a row, which are rounded to 8 bits with a scale for every 32 inputs, or 128. In 4 bits, a byte holds a weight of one vector, and of
+ * the next in its upper half. Rows that are given in float32 are not rounded: the integers become bf16, which is exact.
  *
  * A row of the result depends on that row alone, bit for bit: every row is summed in the same order however many there are.
  */
@@ -20,9 +21,10 @@ enum {
     WIDTH = 64,   /* outputs of a tile */
     VECTORS = 4,  /* of 16 outputs */
     ROWS = 6,     /* rows whose sums fit into registers beside the weights: 6 * 4 of 32 */
-    CHUNK = 128,  /* inputs whose unpacked weights fit into the first-level cache: 16 KiB */
-    MANY = 8,     /* passes over the rows from which on it pays to unpack weights once for all of them */
+    CHUNK = 128,  /* inputs whose weights fit into the first-level cache: 16 KiB in bf16 */
+    AGAIN = 2,    /* passes over the rows from which on it pays to unpack weights once for all of them */
     BLOCK = 240,  /* rows for which weights are unpacked once */
+    SPAN = 32,    /* inputs of a row that share a scale where the matrix has groups; without, CHUNK */
 };
 
 typedef struct {
@@ -30,50 +32,62 @@ typedef struct {
     int64_t outputs;      /* of the result; the last tile may hold more, which are left out */
     int64_t inputs;       /* of the matrix as it is stored: a multiple of 32, and of the group */
     int64_t group;        /* inputs that share a scale; 0: none but `scales`, one for each output */
-    const uint8_t *codes; /* (tiles, inputs / 2, 64, 2) */
+    const uint8_t *codes; /* 16 bits: (tiles, inputs / 2, 64, 2); 8: (tiles, inputs / 4, 64, 4); 4: (tiles, inputs / 4, 2, 16, 4) */
     const void *scales;   /* 8 bits: float32 (outputs); 4 bits: bf16 (tiles, inputs / group, 64); else none */
 } Matrix;
 
-/* The weights of two inputs for 64 outputs. */
-static inline __attribute__((always_inline)) void unpack(const int bits, const uint8_t *codes, __m512i w[VECTORS]) {
-    if (bits == 16) {
+/* The rows that are multiplied: in bf16, or in 8 bits. */
+typedef struct {
+    int64_t width;        /* inputs, with the zeros behind them */
+    const uint16_t *bf16; /* (rows, width) or none */
+    const int8_t *codes;  /* (rows, width) or none, and for every */
+    int64_t span, spans;  /* so many of them */
+    const float *scales;  /* (rows, spans) what they are multiplied by, and */
+    const int32_t *sums;  /* (rows, spans) -8 times their sum */
+} Rows;
+
+static inline int zero(int bits) { return bits == 8 ? 128 : 8; } /* the code that stands for 0 */
+
+/* The codes of four inputs for 64 outputs. */
+static inline __attribute__((always_inline)) void quads(const int bits, const uint8_t *codes, __m512i w[VECTORS]) {
+    const __m512i low = _mm512_set1_epi8(15);
+    if (bits == 8) {
         for (int v = 0; v < VECTORS; v++) w[v] = _mm512_loadu_si512(codes + 64 * v);
-    } else if (bits == 8) {
-        for (int v = 0; v < VECTORS; v++) {
-            const __m128i *half = (const __m128i *)(codes + 32 * v);
-            __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(half)));
-            __m512 high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(half + 1)));
-            w[v] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+    } else {
+        for (int v = 0; v < VECTORS; v += 2) {
+            const __m512i both = _mm512_loadu_si512(codes + 32 * v);
+            w[v] = _mm512_and_si512(both, low);
+            w[v + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
         }
-    } else { /* a table of the 16 values as bf16, twice, since a permutation looks at five bits */
-        const __m512i values = _mm512_set_epi16(
-            0x40E0, 0x40C0, 0x40A0, 0x4080, 0x4040, 0x4000, 0x3F80, 0x0000, 0xBF80, 0xC000, 0xC040, 0xC080, 0xC0A0, 0xC0C0,
-            0xC0E0, 0xC100, 0x40E0, 0x40C0, 0x40A0, 0x4080, 0x4040, 0x4000, 0x3F80, 0x0000, 0xBF80, 0xC000, 0xC040, 0xC080,
-            0xC0A0, 0xC0C0, 0xC0E0, 0xC100);
-        const __m512i lanes = _mm512_loadu_si512(codes);
-        w[0] = _mm512_permutexvar_epi16(lanes, values);
-        w[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(lanes, 4), values);
-        w[2] = _mm512_permutexvar_epi16(_mm512_srli_epi16(lanes, 8), values);
-        w[3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(lanes, 12), values);
     }
 }
 
-/* Add to `sums` (rows, 64) what inputs contribute: `groups` times `pairs` pairs, each group times its scale for each output. */
-static inline __attribute__((always_inline)) void multiply(
-    const int bits, const int rows, const uint16_t *x, int64_t stride, const uint8_t *codes, int64_t groups, int64_t pairs,
-    const uint16_t *scales, float *sums) {
+/* Of 16 outputs, the weights of inputs `at` and `at` + 1 of four, as pairs of bf16. */
+static inline __m512i pair(__m512i codes, int at, int bits) {
+    const __m512i byte = _mm512_set1_epi32(255), none = _mm512_set1_epi32(zero(bits));
+    const __m512i a = _mm512_and_si512(_mm512_srlv_epi32(codes, _mm512_set1_epi32(8 * at)), byte);
+    const __m512i b = _mm512_and_si512(_mm512_srlv_epi32(codes, _mm512_set1_epi32(8 * at + 8)), byte);
+    const __m512i x = _mm512_castps_si512(_mm512_cvtepi32_ps(_mm512_sub_epi32(a, none)));
+    const __m512i y = _mm512_castps_si512(_mm512_cvtepi32_ps(_mm512_sub_epi32(b, none)));
+    return _mm512_or_si512(_mm512_srli_epi32(x, 16), _mm512_and_si512(y, _mm512_set1_epi32(0xFFFF0000)));
+}
+
+/* Add to `sums` (rows, 64) what inputs contribute in bf16: `groups` times `pairs` pairs, each group times its scale. */
+static inline __attribute__((always_inline)) void multiply_bf16(
+    const int rows, const uint16_t *x, int64_t stride, const uint8_t *codes, int64_t groups, int64_t pairs, const uint16_t *scales,
+    float *sums) {
     for (int64_t g = 0; g < groups; g++) {
         __m512 sum[ROWS][VECTORS];
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_setzero_ps();
-        for (int64_t p = 0; p < pairs; p++, x += 2, codes += 16 * bits) {
-            __m512i w[VECTORS];
-            unpack(bits, codes, w);
+        for (int64_t p = 0; p < pairs; p++, x += 2, codes += 256) {
+            __m512bh w[VECTORS];
+            for (int v = 0; v < VECTORS; v++) w[v] = (__m512bh)_mm512_loadu_si512(codes + 64 * v);
             for (int r = 0; r < rows; r++) {
-                int32_t pair;
-                memcpy(&pair, x + r * stride, 4);
-                const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
-                for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], (__m512bh)w[v], both);
+                int32_t two;
+                memcpy(&two, x + r * stride, 4);
+                const __m512bh both = (__m512bh)_mm512_set1_epi32(two);
+                for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], w[v], both);
             }
         }
         for (int v = 0; v < VECTORS; v++) {
@@ -87,18 +101,90 @@ static inline __attribute__((always_inline)) void multiply(
     }
 }
 
-/* `multiply` with constants, so that the sums stay in registers. */
-static void multiply_rows(
-    int bits, int rows, const uint16_t *x, int64_t stride, const uint8_t *codes, int64_t groups, int64_t pairs, const uint16_t *scales,
-    float *sums) {
-#define CASE(b, r) \
-    case 8 * b + r: multiply(b, r, x, stride, codes, groups, pairs, scales, sums); break;
-#define CASES(b) CASE(b, 1) CASE(b, 2) CASE(b, 3) CASE(b, 4) CASE(b, 5) CASE(b, 6)
-    switch (8 * bits + rows) { CASES(16) CASES(8) CASES(4) }
+/* Add to `sums` (rows, 64) what `inputs` contribute in integers. `bits` is how the codes lie; of the matrix itself, `own` bits. The
+ * inputs of a row that share a scale are summed in integers, and these sums scaled. The sums have names, because a compiler keeps
+ * an array of so many in memory. */
+static inline __attribute__((always_inline)) void add_products(__m512i *sum, __m512i unsigned_, __m512i signed_) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(unsigned_), "v"(signed_)); /* the intrinsic makes gcc 12 copy every sum */
 }
 
-/* `sums` (rows, 64) of one tile. */
-static void tile(const Matrix *m, int64_t index, const uint16_t *x, int64_t rows, float *sums) {
+#define BEGIN(r) \
+    __m512i s##r##0 = _mm512_set1_epi32(x->sums[(row + r) * x->spans + number]); \
+    if (own == 8) s##r##0 = _mm512_slli_epi32(s##r##0, 4); \
+    __m512i s##r##1 = s##r##0, s##r##2 = s##r##0, s##r##3 = s##r##0;
+#define STEP(r) \
+    memcpy(&four, from + r * x->width + q, 4); \
+    all = _mm512_set1_epi32(four); \
+    add_products(&s##r##0, w[0], all); \
+    add_products(&s##r##1, w[1], all); \
+    add_products(&s##r##2, w[2], all); \
+    add_products(&s##r##3, w[3], all);
+#define ADD(r, v) \
+    factor = own == 8 ? times : _mm512_mul_ps(times, widen(_mm256_loadu_si256((const __m256i *)(scales + 16 * v)))); \
+    _mm512_storeu_ps(to + 16 * v, _mm512_fmadd_ps(_mm512_cvtepi32_ps(s##r##v), factor, _mm512_loadu_ps(to + 16 * v)));
+#define END(r) \
+    times = _mm512_set1_ps(x->scales[(row + r) * x->spans + number]); \
+    to = sums + r * WIDTH; \
+    ADD(r, 0) ADD(r, 1) ADD(r, 2) ADD(r, 3)
+#define UP_TO_1(M) M(0)
+#define UP_TO_2(M) UP_TO_1(M) M(1)
+#define UP_TO_3(M) UP_TO_2(M) M(2)
+#define UP_TO_4(M) UP_TO_3(M) M(3)
+#define UP_TO_5(M) UP_TO_4(M) M(4)
+#define UP_TO_6(M) UP_TO_5(M) M(5)
+#define MULTIPLY(ROWS_, UP_TO) \
+    static inline __attribute__((always_inline)) void multiply_int_##ROWS_( \
+        const int bits, const int own, const Rows *x, int64_t row, int64_t start, const uint8_t *codes, int64_t inputs, \
+        const uint16_t *scales, int64_t group, float *sums) { \
+        int64_t number = start / x->span, left = group; \
+        for (int64_t at = 0; at < inputs; at += x->span, number++) { \
+            const int64_t end = inputs - at < x->span ? inputs - at : x->span; \
+            const int8_t *from = x->codes + row * x->width + start + at; \
+            UP_TO(BEGIN) \
+            for (int64_t q = 0; q < end; q += 4, codes += 32 * bits) { \
+                __m512i w[VECTORS], all; \
+                int32_t four; \
+                quads(bits, codes, w); \
+                UP_TO(STEP) \
+            } \
+            __m512 times, factor; \
+            float *to; \
+            UP_TO(END) \
+            left -= x->span; \
+            if (own == 4 && left == 0) { \
+                left = group; \
+                scales += WIDTH; \
+            } \
+        } \
+    }
+MULTIPLY(1, UP_TO_1)
+MULTIPLY(2, UP_TO_2)
+MULTIPLY(3, UP_TO_3)
+MULTIPLY(4, UP_TO_4)
+MULTIPLY(5, UP_TO_5)
+MULTIPLY(6, UP_TO_6)
+
+/* The two with constants, so that the sums stay in registers. */
+static void some_bf16(
+    int rows, const uint16_t *x, int64_t stride, const uint8_t *codes, int64_t groups, int64_t pairs, const uint16_t *scales,
+    float *sums) {
+#define CASE(r) \
+    case r: multiply_bf16(r, x, stride, codes, groups, pairs, scales, sums); break;
+    switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
+#undef CASE
+}
+
+static void some_int(
+    int bits, int rows, const Rows *x, int64_t row, int64_t start, const uint8_t *codes, int own, int64_t inputs,
+    const uint16_t *scales, int64_t group, float *sums) {
+#define CASE(kind, b, o, r) \
+    case 8 * kind + r: multiply_int_##r(b, o, x, row, start, codes, inputs, scales, group, sums); break;
+#define CASES(k, b, o) CASE(k, b, o, 1) CASE(k, b, o, 2) CASE(k, b, o, 3) CASE(k, b, o, 4) CASE(k, b, o, 5) CASE(k, b, o, 6)
+    switch (8 * (own == 8 ? 0 : bits == 8 ? 1 : 2) + rows) { CASES(0, 8, 8) CASES(1, 8, 4) CASES(2, 4, 4) }
+}
+
+/* `sums` (rows, 64) of one tile, from row number `row` on. */
+static void tile(const Matrix *m, int64_t index, const Rows *x, int64_t row, int64_t rows, float *sums) {
     _Alignas(64) uint8_t scratch[CHUNK * WIDTH * 2];
     const uint8_t *codes = m->codes + index * m->inputs * 8 * m->bits;
     const uint16_t *scales = m->group ? (const uint16_t *)m->scales + index * (m->inputs / m->group) * WIDTH : NULL;
@@ -106,22 +192,33 @@ static void tile(const Matrix *m, int64_t index, const uint16_t *x, int64_t rows
     memset(sums, 0, rows * WIDTH * sizeof *sums);
     for (int64_t start = 0; start < m->inputs; start += CHUNK) {
         const int64_t inputs = m->inputs - start < CHUNK ? m->inputs - start : CHUNK, step = m->group ? m->group : inputs;
+        const uint16_t *own = scales ? scales + start / step * WIDTH : NULL;
         const uint8_t *from = codes + start * 8 * m->bits;
         int bits = m->bits;
-        if (bits < 16 && passes > MANY) {
-            for (int64_t p = 0; p < inputs / 2; p++) {
+        if (bits < 16 && (x->bf16 || (bits == 4 && passes > AGAIN))) {
+            for (int64_t q = 0; q < inputs / 4; q++) {
                 __m512i w[VECTORS];
-                bits == 8 ? unpack(8, from + p * 128, w) : unpack(4, from + p * 64, w);
-                for (int v = 0; v < VECTORS; v++) _mm512_store_si512(scratch + 256 * p + 64 * v, w[v]);
+                m->bits == 8 ? quads(8, from + 256 * q, w) : quads(4, from + 128 * q, w);
+                for (int v = 0; v < VECTORS; v++) {
+                    if (x->bf16) {
+                        _mm512_store_si512(scratch + 512 * q + 64 * v, pair(w[v], 0, m->bits));
+                        _mm512_store_si512(scratch + 512 * q + 256 + 64 * v, pair(w[v], 2, m->bits));
+                    } else {
+                        _mm512_store_si512(scratch + 256 * q + 64 * v, w[v]);
+                    }
+                }
             }
             from = scratch;
-            bits = 16;
+            bits = x->bf16 ? 16 : 8;
         }
         for (int64_t pass = 0; pass < passes; pass++) { /* of about the same number of rows */
             const int64_t r = pass * rows / passes, next = (pass + 1) * rows / passes;
-            multiply_rows(
-                bits, next - r, x + r * m->inputs + start, m->inputs, from, inputs / step, step / 2,
-                scales ? scales + start / step * WIDTH : NULL, sums + r * WIDTH);
+            if (bits == 16)
+                some_bf16(
+                    next - r, x->bf16 + (row + r) * m->inputs + start, m->inputs, from, inputs / step, step / 2, own,
+                    sums + r * WIDTH);
+            else
+                some_int(bits, next - r, x, row + r, start, from, m->bits, inputs, own, m->group, sums + r * WIDTH);
         }
     }
 }
@@ -132,15 +229,36 @@ static void finish(
     for (int v = 0; v < VECTORS; v++) {
         const int64_t at = index * WIDTH + 16 * v, left = m->outputs - at;
         if (left <= 0) return;
-        const __mmask16 mask = left < 16 ? (1u << left) - 1 : 0xFFFF;
+        const __mmask16 mask = first(left);
         __m512 sum = _mm512_loadu_ps(sums + 16 * v);
         if (more) sum = _mm512_add_ps(sum, _mm512_loadu_ps(more + 16 * v));
         if (m->bits == 8) sum = _mm512_mul_ps(sum, _mm512_maskz_loadu_ps(mask, (const float *)m->scales + at));
         if (bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + at));
-        if (bf16)
-            _mm256_mask_storeu_epi16((uint16_t *)y + at, mask, (__m256i)_mm512_cvtneps_pbh(sum));
-        else
-            _mm512_mask_storeu_ps((float *)y + at, mask, sum);
+        store(bf16, y, at, mask, sum);
+    }
+}
+
+/* A row of bf16 in 8 bits, with zeros behind: a scale for every `span` numbers. What is not finite makes the scale so. */
+static void quantise(const uint16_t *x, int64_t inputs, int64_t width, int64_t span, int8_t *codes, float *scales, int32_t *sums) {
+    for (int64_t start = 0; start < width; start += span, scales++, sums++) {
+        const int64_t end = width - start < span ? width - start : span;
+        __m512 most = _mm512_setzero_ps(), nothing = most, part[CHUNK / 16];
+        __m512i sum = _mm512_setzero_si512();
+        for (int64_t i = 0; i < end; i += 16) {
+            const int64_t left = inputs - start - i;
+            part[i / 16] = load(1, x, start + i, left > 0 ? first(left) : 0);
+            most = _mm512_max_ps(most, _mm512_abs_ps(part[i / 16]));
+            nothing = _mm512_fmadd_ps(part[i / 16], _mm512_setzero_ps(), nothing);
+        }
+        const float top = _mm512_reduce_max_ps(most);
+        const __m512 less = _mm512_set1_ps(top > 0 ? 127.0f / top : 0.0f);
+        for (int64_t i = 0; i < end; i += 16) {
+            const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(part[i / 16], less));
+            _mm_storeu_si128((__m128i *)(codes + start + i), _mm512_cvtsepi32_epi8(whole));
+            sum = _mm512_add_epi32(sum, whole);
+        }
+        *scales = top / 127.0f + _mm512_reduce_add_ps(nothing);
+        *sums = -8 * _mm512_reduce_add_epi32(sum);
     }
 }
 
@@ -173,20 +291,16 @@ static void spread(const void *x, int bf16, int64_t rows, int64_t inputs, int64_
 }
 
 /* For each of `count` matrices, y (rows, outputs) = x (rows, inputs) W' + bias; x and y all bf16 or all float32. All matrices are
- * stored with the same number of inputs. Returns 0, or 1 without memory. */
+ * stored with the same number of inputs, in the same bits and groups. Returns 0, or 1 without memory. */
 int64_t genus_linears(
     int64_t count, const Matrix *const *matrices, const float *const *biases, const void *x, int64_t bf16, int64_t rows,
     int64_t inputs, void *const *ys, int64_t threads) {
     const int64_t width = matrices[0]->inputs, size = bf16 ? 2 : 4;
-    uint16_t *own = NULL;
-    const uint16_t *from = x;
+    const int64_t span = matrices[0]->group ? SPAN : CHUNK, spans = (width + span - 1) / span;
     const int parts = bf16 ? 1 : 2; /* rows for each row of x */
-    if (!bf16 || inputs != width) {
-        own = malloc(rows * parts * width * 2);
-        if (own == NULL) return 1;
-        spread(x, bf16, rows, inputs, width, own);
-        from = own;
-    }
+    const int integers = bf16 && matrices[0]->bits < 16;
+    Rows all = {.width = width, .bf16 = x};
+    char *own = NULL;
     int64_t tiles = 0, bytes = 0;
     for (int64_t i = 0; i < count; i++) {
         const int64_t of = (matrices[i]->outputs + WIDTH - 1) / WIDTH;
@@ -194,6 +308,22 @@ int64_t genus_linears(
         bytes += of * width * 8 * matrices[i]->bits;
     }
     if (bytes * (rows < 16 ? 1 : rows / 8) < 32768) threads = 1; /* waking another takes longer */
+    if (integers || !bf16 || inputs != width) {
+        own = malloc(integers ? rows * (width + spans * 8) : rows * parts * width * 2);
+        if (own == NULL) return 1;
+    }
+    if (integers) {
+        float *scales = (float *)own;
+        int32_t *sums = (int32_t *)(scales + rows * spans);
+        int8_t *codes = (int8_t *)(sums + rows * spans);
+#pragma omp parallel for num_threads(rows < 16 ? 1 : threads) schedule(static)
+        for (int64_t r = 0; r < rows; r++)
+            quantise((const uint16_t *)x + r * inputs, inputs, width, span, codes + r * width, scales + r * spans, sums + r * spans);
+        all = (Rows){.width = width, .codes = codes, .span = span, .spans = spans, .scales = scales, .sums = sums};
+    } else if (own) {
+        spread(x, bf16, rows, inputs, width, (uint16_t *)own);
+        all.bf16 = (const uint16_t *)own;
+    }
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t task = 0; task < tiles; task++) {
         int64_t i = 0, t = task;
@@ -202,7 +332,7 @@ int64_t genus_linears(
         float sums[BLOCK * WIDTH];
         for (int64_t start = 0; start < rows * parts; start += BLOCK) {
             const int64_t block = rows * parts - start < BLOCK ? rows * parts - start : BLOCK;
-            tile(m, t, from + start * width, block, sums);
+            tile(m, t, &all, start, block, sums);
             for (int64_t r = 0; r < block; r += parts)
                 finish(
                     m, biases[i], t, sums + r * WIDTH, parts == 2 ? sums + (r + 1) * WIDTH : NULL, bf16,
