@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genus.ops.linear import linear
+from genus.ops.memory import Arena
 from genus.ops.packed import Packed, pack
 from genus.parts.conditional import Conditional
 from genus.parts.head import Head
@@ -57,10 +58,14 @@ def ready(model: Any, weights: str, group: int = 32) -> Any:
     if weights not in WEIGHTS:
         raise ValueError(f"weights {weights!r} must be one of {', '.join(WEIGHTS)}")
     stored: dict[int, Any] = {}
+    arena = Arena()
     if weights != "fp32":
         for parameter, uses in _matrices(model):
             new = _store(parameter, uses, weights, group)
-            stored[id(parameter)] = new if isinstance(new, Packed) else nn.Parameter(new, requires_grad=False)
+            if isinstance(new, Packed):
+                stored[id(parameter)] = replace(new, codes=arena.copy(new.codes))
+            else:
+                stored[id(parameter)] = nn.Parameter(new, requires_grad=False)
     if not stored:
         return model
     result = copy.deepcopy(model, stored)

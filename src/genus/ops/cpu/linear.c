@@ -194,6 +194,7 @@ static void tile(const Matrix *m, int64_t index, const Rows *x, int64_t row, int
         const int64_t inputs = m->inputs - start < CHUNK ? m->inputs - start : CHUNK, step = m->group ? m->group : inputs;
         const uint16_t *own = scales ? scales + start / step * WIDTH : NULL;
         const uint8_t *from = codes + start * 8 * m->bits;
+        const int64_t ahead = (m->inputs - start - inputs < CHUNK ? m->inputs - start - inputs : CHUNK) * 8 * m->bits;
         int bits = m->bits;
         if (bits < 16 && (x->bf16 || (bits == 4 && passes > AGAIN))) {
             for (int64_t q = 0; q < inputs / 4; q++) {
@@ -213,6 +214,9 @@ static void tile(const Matrix *m, int64_t index, const Rows *x, int64_t row, int
         }
         for (int64_t pass = 0; pass < passes; pass++) { /* of about the same number of rows */
             const int64_t r = pass * rows / passes, next = (pass + 1) * rows / passes;
+            if (passes > AGAIN) /* the weights that come next arrive meanwhile; few passes read steadily enough */
+                for (int64_t at = pass * ahead / passes / 64 * 64; at < (pass + 1) * ahead / passes; at += 64)
+                    _mm_prefetch((const char *)codes + (start + inputs) * 8 * m->bits + at, _MM_HINT_T1);
             if (bits == 16)
                 some_bf16(
                     next - r, x->bf16 + (row + r) * m->inputs + start, m->inputs, from, inputs / step, step / 2, own,
