@@ -24,17 +24,26 @@ BEFORE = 40
 """Characters shown before the place where a text was changed."""
 
 
+class Place(NamedTuple):
+    """Where a document stands: columns of its batch, and the unit."""
+
+    unit: int
+    part: int
+    line: int
+    name: str | None = None
+
+
 @dataclass(frozen=True)
 class Drop:
     """A document that is left out. `reason` is short, countable and the same for all its like: "mostly symbols".
 
-    `instead`: (unit, part, line) of the document that is kept in its place, where there is one.
+    `instead`: where the document stands that is kept in its place, if there is one.
     """
 
     row: int
     reason: str
     excerpt: str = ""
-    instead: tuple[int, int, int] | None = None
+    instead: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ def keep(
     reason: str = "",
     excerpts: Mapping[int, str] | None = None,
     counts: dict[str, int | float] | None = None,
-    instead: Mapping[int, tuple[int, int, int]] | None = None,
+    instead: Mapping[int, Place] | None = None,
 ) -> Outcome:
     """Drop some documents of a batch.
 
