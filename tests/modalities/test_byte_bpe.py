@@ -95,5 +95,5 @@ def test_memory_is_bounded_and_given_up_where_nothing_repeats(monkeypatch: pytes
     for start in range(0, 20_000, 5000):
         ids, lengths = tokenizer.encode_documents(texts[start : start + 5000])
         assert lengths.sum() == len(ids)
-    assert not tokenizer._fast_encoder.pays
+    assert not tokenizer._documents._fast.pays
     assert tokenizer.decode(ids[: lengths[0]].tolist()) == texts[15_000]

@@ -7,14 +7,22 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Core
 from tokenizers import decoders, models, pre_tokenizers
 
+from genus.modalities.documents import DocumentEncoder
 from genus.modalities.text import END, Tokenizer
 from genus.prepare.tokenizer import build
 
 SAMPLE = ["The quick brown fox jumps over the lazy dog.\n", "床前明月光，疑是地上霜。\r\n", "naïve café — 3.14 😀\t\n"] * 20
 HARD = "Hello, 世界! 😀👩‍👩‍👧\r\n\x00\x07\x1f a\u00a0b\ufeff\u200d <|endoftext|> café ’s 12345 <0x41> \ufffd 𠀀\n\n\n  x"
 
-LOSSLESS = {kind: build(kind, SAMPLE, 5000, vocab=400 if kind == "bpe" else None) for kind in ("bpe", "bytes", "chars")}
-texts = st.text() | st.text(alphabet="a 中文😀\r\n\x00\u00a0<|endoftext|>'0") | st.sampled_from([HARD, END, ""])
+LEARNT = ("bpe", "unigram")
+LOSSLESS = {kind: build(kind, SAMPLE, 5000, vocab=400 if kind in LEARNT else None) for kind in (*LEARNT, "bytes", "chars")}
+WORDS = build("words", SAMPLE, 0)
+texts = (
+    st.text()
+    | st.text(alphabet=st.characters(codec="utf-8", min_codepoint=0x2E80))
+    | st.text(alphabet="a 中文😀\r\n\x00\u00a0<|endoftext|>'0")
+    | st.sampled_from([HARD, END, ""])
+)
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
@@ -29,7 +37,7 @@ def test_round_trip_is_lossless(kind: str, text: str) -> None:
     assert "".join([stream.push(i) for i in ids] + [stream.finish()]) == text
 
 
-@pytest.mark.parametrize("kind", ["bpe", "bytes"])
+@pytest.mark.parametrize("kind", [*LEARNT, "bytes"])
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_stream_agrees_with_decode_on_any_ids(kind: str, data: st.DataObject) -> None:
@@ -37,6 +45,24 @@ def test_stream_agrees_with_decode_on_any_ids(kind: str, data: st.DataObject) ->
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=30))
     stream = tokenizer.stream()
     assert "".join([stream.push(i) for i in ids] + [stream.finish()]) == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "words"])
+@given(before=st.text(max_size=5), half=st.characters(categories=["Cs"]), after=st.text(max_size=5))
+@settings(max_examples=20, deadline=None)
+def test_half_of_a_surrogate_pair_is_refused_with_a_remedy(kind: str, before: str, half: str, after: str) -> None:
+    tokenizer = LOSSLESS.get(kind) or WORDS
+    text = f"{before}x{half}x{after}"
+    ways = (
+        tokenizer.encode,
+        lambda each: tokenizer.encode_batch(["fine", each]),
+        lambda each: tokenizer.encode_documents([each]),
+    )
+    for encode in ways:
+        with pytest.raises(ValueError, match="surrogatepass"):
+            encode(text)
+    repaired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert kind == "words" or tokenizer.decode(tokenizer.encode(repaired)) == repaired
 
 
 def test_stream_gives_only_complete_characters() -> None:
@@ -76,7 +102,7 @@ def test_the_letters_of_a_special_token_are_text_unless_asked_otherwise(kind: st
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, "words"])
 def test_encode_documents_is_encode_and_end_tokens(kind: str) -> None:
-    tokenizer = LOSSLESS.get(kind) or build("words", SAMPLE, 0)
+    tokenizer = LOSSLESS.get(kind) or WORDS
     documents = ["", HARD, "abc", *SAMPLE[:3], "鑫" * 5]
     ids, lengths = tokenizer.encode_documents(documents)
     assert ids.tolist() == [i for text in documents for i in [*tokenizer.encode(text), tokenizer.eos_id]]
@@ -95,7 +121,7 @@ def test_long_texts_are_cut_where_no_token_reaches_across(pattern: str) -> None:
     rng = np.random.default_rng(0)
     alphabet = ["The quick", " ", "\n", "\n", "\n\n", "\r\n", ".", "，", "明月", "'s", "7", "\t", "!?\n", "  "]
     text = "".join(rng.choice(alphabet, size=200_000))
-    pieces = tokenizer._pieces(text)
+    pieces = DocumentEncoder(tokenizer).pieces(text)
     assert len(pieces) > 2 and "".join(pieces) == text
     ids, _ = tokenizer.encode_documents([text])
     assert ids[:-1].tolist() == tokenizer.encode(text)
@@ -105,14 +131,14 @@ def test_a_tokenizer_that_adds_a_prefix_never_cuts() -> None:
     core = Core(models.BPE(vocab={"</s>": 0, "a": 1, "▁": 2, "\n": 3}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.Metaspace()
     core.add_special_tokens(["</s>"])
-    assert len(Tokenizer(core, {})._pieces("a\n" * 200_000)) == 1
+    assert len(DocumentEncoder(Tokenizer(core, {})).pieces("a\n" * 200_000)) == 1
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, "words"])
 def test_transformers_opens_the_saved_folder(kind: str, tmp_path) -> None:
     from transformers import AutoTokenizer
 
-    tokenizer = LOSSLESS.get(kind) or build("words", SAMPLE, 0)
+    tokenizer = LOSSLESS.get(kind) or WORDS
     tokenizer.save(tmp_path)
     again = Tokenizer.load(tmp_path)
     peer = AutoTokenizer.from_pretrained(tmp_path)
@@ -147,7 +173,7 @@ def test_a_real_imported_tokenizer(shared_data) -> None:
 
 
 def test_errors_say_what_to_do(tmp_path) -> None:
-    with pytest.raises(ValueError, match="give bpe, bytes, chars, words"):
+    with pytest.raises(ValueError, match="give bpe, unigram, bytes, chars, words"):
         Tokenizer.load(tmp_path / "nothing")
     with pytest.raises(ValueError, match="save_pretrained"):
         Tokenizer.load(tmp_path)

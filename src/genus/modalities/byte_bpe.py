@@ -1,6 +1,6 @@
-"""The same ids as `tokenizers` gives for a byte-level BPE, several times faster: a split by `re` and a memory of words.
+"""The ids that `tokenizers` gives for a byte-level BPE or unigram, several times faster: a split by `re`, a memory of words.
 
-A running text repeats its words, so most of the work of a BPE is done many times over. Here the pre-tokenizer's pattern runs in
+A running text repeats its words, so most of the work is done many times over. Here the pre-tokenizer's pattern runs in
 Python's `re`, with the character classes spelt out as ranges, and the ids of every piece met are kept. What the two regular
 expression engines might see differently (characters whose class is younger than Unicode 3.2, and a few others) goes the slow way.
 """
@@ -15,8 +15,8 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
+from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Core
-from tokenizers import models
 
 QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3 = QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|")
@@ -31,7 +31,7 @@ def fast_encoder(core: Core) -> Encoder | None:
     """An `Encoder` for a tokenizer of a kind it knows; None for any other."""
     state = json.loads(core.to_str())
     model = state["model"]
-    if model["type"] != "BPE" or state["normalizer"] is not None:
+    if model["type"] not in ("BPE", "Unigram") or state["normalizer"] is not None:
         return None
     if any(
         model.get(name) for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
@@ -40,14 +40,16 @@ def fast_encoder(core: Core) -> Encoder | None:
     if any(not token["special"] for token in state["added_tokens"]):
         return None
     pattern = _pattern_of(state["pre_tokenizer"] or {})
-    return None if pattern is None or not isinstance(core.model, models.BPE) else Encoder(core.model, pattern)
+    if pattern is None or not isinstance(core.model, models.BPE | models.Unigram):
+        return None
+    return Encoder(core.model, pattern)
 
 
 class Encoder:
-    """Ids of texts under a byte-level BPE, special tokens in the text being letters."""
+    """Ids of texts, special tokens in the text being letters."""
 
-    def __init__(self, model: models.BPE, pattern: str) -> None:
-        self._split = _compiled(pattern).findall
+    def __init__(self, model: models.BPE | models.Unigram, pattern: str) -> None:
+        self._split = compiled(pattern).findall
         self._memory = _Memory(model)
         self._met = 0
 
@@ -72,7 +74,7 @@ class Encoder:
 class _Memory(dict[str, list[int]]):
     """Ids of pieces, computed when first asked for."""
 
-    def __init__(self, model: models.BPE) -> None:
+    def __init__(self, model: models.BPE | models.Unigram) -> None:
         self._tokenize = model.tokenize
         self.missed = 0
 
@@ -81,6 +83,16 @@ class _Memory(dict[str, list[int]]):
         self[piece] = ids
         self.missed += 1
         return ids
+
+
+def byte_level(pattern: str) -> pre_tokenizers.PreTokenizer:
+    """The pre-tokenizer that cuts by a pattern and spells the pieces in the alphabet of bytes."""
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -115,7 +127,7 @@ def _pattern_of(pre_tokenizer: dict[str, Any]) -> str | None:
 
 
 @cache
-def _compiled(pattern: str) -> re.Pattern[str]:
+def compiled(pattern: str) -> re.Pattern[str]:
     """A pattern with \\p{L}, \\p{N} and \\s spelt out as ranges, for which `re` has bit maps."""
     letter, number = _ranges(lambda c: _kind(c) == "L") + _RARE_CHINESE, _ranges(lambda c: _kind(c) == "N")
     space = _ranges(lambda c: _kind(c) == "space")

@@ -1,18 +1,15 @@
 """Text to token ids and back.
 
-`Tokenizer` wraps a `tokenizers.Tokenizer`. Whatever its kind (byte-level BPE, bytes, characters, words, imported), it is saved as
-the two standard files `tokenizer.json` and `tokenizer_config.json`, so `transformers` opens the folder unchanged.
+`Tokenizer` wraps a `tokenizers.Tokenizer`. Whatever its kind (byte-level BPE or unigram, bytes, characters, words, imported), it
+is saved as the two standard files `tokenizer.json` and `tokenizer_config.json`, so `transformers` opens the folder unchanged.
 """
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,8 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Core
 from tokenizers.processors import TemplateProcessing
 
-from genus.modalities.byte_bpe import Encoder, byte_alphabet, fast_encoder
+from genus.modalities.documents import DocumentEncoder
+from genus.modalities.stream import Stream, is_byte_level
 
 END = "<|endoftext|>"
 """The token that our own tokenizers put before and after a document."""
@@ -29,14 +27,11 @@ END = "<|endoftext|>"
 UNKNOWN = "<unk>"
 """What a word tokenizer writes for a word outside its vocabulary."""
 
-KINDS = ("bpe", "bytes", "chars", "words")
+KINDS = ("bpe", "unigram", "bytes", "chars", "words")
 
 ROLES = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "pad": "[PAD]"}
 """Special tokens by what they are for, as BERT writes them; a tokenizer may declare others (`mask_token` in its config)."""
 
-_LONG = 2**17
-_SAFE_CUT = re.compile(r"(?<=[^\W\d_]\n)(?=[^\W\d_])|(?<=[.,;:!?。，！？；：]\n)(?=[^\W\d_])")
-"""Between a line end and a letter, after a letter or a common mark: where every known pre-tokenizer pattern ends a piece."""
 
 _USUAL_ENDS = (END, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[EOS]", "[SEP]")
 _USUAL_STARTS = ("<s>", "<|begin_of_text|>", "<bos>", "[BOS]", "[CLS]")
@@ -49,7 +44,8 @@ class Tokenizer:
     document. Ask for it with `special=True` (chat templates do).
 
     Attributes:
-        kind: "bpe", "bytes", "chars", "words" or "imported". All but "words" are lossless: decode(encode(text)) == text.
+        kind: "bpe", "unigram", "bytes", "chars", "words" or "imported". Our own are lossless, decode(encode(text)) == text, but
+            for "words".
         vocab_size: one more than the largest id.
         bos_id, eos_id: the ids before and after a document; often the same.
         add_bos: whether a prompt starts with `bos_id`; true for every tokenizer made by `genus prepare`.
@@ -86,7 +82,7 @@ class Tokenizer:
         Raises:
             ValueError: the folder has no tokenizer.json, or the tokenizer has no end token.
         """
-        file = _find(Path(path))
+        file = find_file(path)
         try:
             core = Core.from_file(str(file))
         except Exception as error:  # the Rust side raises bare Exception
@@ -116,87 +112,38 @@ class Tokenizer:
     # ---- text to ids
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """Ids of a text, without bos or eos. `special=True` reads special tokens written in the text as themselves."""
+        """Ids of a text, without bos or eos. `special=True` reads special tokens written in the text as themselves.
+
+        Raises:
+            ValueError: the text holds half of a surrogate pair, which is no Unicode text.
+        """
         core = self._special if special else self._plain
-        return core.encode(text, add_special_tokens=False).ids
+        try:
+            return core.encode(text, add_special_tokens=False).ids
+        except TypeError as error:
+            raise _not_unicode() from error
 
     def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
         """`encode` of many texts, on all threads."""
         core = self._special if special else self._plain
-        return [encoding.ids for encoding in core.encode_batch_fast(list(texts), add_special_tokens=False)]
+        try:
+            return [encoding.ids for encoding in core.encode_batch_fast(list(texts), add_special_tokens=False)]
+        except TypeError as error:
+            raise _not_unicode() from error
 
     def encode_documents(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Documents as they are stored: all ids one after the other, each document followed by `eos_id`; and their lengths.
 
-        The ids are those of `encode`, by faster ways: bytes and characters are looked up, byte-level BPE remembers words.
+        The ids are those of `encode`, by faster ways.
         """
-        if self.kind in ("bytes", "chars"):
-            arrays = [self._look_up(text) for text in texts]
-            end = np.array([self.eos_id], dtype=np.int32)
-            lengths = np.array([len(ids) + 1 for ids in arrays], dtype=np.int64)
-            flat = [each for ids in arrays for each in (ids, end)]
-            return np.concatenate(flat) if flat else np.zeros(0, dtype=np.int32), lengths
-        known = self._fast_encoder if self._fast_encoder is not None and self._fast_encoder.pays else None
-        parts = [self._pieces(text) for text in texts]
-        pieces = [piece for each in parts for piece in each]
-        encoded = [None if known is None else known.encode(piece) for piece in pieces]
-        slow = [i for i, ids in enumerate(encoded) if ids is None]
-        for i, ids in zip(slow, self.encode_batch([pieces[i] for i in slow]), strict=True):
-            encoded[i] = ids
-        stored: list[list[int]] = []
-        lengths = np.zeros(len(texts), dtype=np.int64)
-        rest = iter(encoded)
-        for text, each in enumerate(parts):
-            own = [ids for ids in islice(rest, len(each)) if ids is not None]
-            stored += [*own, [self.eos_id]]
-            lengths[text] = sum(map(len, own)) + 1
-        return np.fromiter(chain.from_iterable(stored), dtype=np.int32, count=int(lengths.sum())), lengths
+        try:
+            return self._documents.encode(texts)
+        except UnicodeEncodeError as error:
+            raise _not_unicode() from error
 
     @cached_property
-    def _fast_encoder(self) -> Encoder | None:
-        return fast_encoder(self._special)
-
-    def _look_up(self, text: str) -> np.ndarray:
-        if self.kind == "bytes":
-            return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
-        ids = self._id_of_character[np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)]
-        return ids if ids.size == 0 or ids.min() >= 0 else np.asarray(self.encode(text), dtype=np.int32)
-
-    def _pieces(self, text: str) -> list[str]:
-        """Cut a long text where no token can reach across: memory and threads like short texts better."""
-        if len(text) <= _LONG or not self._may_cut:
-            return [text]
-        pieces, start = [], 0
-        while len(text) - start > _LONG and (found := _SAFE_CUT.search(text, start + _LONG // 2)):
-            pieces.append(text[start : found.start()])
-            start = found.start()
-        return [*pieces, text[start:]]
-
-    @cached_property
-    def _may_cut(self) -> bool:
-        # Byte-level pre-tokenizers (GPT-2's pattern and its descendants) end a piece at a line end that a letter follows;
-        # a normalizer, or a prefix added to every text, could see the cut.
-        state = json.loads(self._plain.to_str())
-        if self.kind == "words":
-            return True
-        steps = state["pre_tokenizer"] or {}
-        steps = steps.get("pretokenizers", [steps])
-        byte_level = [step for step in steps if step.get("type") == "ByteLevel"]
-        split = any(step.get("use_regex", True) for step in byte_level) or any(step.get("type") == "Split" for step in steps)
-        return (
-            state["normalizer"] is None
-            and bool(byte_level)
-            and split
-            and not any(step.get("add_prefix_space") for step in byte_level)
-        )
-
-    @cached_property
-    def _id_of_character(self) -> np.ndarray:
-        table = np.full(0x110000, -1, dtype=np.int32)
-        for token, number in self._special.get_vocab(with_added_tokens=False).items():
-            if len(token) == 1:
-                table[ord(token)] = number
-        return table
+    def _documents(self) -> DocumentEncoder:
+        return DocumentEncoder(self)
 
     # ---- ids to text
 
@@ -291,7 +238,7 @@ class Tokenizer:
     @cached_property
     def byte_level(self) -> bool:
         """Whether the vocabulary is spelled in GPT-2's alphabet of bytes."""
-        return _is_byte_level(self._special.decoder)
+        return is_byte_level(self._special.decoder)
 
     @property
     def core(self) -> Core:
@@ -321,48 +268,6 @@ class Tokenizer:
         return f"Tokenizer(kind={self.kind!r}, vocab_size={self.vocab_size}, bos_id={self.bos_id}, eos_id={self.eos_id})"
 
 
-class Stream:
-    """Incremental decoding: the pieces returned by `push` and `finish`, joined, are `Tokenizer.decode` of the ids pushed.
-
-    A character whose bytes are spread over several tokens (most Chinese characters under a small BPE) is held back until its last
-    byte has come.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        decoder = tokenizer.core.decoder
-        self._bytes = codecs.getincrementaldecoder("utf-8")("replace") if _is_byte_level(decoder) else None
-        self._ids: list[int] = []
-        self._done = 0  # ids whose text was given out
-        self._context = 0  # first id that the text of later ids may depend on
-
-    def push(self, number: int) -> str:
-        """Take one id; return the text that is now certain (often one token's, sometimes none)."""
-        number = int(number)
-        if number in self._tokenizer.special_ids:
-            return ""
-        if self._bytes is not None:
-            return self._bytes.decode(_bytes_of(self._tokenizer.token(number) or ""))
-        self._ids.append(number)
-        return self._advance(final=False)
-
-    def finish(self) -> str:
-        """The text still held back; an unfinished character comes out as U+FFFD."""
-        if self._bytes is not None:
-            return self._bytes.decode(b"", final=True)
-        return self._advance(final=True)
-
-    def _advance(self, final: bool) -> str:
-        # Decoders may treat the first token of a text specially (a leading space), so new text is read off
-        # as the difference between decoding a few ids with and without the new ones.
-        before = self._tokenizer.decode(self._ids[self._context : self._done])
-        after = self._tokenizer.decode(self._ids[self._context :])
-        if not final and after.endswith("\ufffd"):
-            return ""
-        self._context, self._done = self._done, len(self._ids)
-        return after[len(before) :]
-
-
 def _spelling(role: str) -> str:
     """The usual special token for a role."""
     return f"<extra_id_{role.removeprefix('sentinel_')}>" if role.startswith("sentinel_") else ROLES.get(role, role)
@@ -378,29 +283,29 @@ def _shares(lengths: list[int], room: int) -> list[int]:
     return [shorter, room - shorter] if lengths[0] <= lengths[1] else [room - shorter, shorter]
 
 
-def _find(path: Path) -> Path:
+def _not_unicode() -> ValueError:
+    return ValueError(
+        "a text holds half of a surrogate pair, which is no Unicode text; repair it first: "
+        "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+    )
+
+
+def find_file(path: str | Path) -> Path:
+    """The tokenizer.json that a path means: itself, or the one in a folder (a model, a prepared data folder, a run).
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = Path(path)
     if path.is_file():
         return path
     for folder in (path, path / "tokenizer", path / "model"):
         if (folder / "tokenizer.json").is_file():
             return folder / "tokenizer.json"
     if not path.exists():
-        raise ValueError(f"no tokenizer at {path}: give bpe, bytes, chars, words, a tokenizer.json, or a folder that holds one")
+        kinds = ", ".join(KINDS)
+        raise ValueError(f"no tokenizer at {path}: give {kinds}, a tokenizer.json, or a folder that holds one")
     raise ValueError(
         f"{path} holds no tokenizer.json. An older Hugging Face tokenizer can be converted: "
         "transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
     )
-
-
-def _is_byte_level(decoder: Any) -> bool:
-    return decoder is not None and json.loads(decoder.__getstate__())["type"] == "ByteLevel"
-
-
-_BYTE_OF = byte_alphabet()
-
-
-def _bytes_of(token: str) -> bytes:
-    try:
-        return bytes(_BYTE_OF[character] for character in token)
-    except KeyError:  # an added token, spelt as itself
-        return token.encode()
