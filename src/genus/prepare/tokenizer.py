@@ -1,4 +1,4 @@
-"""Make the tokenizer of a data set: train one, build one from the characters or words seen, or take an existing one.
+"""Make a tokenizer: train one, build one from the characters or words seen, or take an existing one.
 
 The sample it learns from is part of the training split, bounded (`SAMPLE_BYTES`) and chosen by document hash, so the result does
 not depend on the machine or the number of workers.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Core
 
-from genus.modalities.byte_bpe import QWEN2, byte_alphabet
+from genus.modalities.byte_bpe import QWEN2, byte_alphabet, byte_level
+from genus.modalities.chat_template import CHATML, CHATML_TOKENS
 from genus.modalities.text import END, KINDS, UNKNOWN, Tokenizer
+from genus.prepare import unigram
 
 SAMPLE_BYTES = 64 * 2**20
 """A tokenizer learns from at most about this much text."""
@@ -25,9 +27,20 @@ WORD = r"<unk>|\n|\p{Han}|[\p{L}\p{M}\p{N}_]+(?:['’@.,-][\p{L}\p{M}\p{N}_]+)*|
 
 SMALLEST, LARGEST = 512, 65_536
 
+LEARNT = ("bpe", "unigram")
+"""Kinds whose entries are learnt, so that `vocabulary_for` says how many there are."""
+
+DESCRIPTIONS = {
+    "bpe": "byte-level BPE, lossless",
+    "unigram": "byte-level unigram, lossless",
+    "bytes": "bytes, lossless",
+    "chars": "characters, lossless (bytes stand in for unseen ones)",
+    "words": "words, lossy: spaces are not kept, rare words become <unk>",
+}
+
 
 def vocabulary_for(size: int) -> int:
-    """Entries of a BPE for `size` bytes of training text: the power of two nearest to 2·√bytes, from 512 to 65,536.
+    """Entries of a BPE or unigram for `size` bytes of training text: the power of two nearest to 2·√bytes, from 512 to 65,536.
 
     The number of distinct words grows about as the square root of a text (Heaps' law), so an entry is met about √bytes / 8 times
     on average whatever the size: 1 MB gives 2,048 entries, 100 MB 16,384, 1 GB 65,536, the last size whose ids fit two bytes.
@@ -44,10 +57,10 @@ def build(kind: str, texts: Iterable[str], size: int, vocab: int | None = None, 
     """Make a tokenizer from sample texts.
 
     Args:
-        kind: "bpe", "bytes", "chars" or "words".
+        kind: one of KINDS.
         texts: sample of the training split.
-        size: bytes of the whole training split, which sets the vocabulary of a BPE.
-        vocab: entries wanted ("bpe": in all, the end token included; "chars" and "words": at most so many).
+        size: bytes of the whole training split, which sets the vocabulary of a BPE or unigram.
+        vocab: entries wanted ("bpe" and "unigram": in all, the end token included; "chars" and "words": at most so many).
         min_count: "chars" and "words" leave out what the sample holds fewer times (1 for characters, 2 for words).
 
     Raises:
@@ -61,7 +74,34 @@ def build(kind: str, texts: Iterable[str], size: int, vocab: int | None = None, 
         return characters(_most_common(texts, vocab, min_count or 1))
     if kind == "words":
         return words(_most_common(map(_split_words, texts), vocab, min_count or 2))
-    return _train_bpe(texts, vocab or vocabulary_for(size))
+    train = _train_bpe if kind == "bpe" else _train_unigram
+    return train(texts, vocab or vocabulary_for(size))
+
+
+def describe(tokenizer: Tokenizer, given: str) -> str:
+    """A tokenizer in one line. `given`: the kind or path that was asked for."""
+    what = DESCRIPTIONS.get(tokenizer.kind) if is_built_in(given) else None
+    return f"{tokenizer.vocab_size:,} entries: {what}" if what else f"{tokenizer.vocab_size:,} entries, from {given}"
+
+
+def furnish(tokenizer: Tokenizer, special: Sequence[str] = (), template: str | None = None) -> Tokenizer:
+    """The same tokenizer with more special tokens, after its last id, and a chat template.
+
+    Args:
+        special: tokens, or roles such as "mask" (`Tokenizer.extended`).
+        template: "chatml", whose two tokens are added too, or the path of a Jinja file.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if template is None:
+        return tokenizer.extended(special)
+    chatml = template == "chatml"
+    if not chatml and not Path(template).is_file():
+        raise ValueError(f"no chat template at {template}: give chatml, or a Jinja file")
+    text = CHATML if chatml else Path(template).read_text(encoding="utf-8")
+    larger = tokenizer.extended([*special, *(CHATML_TOKENS if chatml else ())])
+    return Tokenizer(larger.core, larger.config, text)
 
 
 def bytes_tokenizer() -> Tokenizer:
@@ -109,18 +149,9 @@ def adopt(path: str | Path) -> Tokenizer:
 
 
 def _train_bpe(texts: Iterable[str], vocab: int) -> Tokenizer:
-    # Qwen2's pre-tokenizer is one that llama.cpp knows: digits stay single, a line end ends a piece.
-    if vocab < 257:
-        raise ValueError(
-            f"--vocab {vocab} is too small for byte-level BPE: it starts from 256 bytes and the end token; use --tokenizer bytes"
-        )
+    _check_size(vocab, "BPE")
     core = Core(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN2), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    core.pre_tokenizer = byte_level(QWEN2)  # llama.cpp knows it: digits stay single, a line end ends a piece
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab,
@@ -130,6 +161,22 @@ def _train_bpe(texts: Iterable[str], vocab: int) -> Tokenizer:
     )
     core.train_from_iterator(texts, trainer)
     return _finish(core, "bpe", genus_pattern="qwen2")
+
+
+def _train_unigram(texts: Iterable[str], vocab: int) -> Tokenizer:
+    _check_size(vocab, "unigram")
+    core = Core(models.Unigram(unigram.train(texts, vocab - 1), unk_id=None, byte_fallback=False))
+    core.pre_tokenizer = byte_level(QWEN2)
+    core.decoder = decoders.ByteLevel()
+    return _finish(core, "unigram", genus_pattern="qwen2")
+
+
+def _check_size(vocab: int, what: str) -> None:
+    if vocab < 257:
+        raise ValueError(
+            f"--vocab {vocab} is too small for byte-level {what}, which starts from 256 bytes and the end token; "
+            "use --tokenizer bytes"
+        )
 
 
 def _finish(core: Core, kind: str, **config: str) -> Tokenizer:
