@@ -19,7 +19,18 @@ from genus.prepare.steps.settings import value_for
 from genus.prepare.steps.step import Step
 from genus.spec import nearest
 
-NAMES: tuple[str, ...] = ("secrets", "personal-data")
+NAMES: tuple[str, ...] = (
+    "unicode",
+    "boilerplate",
+    "language",
+    "repetition",
+    "gopher",
+    "c4",
+    "fineweb",
+    "chinese",
+    "secrets",
+    "personal-data",
+)
 """Every step, in the order in which they are best run."""
 
 _PROVIDED: dict[str, str] = {}
