@@ -28,6 +28,8 @@ NAMES: tuple[str, ...] = (
     "c4",
     "fineweb",
     "chinese",
+    "near-duplicates",
+    "substrings",
     "secrets",
     "personal-data",
 )
