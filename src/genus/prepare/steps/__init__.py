@@ -30,6 +30,7 @@ NAMES: tuple[str, ...] = (
     "chinese",
     "near-duplicates",
     "substrings",
+    "decontaminate",
     "secrets",
     "personal-data",
 )
