@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -59,6 +60,12 @@ class Decontaminate(Step):
             raise ValueError("decontaminate: name the evaluation sets, such as decontaminate:sets=test.jsonl+DATA")
         if not 2 <= self.shortest <= self.words:
             raise ValueError(f"decontaminate: shortest={self.shortest} and words={self.words}: give 2 <= shortest <= words")
+
+    def reads(self) -> tuple[str, ...]:
+        from genus.prepare.dataset import MANIFEST
+        from genus.prepare.workspace import is_dataset
+
+        return tuple(str(Path(path) / MANIFEST) if is_dataset(Path(path)) else path for path in self.sets)
 
     def ready(self) -> Function:
         from genus.prepare.evaluation_sets import Index, texts_of

@@ -83,6 +83,10 @@ class Step:
     PAIRS: ClassVar[bool] = False
     """Whether it may run on pairs, where `columns(batch)` are two."""
 
+    def reads(self) -> tuple[str, ...]:
+        """Files, folders and globs that the result depends on, beside the documents: models, lists, evaluation sets."""
+        return ()
+
     def ready(self) -> Function:
         """The function of a batch. Called once in every process; what takes long to load is loaded here."""
         raise NotImplementedError
