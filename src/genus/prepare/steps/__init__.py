@@ -31,6 +31,7 @@ NAMES: tuple[str, ...] = (
     "near-duplicates",
     "substrings",
     "decontaminate",
+    "classifier",
     "secrets",
     "personal-data",
 )
