@@ -17,6 +17,9 @@ from genus import __version__
 VERBS = {
     "recipes": "the family tree: every system, its specification, and how two of them differ",
     "prepare": "turn files of text into token shards with a manifest",
+    "tokenizer train": "a tokenizer from texts, shared by several data sets",
+    "tokenizer show": "what a tokenizer is, and how it cuts a text",
+    "tokenizer compare": "tokenizers on the same text: bytes, characters and words per token, by language and source",
     "train": "train a recipe on prepared data, or continue a run or a Hugging Face model",
     "tune": "make a trained model do a task, from labelled rows",
     "predict": "label the rows of a file with a tuned model",
@@ -27,7 +30,7 @@ VERBS = {
     "serve": "OpenAI's interface and a web page for trained models",
     "export": "write a run as a folder that transformers opens",
     "import": "read a Hugging Face folder into a run",
-    "report": "one HTML page for a run or a comparison of runs",
+    "report": "one HTML page for a run, a comparison of runs, or prepared data",
     "plan": "which model to train on this data with this budget: measured, and predicted before the run",
     "plan fit": "scaling laws of a table of runs, anyone's",
     "plan verify": "what a plan predicted of a run against what the run reached",
@@ -51,7 +54,8 @@ def verbs() -> dict[str, str]:
 
 
 def usage() -> str:
-    lines = [f"  {verb:<11} {line}" for verb, line in verbs().items()]
+    width = max(map(len, verbs()))
+    lines = [f"  {verb:<{width}}  {line}" for verb, line in verbs().items()]
     return "\n".join(
         [
             f"genus {__version__}: from a folder of text to a trained, measured, exported model.",
@@ -74,6 +78,8 @@ def run(verb: str, rest: list[str]) -> int:
     if verb not in verbs():
         nearest = difflib.get_close_matches(verb, verbs(), n=1, cutoff=0.5)
         hint = f"did you mean `genus {nearest[0]}`?" if nearest else "`genus --help` lists the verbs"
+        longer = [each for each in verbs() if each.startswith(f"{verb} ")]
+        hint = f"write {', '.join(f'`genus {each}`' for each in longer)}" if longer else hint
         raise ValueError(f"there is no verb {verb!r}; {hint}")
     module = import_module(f"genus.cli.{module_name(verb)}")
     import tyro
