@@ -45,7 +45,7 @@ def texts_of(path: str | Path, fields: Sequence[str] = ()) -> Iterator[str]:
         for name in HELD_OUT:
             split = data.split(name)
             for i in range(split.documents):
-                yield data.tokenizer.decode(split.document(i)[:-1])
+                yield data.tokenizer.decode(split.document(i)[:-1].tolist())
         return
     sources = listed(path)
     if any(source.split in HELD_OUT for source in sources):
