@@ -16,6 +16,8 @@ from pathlib import Path
 
 
 def main(source: Path, folder: Path, language: str, bands: int, rows: int, shingle: int, seed: int) -> None:
+    import jieba
+    import spacy
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import MinhashDedupSignature
     from datatrove.pipeline.dedup.minhash import (
@@ -26,11 +28,11 @@ def main(source: Path, folder: Path, language: str, bands: int, rows: int, shing
     )
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers import JsonlWriter
-    from datatrove.utils.word_tokenizers import load_word_tokenizer
 
     config = MinhashConfig(n_grams=shingle, num_buckets=bands, hashes_per_bucket=rows, seed=seed)
     signature = MinhashDedupSignature(output_folder=str(folder / "signatures"), config=config, language=language)
-    load_word_tokenizer(language).word_tokenize("load it")
+    jieba.initialize()
+    spacy.blank("en")
     begin = time.process_time()
 
     def run(*steps: object, tasks: int = 1) -> None:

@@ -1,8 +1,8 @@
 """How many near-duplicates are found: planted edits, against datatrove's MinHash at the same settings and against theory.
 
     python -m benchmarks.near_duplicates                            # English and Chinese; datatrove when it is installed
-    python -m benchmarks.near_duplicates --peer VENV/bin/python   # where you did pip install datatrove spacy jieba tokenizers "xxhash<4"
-    python -m benchmarks.near_duplicates --verify --threshold 0.7
+    python -m benchmarks.near_duplicates --peer VENV/bin/python     # where it is: datatrove spacy jieba tokenizers "xxhash<4"
+    python -m benchmarks.near_duplicates --verify --threshold 0.3 --shingle 3
 
 Of every planted pair, one is a document as it is and one has a share of its words (in Chinese: characters) replaced by others of
 the corpus, drawn at random. Recall: pairs of which one was dropped. Precision: dropped documents that have a planted partner that
@@ -145,6 +145,8 @@ def plant(base: list[list[str]], language: str, options: Options) -> Corpus:
 
 
 def ours(step: NearDuplicates, source: Path, folder: Path) -> Found:
+    import scipy.sparse.csgraph  # noqa: F401 (imports are not to count)
+
     folder.mkdir()
     find_words(pa.array(["load it"], type=pa.large_string()))
     step.decide([], folder, 0)
