@@ -4,6 +4,7 @@ import gzip
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -66,6 +67,7 @@ def test_variants_are_told_by_characters_that_only_one_has() -> None:
 
 
 def test_repeated_runs_are_counted_as_published() -> None:
+    assert repeated_share(Layout(pa.array(["短"], type=pa.large_string())), np.array([True]), 13).tolist() == [0.0]
     texts = [PROSE, PROSE[:40] * 3 + PROSE[:100], "中" * 20, "短", "English " * 30]
     layout = Layout(pa.array(texts, type=pa.large_string()))
     found = repeated_share(layout, layout.chinese, 13)

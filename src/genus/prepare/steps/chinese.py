@@ -61,7 +61,7 @@ class Chinese(Step):
         wrong = {"any": None, "simplified": "zh-Hant", "traditional": "zh-Hans"}[self.script]
         for i in np.flatnonzero(chinese).tolist():
             text = layout.column[i].as_py()
-            few[i] = sum(each in text for each in FREQUENT) < self.frequent
+            few[i] = len(FREQUENT.intersection(text)) < self.frequent
             other[i] = wrong is not None and variant(glimpse(text)) == wrong
         rules = [
             ("too few characters", chinese & (layout.visible < self.characters)),
@@ -80,6 +80,8 @@ def repeated_share(layout: Layout, among: np.ndarray, run: int) -> np.ndarray:
     White space is skipped. Runs may overlap, and all occurrences count, the first too.
     """
     at = np.flatnonzero((layout.kinds >= SYMBOL) & np.repeat(among, np.diff(layout.offsets)))
+    if len(at) < run:
+        return np.zeros(len(layout))
     text = np.repeat(np.arange(len(layout)), np.where(among, layout.visible, 0))
     key, size = mix(characters(layout.data, at), text.astype(np.uint64)), 1
     while size < run:  # a run of 13 is a run of 8 beside, or overlapping, another: four steps instead of twelve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from genus.prepare.steps.step import Function, Outcome, Step, keep, set_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_SIGNS = re.compile(r"[!-@\[-`{-~]+")
+"""ASCII that is no letter: of technical texts, which are full of it, a third as many are left in doubt without it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def detect(texts: pa.Array, model: Any) -> tuple[list[str], np.ndarray]:
         if chinese:
             found[i] = variant(text) or "zh"
             continue
-        labels, scores = model.predict(" ".join((text.lower() if text.isupper() else text).split()))
+        labels, scores = model.predict(" ".join(_SIGNS.sub(" ", text.lower() if text.isupper() else text).split()))
         if labels:
             code = labels[0].removeprefix("__label__")
             found[i], sure[i] = (variant(text) or code) if code == "zh" else code, min(scores[0], 1.0)
