@@ -28,7 +28,7 @@ class Judge(Classifier):
     def reads(self) -> tuple[str, ...]:
         from genus.run import model_folder
 
-        return (str(model_folder(self.model)[0]),)
+        return tuple(str(model_folder(path)[0]) for path in super().reads())
 
     def scorer(self) -> Scorer:
         """Load the model, on this machine's accelerator where there is one; texts are read in batches of like length.

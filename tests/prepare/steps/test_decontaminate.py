@@ -75,7 +75,9 @@ def test_lengths_are_settings(sets: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="shortest <= words"):
         Decontaminate(sets, words=5)
     with pytest.raises(ValueError, match="name the evaluation sets"):
-        Decontaminate()
+        Decontaminate().reads()
+    with pytest.raises(ValueError, match="name the evaluation sets"):
+        Decontaminate().ready()
 
 
 def test_fields_are_chosen(tmp_path: Path) -> None:

@@ -40,10 +40,6 @@ class Classifier(Step):
     minimum: float | None = None
     maximum: float | None = None
 
-    def __post_init__(self) -> None:
-        if not self.model:
-            raise ValueError("classifier: name the model, such as classifier:model=runs/quality,label=good,minimum=0.5")
-
     @property
     def column(self) -> str:
         """Where the scores stand."""
@@ -57,6 +53,11 @@ class Classifier(Step):
                 puts it in the place of this one.
         """
         raise ValueError('classifier: in Python write "genus.tune.judge.Judge:model=RUN,label=good", the step that loads models')
+
+    def reads(self) -> tuple[str, ...]:
+        if not self.model:
+            raise ValueError("classifier: name the model, such as classifier:model=runs/quality,label=good,minimum=0.5")
+        return (self.model,)
 
     def ready(self) -> Function:
         score = self.scorer()

@@ -56,21 +56,24 @@ class Decontaminate(Step):
     remove: Literal["document", "stretch"] = "document"
 
     def __post_init__(self) -> None:
-        if not self.sets:
-            raise ValueError("decontaminate: name the evaluation sets, such as decontaminate:sets=test.jsonl+DATA")
         if not 2 <= self.shortest <= self.words:
             raise ValueError(f"decontaminate: shortest={self.shortest} and words={self.words}: give 2 <= shortest <= words")
+
+    def _named(self) -> tuple[str, ...]:
+        if not self.sets:
+            raise ValueError("decontaminate: name the evaluation sets, such as decontaminate:sets=test.jsonl+DATA")
+        return self.sets
 
     def reads(self) -> tuple[str, ...]:
         from genus.prepare.dataset import MANIFEST
         from genus.prepare.workspace import is_dataset
 
-        return tuple(str(Path(path) / MANIFEST) if is_dataset(Path(path)) else path for path in self.sets)
+        return tuple(str(Path(path) / MANIFEST) if is_dataset(Path(path)) else path for path in self._named())
 
     def ready(self) -> Function:
         from genus.prepare.evaluation_sets import Index, texts_of
 
-        index = Index.build(((path, texts_of(path, self.fields)) for path in self.sets), self.words, self.shortest)
+        index = Index.build(((path, texts_of(path, self.fields)) for path in self._named()), self.words, self.shortest)
         if not len(index):
             raise ValueError(
                 f"decontaminate: {index.texts:,} texts in {', '.join(self.sets)}, none of {self.shortest} words or more: "
