@@ -51,7 +51,7 @@ def test_options_reach_the_data(texts: Path, tmp_path, capsys: pytest.CaptureFix
         (["nowhere.txt"], "no such file or folder: nowhere.txt"),
         (["{texts}", "--field", "body"], None),
         (["{texts}", "--val", "five"], "--validation five: neither a share such as 0.05 nor a file"),
-        (["{texts}", "--tokenizer", "spaces"], "no tokenizer at spaces: give bpe, bytes, chars, words"),
+        (["{texts}", "--tokenizer", "spaces"], "no tokenizer at spaces: give bpe, unigram, bytes, chars, words"),
         (["{texts}", "--validation", "0.7", "--test", "0.7"], "leave something to train on"),
         ([], "nothing to prepare"),
     ],

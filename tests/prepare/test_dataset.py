@@ -1,6 +1,8 @@
 """Opening and reading prepared folders: slices over shards, damage, errors."""
 
+import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,12 @@ def sharded(tmp_path, monkeypatch: pytest.MonkeyPatch) -> tuple[Dataset, list[by
     texts[17] = b"long " * 50
     (tmp_path / "a.txt").write_bytes(b"\n".join(texts))
     return prepare(tmp_path / "a.txt", tmp_path / "out", tokenizer="bytes", split_documents="line", validation=0, test=0), texts
+
+
+def shard_file(data: Dataset, name: str) -> Path:
+    """The training shard's file whose name begins so."""
+    (file,) = (data.root / "train").glob(f"{name}-*.npy")
+    return file
 
 
 def test_reads_across_shards(sharded: tuple[Dataset, list[bytes]]) -> None:
@@ -43,32 +51,62 @@ def test_reads_across_shards(sharded: tuple[Dataset, list[bytes]]) -> None:
 
 def test_files_are_plain_numpy(sharded: tuple[Dataset, list[bytes]]) -> None:
     data, _ = sharded
-    tokens = np.load(data.root / "train" / "tokens-00001.npy", allow_pickle=False)
-    ends = np.load(data.root / "train" / "ends-00001.npy", allow_pickle=False)
+    tokens = np.load(shard_file(data, "tokens-00001"), allow_pickle=False)
+    ends = np.load(shard_file(data, "ends-00001"), allow_pickle=False)
     assert tokens.dtype == np.uint16 and tokens.ndim == 1 and ends.dtype == np.int64
     assert ends[-1] == len(tokens) and np.all(tokens[ends - 1] == 256)
 
 
-def test_damage_is_named(sharded: tuple[Dataset, list[bytes]]) -> None:
+def test_names_tell_the_content(sharded: tuple[Dataset, list[bytes]]) -> None:
     data, _ = sharded
+    files = sorted((data.root / "train").iterdir())
+    assert len(files) == 3 * len(data.manifest["splits"]["train"]["shards"])
+    for file in files:
+        assert file.stem.rpartition("-")[2] == hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+def test_damage_is_named(sharded: tuple[Dataset, list[bytes]]) -> None:
+    data, texts = sharded
     data.verify()
-    shard = data.root / "train" / "tokens-00003.npy"
+    shard = shard_file(data, "tokens-00003")
+    name = re.escape(shard.name)
     good = shard.read_bytes()
     shard.write_bytes(good[:-2])
-    with pytest.raises(ValueError, match=r"tokens-00003\.npy has .* instead of .*truncated.*--overwrite"):
+    with pytest.raises(ValueError, match=rf"{name} has .* instead of .*truncated.*--overwrite"):
         Dataset.open(data.root)
     shard.write_bytes(good[:-2] + b"\x00\x00")
-    Dataset.open(data.root)
-    with pytest.raises(ValueError, match=r"tokens-00003\.npy was changed"):
+    tampered = Dataset.open(data.root)
+    assert tampered.split("train").document(0)[:-1].astype(np.uint8).tobytes() == texts[0], "another shard is read all the same"
+    with pytest.raises(ValueError, match=rf"{name} was changed.*--overwrite"):
+        tampered.split("train").read(0, tampered.split("train").tokens)
+    with pytest.raises(ValueError, match=rf"{name} was changed"):
         Dataset.open(data.root, verify=True)
     shard.unlink()
-    with pytest.raises(ValueError, match=r"tokens-00003\.npy is missing"):
+    with pytest.raises(ValueError, match=rf"{name} is missing"):
         Dataset.open(data.root)
     shard.write_bytes(good)
+    sizes = shard_file(data, "bytes-00002")
+    sizes.write_bytes(sizes.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ValueError, match=rf"{re.escape(sizes.name)} was changed"):
+        _ = Dataset.open(data.root).split("train").document_bytes
     tokenizer = data.root / "tokenizer" / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text() + " ")
-    with pytest.raises(ValueError, match=r"tokenizer\.json was changed"):
+    with pytest.raises(ValueError, match=r"(tokenizer\.json|bytes-00002-.*) was changed"):
         Dataset.open(data.root, verify=True)
+
+
+def test_folders_of_the_first_format_are_read(sharded: tuple[Dataset, list[bytes]]) -> None:
+    """Format 1 had no hash in the names of the shards."""
+    data, texts = sharded
+    manifest = json.loads((data.root / "manifest.json").read_text())
+    for shard in manifest["splits"]["train"]["shards"]:
+        for name in list(shard["files"]):
+            old = f"{name.rpartition('-')[0]}.npy"
+            (data.root / "train" / name).rename(data.root / "train" / old)
+            shard["files"][old] = shard["files"].pop(name)
+    (data.root / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))
+    split = Dataset.open(data.root, verify=True).split("train")
+    assert [bytes(split.document(i)[:-1].astype(np.uint8)) for i in range(30)] == texts
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+
+JUDGE = "genus.tune.judge.Judge"
+"""The step `classifier` with the models of `genus tune`, which `genus.prepare` may not import."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,24 @@ class Options:
     bounded whatever the size. A run that was killed goes on where it was when the same command is given again.
     """
 
-    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")]
+    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")] = ()
     """Files, folders (read in sorted order, with what is inside them) or globs."""
-    output: Annotated[Path, arg(aliases=["-o"])]
+    output: Annotated[Path | None, arg(aliases=["-o"])] = None
     """The folder to make."""
+    steps: Annotated[tuple[str, ...], arg(metavar="STEP|PRESET...")] = ()
+    """Clean the documents: steps in order, such as unicode language:keep=en+zh near-duplicates:threshold=0.8, or ready-made lists
+    of them. --list-steps tells all."""
+    source: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=PATH@WEIGHT")] = ()
+    """A group of a mixture and its share of the training text, such as poems=poems.txt@0.1; once for every group. Without a
+    weight it is taken whole."""
+    config: Path | None = None
+    """A YAML file with sources (name, path, weight, epochs, cap) and steps, which come before those given here."""
+    dry_run: FlagCreatePairsOff[bool] = False
+    """Clean a sample, tell what every step did with three examples of each rule, and write nothing."""
+    list_steps: FlagCreatePairsOff[bool] = False
+    """Tell what every cleaning step does, and end."""
+    show: Literal["rejected"] | None = None
+    """Look at a sample of what was dropped and changed when the folder given was made: genus prepare DATA --show rejected."""
     field: str | None = None
     """Field with the text; guessed (and told) if not given. A number: that column of a table without a header line."""
     pairs: FlagCreatePairsOff[bool] = False
@@ -46,19 +63,59 @@ class Options:
     """Keep exact repeats of a document, which are otherwise dropped and counted."""
     overwrite: FlagCreatePairsOff[bool] = False
     """Replace a data folder that is already there."""
+    seed: int = 0
+    """Which documents are held out, and what the steps that throw dice choose."""
     workers: int | None = None
     """Processes (default: all cores). The result does not depend on it."""
+    engine: str = "local"
+    """local, ray (the cluster this machine belongs to, else one of its own) or ray://HOST:PORT. The result is the same."""
     quiet: FlagCreatePairsOff[bool] = False
     """Tell no progress, only the account at the end."""
 
 
 def main(options: Options) -> int:
-    from genus.prepare import prepare
+    if sys.stdout.encoding.lower() not in ("utf-8", "utf8") and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    if options.list_steps:
+        print(_steps())
+    elif options.show:
+        print(_rejected(options))
+    else:
+        _prepare(options)
+    return 0
+
+
+def _prepare(options: Options) -> None:
+    from genus.prepare import config, prepare
+    from genus.prepare.pipeline import dry_run
     from genus.prepare.progress import Progress
+    from genus.prepare.steps import provide
     from genus.prepare.tree import tree
 
-    if not options.paths:
+    provide("classifier", JUDGE)
+
+    told = config.load(options.config) if options.config else config.Config([], [])
+    sources, steps = [*told.sources, *options.source], [*told.steps, *options.steps]
+    if not options.paths and not sources:
         raise ValueError("there is nothing to prepare; give files or folders, such as genus prepare texts/ -o DATA")
+    fields = tuple(f.strip() for f in options.fields.split(",")) if options.fields else ()
+    if options.dry_run:
+        account = dry_run(
+            options.paths,
+            field=options.field,
+            split_documents=options.split_documents,
+            pairs=options.pairs,
+            fields=fields,
+            steps=steps,
+            sources=sources,
+            seed=options.seed,
+            workers=options.workers,
+            progress=Progress("none" if options.quiet else "auto"),
+        )
+        print(account)
+        return
+    if options.output is None:
+        raise ValueError("say which folder to make, as in genus prepare texts/ -o DATA")
     dataset = prepare(
         options.paths,
         options.output,
@@ -74,12 +131,31 @@ def main(options: Options) -> int:
         workers=options.workers,
         progress=Progress("none" if options.quiet else "auto"),
         pairs=options.pairs,
-        fields=tuple(f.strip() for f in options.fields.split(",")) if options.fields else (),
+        fields=fields,
+        steps=steps,
+        sources=sources,
+        seed=options.seed,
+        engine=options.engine,
     )
-    if sys.stdout.encoding.lower() not in ("utf-8", "utf8") and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
     print(tree(dataset.manifest, options.output))
-    return 0
+
+
+def _steps() -> str:
+    from genus.prepare import steps
+    from genus.prepare.steps.presets import PRESETS
+
+    width = max(map(len, [*steps.NAMES, *PRESETS]))
+    lines = [f"{name:<{width}}  {summary}" for name, summary in steps.summaries().items()]
+    return "\n".join([*lines, "", *(f"{name:<{width}}  = {' '.join(words)}" for name, words in PRESETS.items())])
+
+
+def _rejected(options: Options) -> str:
+    from genus.prepare.show import show
+
+    folder = options.output or (Path(options.paths[0]) if len(options.paths) == 1 else None)
+    if folder is None:
+        raise ValueError("name the folder to look into, as in genus prepare DATA --show rejected")
+    return show(folder)
 
 
 def share_or_files(name: str, values: tuple[str, ...]) -> float | tuple[str, ...] | None:

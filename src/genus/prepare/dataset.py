@@ -3,11 +3,14 @@
 DATA/manifest.json                     sources, counts, tokenizer, shards with sizes and sha256, fingerprint
 DATA/tokenizer/                        Hugging Face layout
 DATA/{train,validation,test}/
-    tokens-00000.npy                   uint16 or uint32: documents one after the other, each ended by the end token
-    ends-00000.npy                     int64: exclusive end of every document inside its shard
-    bytes-00000.npy                    int64: UTF-8 bytes of every document's text
+    tokens-00000-SHA.npy               uint16 or uint32: documents one after the other, each ended by the end token
+    ends-00000-SHA.npy                 int64: exclusive end of every document inside its shard
+    bytes-00000-SHA.npy                int64: UTF-8 bytes of every document's text
     source-*.npy                       of pairs: the same of what the documents are translations of, document by document
-DATA/rejected/*.jsonl                  records that could not be used: source, line, reason, excerpt
+DATA/rejected/STEP.jsonl               what a step dropped or changed: source, line, reason, excerpt
+
+SHA stands for the first 16 hexadecimal digits of the file's sha256. The manifest has all of it, and a shard is compared with it
+when a process first maps it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
 
 FORMAT = "genus-dataset"
-VERSION = 1
+VERSION = 2
+"""1 had no hash in the names of the shards."""
 MANIFEST = "manifest.json"
 SPLITS = ("train", "validation", "test")
 SOURCE = "source-"
@@ -69,8 +73,7 @@ class Dataset:
         known = [(file, expected["sha256"]) for file, expected in self._files()]
         known += [(self.root / "tokenizer" / file, expected) for file, expected in self.manifest["tokenizer"]["files"].items()]
         for file, expected in known:
-            if sha256(file) != expected:
-                raise ValueError(f"{file} was changed after it was prepared: {_REMEDY}")
+            _check_content(file, expected)
 
     def _files(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Every file of a shard, and what the manifest says of it."""
@@ -180,18 +183,36 @@ class Split:
         return self.read(int(self.ends[index - 1]) if index else 0, int(self.ends[index]))
 
     def _map(self, shard: int) -> np.ndarray:
-        return np.load(self.folder / shard_name(self._prefix + "tokens", shard), mmap_mode="r", allow_pickle=False)
+        return np.load(self._file("tokens", shard), mmap_mode="r", allow_pickle=False)
 
     def _array(self, what: str, shard: int) -> np.ndarray:
-        return np.load(self.folder / shard_name(self._prefix + what, shard), allow_pickle=False)
+        return np.load(self._file(what, shard), allow_pickle=False)
+
+    def _file(self, what: str, shard: int) -> Path:
+        """One of the three files of a shard, once its content has been compared with the manifest."""
+        files = self._shards[shard]["files"]
+        name, expected = next(each for each in files.items() if each[0].startswith(f"{self._prefix}{what}-"))
+        return _verified(self.folder / name, expected["size"], expected["sha256"])
 
 
 _REMEDY = "restore it, or run genus prepare again with --overwrite"
 
 
-def shard_name(what: str, number: int) -> str:
+@cache
+def _verified(path: Path, size: int, digest: str) -> Path:
+    """The path, after the file was found to be what was prepared; once in a process.
+
+    Raises:
+        ValueError: it is not; names the file.
+    """
+    _check_size(path, size)
+    _check_content(path, digest)
+    return path
+
+
+def shard_name(what: str, number: int, digest: str) -> str:
     """File name of a shard: what is "tokens", "ends" or "bytes", with SOURCE before it for the sources of pairs."""
-    return f"{what}-{number:05d}.npy"
+    return f"{what}-{number:05d}-{digest[:16]}.npy"
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
@@ -219,6 +240,11 @@ def sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_content(path: Path, expected: str) -> None:
+    if sha256(path) != expected:
+        raise ValueError(f"{path} was changed after it was prepared: {_REMEDY}")
 
 
 def _check_size(path: Path, expected: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +25,8 @@ def pack(space: Workspace, units: int, dtype: np.dtype, advance: Callable[[int],
     splits: dict[str, Any] = {}
     for split in SPLITS:
         folder = space.folder / split
-        folder.mkdir(exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         splits[split] = _pack(space, units, dtype, advance, split, folder, "")
         if pairs:
             splits[split]["source"] = _pack(space, units, dtype, advance, f"{split}-source", folder, SOURCE)
@@ -86,7 +88,7 @@ class _Shard:
         self.tokens = 0
         self.lengths: list[np.ndarray] = []
         self.sizes: list[np.ndarray] = []
-        self.file = open(folder / shard_name(prefix + "tokens", number), "wb")  # noqa: SIM115 (closed by `close`)
+        self.file = open(self._path("tokens"), "wb")  # noqa: SIM115 (closed by `close`)
         self._header()
         self._start = self.file.tell()
 
@@ -111,13 +113,19 @@ class _Shard:
         self.file.close()
         ends = np.cumsum(np.concatenate(self.lengths), dtype=np.int64)
         sizes = np.concatenate(self.sizes)
-        np.save(self.folder / shard_name(self.prefix + "ends", self.number), ends)
-        np.save(self.folder / shard_name(self.prefix + "bytes", self.number), sizes)
+        np.save(self._path("ends"), ends)
+        np.save(self._path("bytes"), sizes)
         files = {}
         for what in ("tokens", "ends", "bytes"):
-            name = shard_name(self.prefix + what, self.number)
-            files[name] = {"size": os.path.getsize(self.folder / name), "sha256": sha256(self.folder / name)}
+            digest = sha256(self._path(what))
+            name = shard_name(self.prefix + what, self.number, digest)
+            os.rename(self._path(what), self.folder / name)
+            files[name] = {"size": os.path.getsize(self.folder / name), "sha256": digest}
         return {"tokens": self.tokens, "documents": len(ends), "bytes": int(sizes.sum()), "files": files}
+
+    def _path(self, what: str) -> Path:
+        """Where a file is written, before its name is known."""
+        return self.folder / f".{self.prefix}{what}-{self.number:05d}.npy"
 
     def _header(self) -> None:
         description = {"descr": self.dtype.newbyteorder("<").str, "fortran_order": False, "shape": (self.tokens,)}

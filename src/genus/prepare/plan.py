@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from genus.prepare import steps
+from genus.prepare.mixture import Share
 from genus.prepare.sources import Source
+from genus.prepare.steps.step import Step
 from genus.prepare.units import Part
-
-EXPANSION = {"gz": 4, "zst": 4, None: 1}
-"""Guess of how much a compressed source grows, to size the tokenizer's sample."""
 
 
 @dataclass(frozen=True)
@@ -19,23 +20,40 @@ class Plan:
 
     Attributes:
         split_documents: "file", "blank-line" or "line": what a document is in plain text.
-        sample: share of the text to put aside for training the tokenizer.
+        steps: what cleans the documents, in order.
+        mixture: the shares of groups of sources; empty when all is taken as it is.
         options: the rest of what the user said.
     """
 
     sources: Sequence[Source]
     units: Sequence[Sequence[Part]]
     split_documents: str
-    sample: float
     options: dict[str, Any]
+    steps: tuple[Step, ...] = ()
+    mixture: tuple[Share, ...] = ()
+
+    @property
+    def pairs(self) -> bool:
+        """Whether every document is a source and its target."""
+        return bool(self.options.get("pairs"))
+
+    @property
+    def seed(self) -> int:
+        return int(self.options.get("seed", 0))
+
+    @property
+    def most_bytes(self) -> float:
+        """Characters that a unit may give at most: bounded in a dry run."""
+        return float(self.options.get("most_bytes", math.inf))
 
     def to_json(self) -> dict[str, Any]:
         return {
             "sources": [asdict(source) for source in self.sources],
             "units": [[[part.source, part.start, part.stop, part.beside] for part in unit] for unit in self.units],
             "split_documents": self.split_documents,
-            "sample": self.sample,
             "options": self.options,
+            "steps": [steps.to_json(step) for step in self.steps],
+            "mixture": [asdict(share) for share in self.mixture],
         }
 
     @classmethod
@@ -44,11 +62,7 @@ class Plan:
             [Source(**source) for source in plan["sources"]],
             [[Part(*part) for part in unit] for unit in plan["units"]],
             plan["split_documents"],
-            plan["sample"],
             plan["options"],
+            tuple(steps.from_json(step) for step in plan["steps"]),
+            tuple(Share(**share) for share in plan["mixture"]),
         )
-
-
-def expected_bytes(sources: Sequence[Source]) -> int:
-    """About how much text the sources hold."""
-    return sum(source.size * (3 if source.format == "parquet" else EXPANSION[source.compression]) for source in sources)

@@ -1,4 +1,4 @@
-"""Run a stage over all units that are not done: here, or in worker processes."""
+"""The local engine: the units of a stage here, or in worker processes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from queue import Empty, Queue
 
 import genus
+from genus.prepare import stages
 from genus.prepare.plan import Plan
-from genus.prepare.worker import STAGES
 from genus.prepare.workspace import Workspace
 
 
@@ -22,8 +22,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_stage(space: Workspace, plan: Plan, stage: str, workers: int, done: Callable[[int], None]) -> int:
-    """Do every unit of a stage that the journal does not have; returns how many it did have.
+def run(space: Workspace, plan: Plan, stage: str, waiting: list[int], workers: int, done: Callable[[int], None]) -> None:
+    """Do the waiting units of a stage.
 
     A single unit runs in this process, where the tokenizer uses all threads itself.
 
@@ -31,20 +31,12 @@ def run_stage(space: Workspace, plan: Plan, stage: str, workers: int, done: Call
         ValueError: what a unit complained of.
         RuntimeError: a worker died.
     """
-    waiting = []
-    for unit in range(len(plan.units)):
-        if space.is_done(stage, unit):
-            done(unit)
-        else:
-            waiting.append(unit)
-    had = len(plan.units) - len(waiting)
     if min(workers, len(waiting)) <= 1:
         for unit in waiting:
-            STAGES[stage](space, plan, unit)
+            stages.run_unit(space, plan, stage, unit)
             done(unit)
     else:
         _in_processes(space, stage, waiting, min(workers, len(waiting)), workers, done)
-    return had
 
 
 def _in_processes(

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genus.prepare.dice import scrambled
+
 TRAIN, VALIDATION, TEST, CUT, REPEAT = range(5)
 """Verdict on a document. CUT: parts of it go to different splits."""
 
@@ -74,8 +76,10 @@ class Assignment:
     rule: str
 
 
-def assign(documents: Documents, fractions: Fractions, drop_repeats: bool = True, whole: bool = False) -> Assignment:
-    """Decide on every document. `whole`: none is cut, however few they are (pairs)."""
+def assign(
+    documents: Documents, fractions: Fractions, drop_repeats: bool = True, whole: bool = False, seed: int = 0
+) -> Assignment:
+    """Decide on every document. `whole`: none is cut, however few they are (pairs). `seed`: other documents are held out."""
     verdicts = np.where(documents.given >= 0, documents.given, TRAIN).astype(np.uint8)
     repeats = find_repeats(documents) if drop_repeats else np.zeros(len(verdicts), dtype=bool)
     verdicts[repeats] = REPEAT
@@ -95,9 +99,9 @@ def assign(documents: Documents, fractions: Fractions, drop_repeats: bool = True
         )
         return Assignment(verdicts, cuts, _join(ready, f"by position: the last {held} held out (fewer than {FEW} documents)"))
     if len(ours) * min(wanted) < RANKED_BELOW:
-        verdicts[ours] = _by_rank(documents.digests[ours], fractions)
+        verdicts[ours] = _by_rank(_thrown(documents.digests[ours], seed), fractions)
         return Assignment(verdicts, {}, _join(ready, "by rank of document hash (exact shares, as documents are few)"))
-    verdicts[ours] = _by_hash(documents.digests[ours], fractions)
+    verdicts[ours] = _by_hash(_thrown(documents.digests[ours], seed), fractions)
     return Assignment(verdicts, {}, _join(ready, "by document hash"))
 
 
@@ -111,6 +115,11 @@ def find_repeats(documents: Documents) -> np.ndarray:
     repeats = np.zeros(len(order), dtype=bool)
     repeats[order[same]] = True
     return repeats & ~kept_as_is
+
+
+def _thrown(digests: np.ndarray, seed: int) -> np.ndarray:
+    """The hashes as dice; seed 0 takes them as they are."""
+    return digests if seed == 0 else np.stack([scrambled(digests[:, 0], seed), digests[:, 1]], axis=1)
 
 
 def _by_hash(digests: np.ndarray, fractions: Fractions) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The account of a prepared folder: sources -> documents -> tokens, what was dropped and why, and what to do next."""
+"""The account of a prepared folder: sources -> documents -> tokens, what every step left, what was dropped, what to do next."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from genus.prepare.quarantine import MIXTURE, READ, REPEATS
+
+PLAIN = (READ, REPEATS, MIXTURE)
+"""What is in every funnel, without any cleaning."""
 MOST_SOURCES = 12
+MOST_REASONS = 4
+"""Reasons shown of a step."""
 
 
 def tree(manifest: dict[str, Any], out: str | Path) -> str:
     """The account as text."""
     lines = [str(out)]
     lines += _branch("sources", _sources(manifest["sources"]), last=False)
-    lines += _branch("dropped", _drops(manifest), last=False)
+    if mixture := manifest.get("mixture"):
+        lines += _branch("mixture of the training split", _mixture(mixture), last=False)
+    funnel = manifest.get("funnel", [])
+    if any(entry["step"] not in PLAIN for entry in funnel):
+        lines += _branch("funnel", [*funnel_lines(funnel), *_where(manifest)], last=False)
+    else:
+        lines += _branch("dropped", _drops(manifest), last=False)
     if notes := _notes(manifest):
         lines += _branch("notes", notes, last=False)
     tokenizer = manifest["tokenizer"]
@@ -43,12 +55,46 @@ def _sources(sources: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _mixture(groups: list[dict[str, Any]]) -> list[str]:
+    width = max(len(group["name"]) for group in groups)
+    return [
+        f"{group['name']:<{width}}  {group['share']:6.1%} of the tokens"
+        + (f" (asked {group['weight']:g})" if group["weight"] is not None else "")
+        + f": {group['copies']:.3g} times, {_count(group['documents'], 'document')}, {_size(group['bytes'])}, "
+        f"{_count(group['tokens'], 'token')}"
+        for group in groups
+    ]
+
+
+def funnel_lines(funnel: list[dict[str, Any]]) -> list[str]:
+    """What every step left, and its commonest reasons."""
+    width = max(len(entry["step"]) for entry in funnel)
+    lines = []
+    for entry in funnel:
+        left = f"{_count(entry['documents'], 'document')}, {_size(entry['bytes'])}"
+        done = [f"{action} {_reasons(entry[action])}" for action in ("dropped", "changed") if entry[action]]
+        lines.append("; ".join([f"{entry['step']:<{width}}  {left}", *done]))
+    return lines
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{count:,} {reason}" for reason, count in ranked[:MOST_REASONS]]
+    rest = ranked[MOST_REASONS:]
+    return ", ".join([*shown, *([f"{sum(count for _, count in rest):,} for {len(rest)} other reasons"] if rest else [])])
+
+
 def _drops(manifest: dict[str, Any]) -> list[str]:
     drops = manifest["drops"]
     lines = [f"{reason}: {count:,}" for reason, count in sorted(drops.items(), key=lambda item: (-item[1], item[0]))]
-    if manifest["rejected"]:
-        lines.append(f"the {_count(manifest['rejected'], 'rejected record')} with file, line and reason: rejected/")
-    return lines or ["nothing"]
+    return [*lines, *_where(manifest)] or ["nothing"]
+
+
+def _where(manifest: dict[str, Any]) -> list[str]:
+    changed = sum(sum(entry["changed"].values()) for entry in manifest.get("funnel", []))
+    told = [f"{_count(manifest['rejected'], 'dropped record')}"] if manifest["rejected"] else []
+    told += [_count(changed, "change")] if changed else []
+    return [f"the {' and '.join(told)} with file, line and reason: rejected/"] if told else []
 
 
 def _notes(manifest: dict[str, Any]) -> list[str]:

@@ -12,11 +12,9 @@ import json
 import sys
 from pathlib import Path
 
-from genus.prepare import encode, scan
 from genus.prepare.plan import Plan
+from genus.prepare.stages import run_unit
 from genus.prepare.workspace import Workspace
-
-STAGES = {scan.STAGE: scan.scan_unit, encode.STAGE: encode.encode_unit}
 
 
 def serve(folder: str) -> None:
@@ -26,7 +24,7 @@ def serve(folder: str) -> None:
     for line in sys.stdin:
         stage, unit = line.split()
         try:
-            STAGES[stage](space, plan, int(unit))
+            run_unit(space, plan, stage, int(unit))
             answer: dict[str, int | str] = {"done": int(unit)}
         except ValueError as error:
             answer = {"error": str(error)}

@@ -50,7 +50,8 @@ class Workspace:
 
     def mark_done(self, stage: str, unit: int, facts: dict[str, Any]) -> None:
         """Declare a unit finished. Its other files must be complete."""
-        write_atomic(self.file(stage, unit, "json"), json.dumps(facts, ensure_ascii=False))
+        with appearing(self.file(stage, unit, "json")) as temporary:
+            temporary.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
     def facts(self, stage: str, unit: int) -> dict[str, Any]:
         return json.loads(self.file(stage, unit, "json").read_text(encoding="utf-8"))
