@@ -104,3 +104,8 @@ def test_settings_switch_rules_off() -> None:
 )
 def test_sentences_are_counted(line: str, number: int) -> None:
     assert sentences(Layout(pa.array([line], type=pa.large_string()))).tolist() == [number]
+
+
+def test_the_next_line_or_text_does_not_change_what_ends_in_a_line() -> None:
+    column = pa.array(["One. Two.\nthree. Four.", "five. six."], type=pa.large_string())
+    assert sentences(Layout(column)).tolist() == [2, 2, 1]

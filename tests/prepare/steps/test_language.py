@@ -44,14 +44,14 @@ def test_languages_that_are_not_wanted_are_dropped() -> None:
     outcome = run(Language(keep=("en", "zh")), *map(Document, TEXTS.values()))
     assert outcome.batch.column("language").to_pylist() == ["en", "zh-Hans", "zh-Hant", "zh"]
     assert {drop.reason for drop in outcome.drops} == {"another language"} and len(outcome.drops) == 5
-    assert outcome.counts["de"] == 1
+    assert outcome.counts["language=de"] == 1
     simplified = run(Language(keep=("zh-Hans",)), *map(Document, TEXTS.values())).batch
     assert simplified.column("text").to_pylist() == [TEXTS["zh-Hans"]]
 
 
 def test_what_is_not_clear_has_no_language() -> None:
     outcome = run(Language(minimum=0.999), Document("ok 123 :-)"), Document(TEXTS["zh-Hans"]))
-    assert outcome.batch.column("language").to_pylist() == [None, "zh-Hans"] and outcome.counts["unknown"] == 1
+    assert outcome.batch.column("language").to_pylist() == [None, "zh-Hans"] and outcome.counts["language=unknown"] == 1
     dropped = run(Language(keep=("en",), minimum=0.999), Document("ok 123 :-)"))
     assert [drop.reason for drop in dropped.drops] == ["language not clear"]
 

@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genus.prepare.steps.layout import BREAK, SPACE, Layout, code_points
@@ -32,6 +32,8 @@ def pieces(of: Layout, ranges: object) -> list[list[str]]:
 
 @settings(max_examples=100, deadline=None)
 @given(TEXTS)
+@example(["a.", "...", ".", "..", ".b", "......"])
+@example([".", ".", "...."])
 def test_pieces_are_those_that_python_splits(texts: list[str]) -> None:
     found = layout(*texts)
     assert pieces(found, found.words) == [text.split() for text in texts]

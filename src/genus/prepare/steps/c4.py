@@ -162,6 +162,7 @@ def sentences(layout: Layout) -> np.ndarray:
     stops = np.frombuffer(b".!?", dtype=np.uint8)
     ended = np.isin(last, stops) | (np.isin(before, stops) & np.isin(last, np.frombuffer(b"\"')]", dtype=np.uint8)))
     small = (data[words.start] >= ord("a")) & (data[words.start] <= ord("z"))
+    small[np.searchsorted(words.start, lines.start)] = False  # a line ends a sentence
     ended[:-1] &= ~small[1:]
     wide = [find(data, stop) for stop in _WIDE_STOPS]
     places = np.sort(np.concatenate([words.start[ended], *wide]))

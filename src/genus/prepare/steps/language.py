@@ -57,7 +57,7 @@ class Language(Step):
         confidences[todo] = confidence
         for i, language, sure in zip(todo, found, confidence.tolist()):
             languages[i] = language if sure >= self.minimum else None
-        counts: dict[str, int | float] = {**Counter(language or "unknown" for language in languages)}
+        counts: dict[str, int | float] = {**Counter(f"language={language or 'unknown'}" for language in languages)}
         batch = set_column(batch, "language", languages)
         batch = set_column(batch, "language.confidence", confidences)
         if not self.keep:

@@ -88,9 +88,14 @@ class Layout:
     @cached_property
     def ellipses(self) -> np.ndarray:
         """How many ellipses each text has: three or more full stops, or signs of their own."""
-        dots = self.data == ord(".")
+        dots = np.append(self.data == ord("."), [False, False])
+        edges = self.offsets[(self.offsets > 0) & (self.offsets < len(self.data))]  # where dots of two texts would run together
         three = dots[:-2] & dots[1:-1] & dots[2:]
-        three[1:] &= ~dots[:-3]
+        three[edges - 1] = False
+        three[np.maximum(edges - 2, 0)] &= edges < 2
+        again = np.append(False, dots[:-3])
+        again[edges] = False
+        three &= ~again
         signs = find(self.data, "…".encode())
         return self.count(three) + np.diff(np.searchsorted(signs, self.offsets))
 
