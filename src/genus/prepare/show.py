@@ -53,13 +53,14 @@ def _totals(manifest: dict[str, Any]) -> dict[Rule, int]:
         for action in ("dropped", "changed")
         for reason, count in entry.get(action, {}).items()
     }
-    return totals or {Rule("read", "dropped", reason): count for reason, count in manifest["drops"].items()}
+    return totals or {Rule("read", "dropped", reason): count for reason, count in manifest.get("drops", {}).items()}
 
 
 def _example(example: Example, width: int) -> Iterator[str]:
     yield f"  {_cut(one_line(example.place), width - 2)}"
     if example.after is None:
-        yield f"    {_cut(one_line(example.before), width - 4)}"
+        if example.before:
+            yield f"    {_cut(one_line(example.before), width - 4)}"
         if example.instead is not None:
             yield f"    {_cut('kept instead: ' + one_line(example.instead), width - 4)}"
         return
