@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator
 
 GATE = r"[A-Za-z0-9_%+-]@[A-Za-z0-9]"
@@ -31,7 +32,8 @@ DOMAINS = frozenset(f"{COUNTRIES} {GENERIC}".split())
 SERVICES = frozenset(["git"])
 """Users that are no person: git@github.com:owner/repository."""
 
-_LOCAL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_%+-])?$")
+_LOCAL = string.ascii_letters + string.digits + "._%+-"
+_LOCAL_LENGTH = 64
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}")
 _GOES_ON = re.compile(r"[A-Za-z0-9_@(\[-]")
 
@@ -40,11 +42,11 @@ def find_emails(text: str) -> Iterator[tuple[int, int]]:
     """Places of addresses."""
     at = text.find("@")
     while at >= 0:
-        begin = max(0, at - 64)
-        local = _LOCAL.search(text, begin, at)
-        end = _domain_end(text, at + 1) if local else None
-        if local and end and local[0].lower() not in SERVICES:
-            yield local.start(), end
+        before = text[max(0, at - _LOCAL_LENGTH) : at]
+        local = before[len(before.rstrip(_LOCAL)) :].lstrip(".%+-")
+        end = _domain_end(text, at + 1) if local and local[-1] != "." else None
+        if end and local.lower() not in SERVICES:
+            yield at - len(local), end
         at = text.find("@", max(at + 1, end or 0))
 
 

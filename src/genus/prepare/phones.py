@@ -12,7 +12,7 @@ from collections.abc import Iterator
 GATE = (
     r"\+[0-9(]"
     r"|1[3-9][0-9][ -]?[0-9]{4}[ -]?[0-9]{4}"
-    r"|[2-9][0-9]{2}(?:\) ?|[-.])[2-9][0-9]{2}[-.][0-9]{4}"
+    r"|[2-9][0-9]{2}(?:\) ?|[-.])[2-9][0-9]{2}[-. ][0-9]{4}"
 )
 
 _CODES = (
@@ -30,7 +30,7 @@ NEAR = 30
 
 _INTERNATIONAL = re.compile(r"\+(?<![\w)\]+.*/-]\+)\(?[1-9][0-9]{0,3}\)?(?:[ .-]?(?:\([0-9]{1,4}\)|[0-9]+)){1,6}", re.A)
 _NORTH_AMERICAN = re.compile(
-    r"[(2-9](?<![\w+./=#$][(2-9])(?:(?<=\()[2-9][0-9]{2}\) ?|(?<!\()[0-9]{2}([-.]))([2-9][0-9]{2})(?:\1|-)[0-9]{4}"
+    r"[(2-9](?<![\w+./=#$][(2-9])(?:(?<=\()[2-9][0-9]{2}\) ?([2-9][0-9]{2})[-. ]|(?<!\()[0-9]{2}([-.])([2-9][0-9]{2})\2)[0-9]{4}"
     r"(?!\w|[-./][0-9])",
     re.A,
 )
@@ -62,8 +62,8 @@ def find_phones(text: str) -> Iterator[tuple[int, int]]:
             yield start, end
     for found in _NORTH_AMERICAN.finditer(text):
         begin = _with_trunk(text, found.start())
-        area = found[0].lstrip("(")[:3]
-        if begin is not None and area[1:] != "11" and found[2][1:] != "11":
+        area, exchange = found[0].lstrip("(")[:3], found[1] or found[3]
+        if begin is not None and area[1:] != "11" and exchange[1:] != "11":
             yield begin, found.end()
     for found in _MOBILE.finditer(text):
         begin = _mobile_start(text, found.start(), found.end())

@@ -196,3 +196,19 @@ def test_gates_open_to_all_that_is_found() -> None:
         gate = re.compile(kind.gate)
         for text in texts:
             assert not list(kind.find(text)) or gate.search(text), f"{kind.name}: the gate is closed to {text!r}"
+
+
+HOSTILE = """
+1- | +1 | a@ | a@a. | 1.1.1.1. | 4111 | key= | key="a | ://a:b | 2001: | 1 | A1 | eyJ. | 138 | (415) | -----BEGIN | 订单138
++1 (1 | -----BEGIN PRIVATE KEY----- | -----BEGIN PRIVATE KEY-----aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa | password: 'aaaaaaaaaaaaaaaa
+""".replace("\n", "|").split("|")
+
+
+def test_hostile_repetition_is_read_in_linear_time() -> None:
+    """100 kB of the beginning of everything: a rule that goes back and forth would not end."""
+    from genus.prepare.steps.personal_data import PersonalData
+
+    pieces = [piece for piece in HOSTILE if piece]
+    batch = next(batches_of(Document(piece * (100_000 // len(piece))) for piece in pieces))
+    for function in (Secrets().ready(), PersonalData().ready()):
+        assert function(batch).batch.num_rows == len(pieces) > 20

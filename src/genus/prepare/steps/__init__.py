@@ -20,6 +20,7 @@ from genus.prepare.steps.step import Step
 from genus.spec import nearest
 
 NAMES: tuple[str, ...] = (
+    "sample",
     "unicode",
     "boilerplate",
     "language",
@@ -34,6 +35,7 @@ NAMES: tuple[str, ...] = (
     "classifier",
     "secrets",
     "personal-data",
+    "limit",
 )
 """Every step, in the order in which they are best run."""
 
