@@ -1,6 +1,6 @@
 """Lines that stand in many documents of one site: menus, cookie notices, footers.
 
-Lines are told apart by 64-bit hashes, after CCNet (Wenzek et al. 2020, arXiv:1911.00359, section 3.1): small letters, digits
+Lines are told apart by 64-bit hashes, after CCNet (Wenzek et al. 2020, arXiv:1911.00359): small letters, digits
 all alike.
 """
 

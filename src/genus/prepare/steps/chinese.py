@@ -1,6 +1,6 @@
 """Rules for Chinese text: what the English rules ask of words, asked of characters.
 
-Sources: ChineseWebText (Chen et al. 2023, arXiv:2311.01149, section 3.2) for length, lines, share of Chinese and repetition;
+Sources: ChineseWebText (Chen et al. 2023, arXiv:2311.01149, preprocessing) for length, lines, share of Chinese and repetition;
 FineWeb-2 (Penedo et al. 2025, arXiv:2506.20920) for the frequent words.
 """
 
