@@ -63,6 +63,8 @@ def test_a_trained_tokenizer_prepares_data(texts: Path, tmp_path: Path) -> None:
     assert data.tokenizer.kind == "unigram" and data.tokenizer.role("mask") == 280
     text = data.tokenizer.decode(data.split("train").document(0).tolist())
     assert text.startswith(TEXT)
+    again = prepare(texts, tmp_path / "OTHER", tokenizer="unigram", vocab=280, workers=1)
+    assert again.tokenizer.kind == "unigram" and "unigram" in again.manifest["tokenizer"]["description"]
 
 
 def test_show(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,7 @@ def test_the_funnel(folder: Path) -> None:
 
 def test_sources_and_mixture(folder: Path) -> None:
     text = page(read_data(folder))
-    assert cells(text, "Source")[4:] == ["Tokens", "dropped by read", "dropped by gopher", "dropped by near-duplicates"]
+    assert cells(text, "Source")[4:] == ["Tokens", "dropped byread", "dropped bygopher", "dropped bynear-duplicates"]
     assert cells(text, "web &lt;b&gt;.jsonl.zst")[2:] == ["9,000", "9,000", "800k", "40", "700", "1,200"]
     assert cells(text, "books/")[2:5] == ["300", "750", "145k"]
     assert cells(text, "web")[0].startswith("web")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import IO
 
 import numpy as np
@@ -56,14 +57,21 @@ def encode_unit(space: Workspace, plan: Plan, unit: int) -> None:
             writer.finish()
     arrays = {}
     counts: dict[str, dict[int, list[int]]] = {}
+    runs: dict[str, list[list[int]]] = {}
     for name, writer in writers.items():
         arrays[f"{name}_lengths"] = np.array(writer.lengths, dtype=np.int64)
         arrays[f"{name}_bytes"] = np.array(writer.sizes, dtype=np.int64)
         arrays[f"{name}_characters"] = np.array([sum(writer.characters)], dtype=np.int64)
         counts[name] = writer.counts()
+        runs[name] = run_lengths(writer.sources)
     with appearing(space.file(STAGE, unit, "npz")) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-    space.mark_done(STAGE, unit, {"counts": counts})
+    space.mark_done(STAGE, unit, {"counts": counts, "runs": runs})
+
+
+def run_lengths(values: Iterable[int]) -> list[list[int]]:
+    """[value, how often it comes in a row], in order."""
+    return [[value, sum(1 for _ in group)] for value, group in groupby(values)]
 
 
 def sides(pairs: bool) -> list[str]:

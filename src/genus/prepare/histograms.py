@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ EDGES = sorted({round(2 ** (quarter / 4)) for quarter in range(4 * 36)})
 """Bins of lengths in characters, four to an octave: from each number up to the next."""
 
 BINS = 50
+BLOCK = 2**24
 SHOWN_LANGUAGES = 40
 RARE = 10
 EXAMPLES = 24
@@ -69,6 +71,20 @@ def counts(name: str, values: np.ndarray | Iterable[float]) -> dict[str, int]:
 def merge(a: Mapping[str, Mapping[str, int]], b: Mapping[str, Mapping[str, int]]) -> Counts:
     """The counts of both."""
     return {name: dict(Counter(a.get(name, {})) + Counter(b.get(name, {}))) for name in {**a, **b}}
+
+
+def add(into: dict[str, Counts], name: str, batch: pa.RecordBatch) -> None:
+    """Count a batch among those of a name: "read" before the first step, "kept" after the last."""
+    into[name] = merge(into.get(name, {}), of_batch(batch))
+
+
+def corpus(told: Iterable[Mapping[str, Counts]]) -> dict[str, Any]:
+    """The manifest's form of what `add` counted in every unit and round."""
+    total: dict[str, Counts] = {}
+    for each in told:
+        for name, found in each.items():
+            total[name] = merge(total.get(name, {}), found)
+    return {name: finish(found) for name, found in sorted(total.items())}
 
 
 def finish(found: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
@@ -144,6 +160,16 @@ class Tokens:
             "frequent": [[_shown(tokenizer, int(numbers[i])), int(met[i])] for i in order[:EXAMPLES] if met[i] > 0],
             "unused": [_shown(tokenizer, int(numbers[i])) for i in order[used : used + EXAMPLES]],
         }
+
+
+def vocabulary(tokenizer: Tokenizer, files: Iterable[Path]) -> dict[str, Any]:
+    """`Tokens.finish` of .npy files of tokens, mapped one after the other."""
+    tokens = Tokens(tokenizer.vocab_size)
+    for file in sorted(files):
+        stream = np.load(file, mmap_mode="r", allow_pickle=False)
+        for start in range(0, len(stream), BLOCK):
+            tokens.add(stream[start : start + BLOCK])
+    return tokens.finish(tokenizer)
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genus.modalities.text import Tokenizer
-from genus.prepare import encode, rounds
+from genus.prepare import encode, histograms, rounds
 from genus.prepare import tokenizer as making
 from genus.prepare.dataset import FORMAT, SPLITS, VERSION, sha256
 from genus.prepare.funnel import Tally
@@ -21,6 +21,9 @@ from genus.prepare.quarantine import MIXTURE, READ, REPEATS
 from genus.prepare.sources import Found
 from genus.prepare.splits import CUT, REPEAT, TRAIN, Assignment
 from genus.prepare.workspace import Workspace
+
+HARMLESS = (REPEATS, MIXTURE)
+"""Steps that leave out documents with which nothing is wrong."""
 
 
 class Decided(NamedTuple):
@@ -58,13 +61,13 @@ def manifest(
     splits: dict[str, Any],
     decided: Decided,
     funnel: list[dict[str, Any]],
-    dropped_of: Counter[int],
+    dropped: Counter[tuple[int, str]],
     remarks: list[str],
 ) -> dict[str, Any]:
     """The whole of it.
 
     Args:
-        splits: as `pack` returned them. funnel: as `cleaning_funnel` did. dropped_of: documents and records, by source.
+        splits: as `pack` returned them. funnel: as `cleaning_funnel` did. dropped: documents and records, by source and step.
     """
     files = {file.name: sha256(file) for file in sorted((space.folder / "tokenizer").iterdir())}
     train = splits["train"]
@@ -89,14 +92,16 @@ def manifest(
             "description": _describe(tokenizer, plan.options["tokenizer"]),
             "files": files,
         },
-        "splits": splits,
+        "vocabulary": histograms.vocabulary(tokenizer, (space.folder / "train").glob("*tokens-*.npy")),
+        "splits": {name: split | {"of_source": _runs(space, plan, name)} for name, split in splits.items()},
         **({"pairs": _side_names(plan)} if plan.pairs else {}),
         "split_rule": decided.assignment.rule,
         "funnel": funnel,
         "drops": dict(drops.most_common()),
-        "rejected": sum(dropped_of.values()),
-        "sources": _sources(space, plan, counts, dropped_of),
+        "rejected": sum(count for (_, step), count in dropped.items() if step not in HARMLESS),
+        "sources": _sources(space, plan, counts, dropped),
         **({"mixture": _mixture(plan, counts, decided.mix)} if decided.mix is not None else {}),
+        "histograms": _histograms(space, plan),
         "files_left_aside": found.skipped,
         "remarks": remarks,
         "options": plan.options | {"split_documents": plan.split_documents, "steps": plan.to_json()["steps"]},
@@ -142,12 +147,15 @@ def _counts(space: Workspace, plan: Plan) -> dict[str, dict[int, np.ndarray]]:
 
 
 def _sources(
-    space: Workspace, plan: Plan, counts: dict[str, dict[int, np.ndarray]], dropped_of: Counter[int]
+    space: Workspace, plan: Plan, counts: dict[str, dict[int, np.ndarray]], dropped: Counter[tuple[int, str]]
 ) -> list[dict[str, Any]]:
     read: Counter[int] = Counter()
     for unit, parts in enumerate(plan.units):
         for part, told in zip(parts, space.facts(rounds.stage(0), unit)["parts"], strict=False):
             read[part.source] += told["documents"]
+    steps: dict[int, dict[str, int]] = {}
+    for (source_number, step), number in sorted(dropped.items()):
+        steps.setdefault(source_number, {})[step] = number
     nothing = np.zeros(3, dtype=np.int64)
     entries = []
     for i, source in enumerate(plan.sources):
@@ -165,10 +173,29 @@ def _sources(
                 "stored": int(sum(counts.get(split, {}).get(i, nothing)[0] for split in SPLITS)),
                 "bytes": int(stored[1]),
                 "tokens": int(stored[2]),
-                "rejected": dropped_of[i],
+                "rejected": sum(number for step, number in steps.get(i, {}).items() if step not in HARMLESS),
+                "dropped": steps.get(i, {}),
             }
         )
     return entries
+
+
+def _runs(space: Workspace, plan: Plan, split: str) -> list[list[int]]:
+    """[source, how many documents of it follow each other], in the order in which a split is stored."""
+    runs: list[list[int]] = []
+    for unit in range(len(plan.units)):
+        for source, count in space.facts(encode.STAGE, unit)["runs"][split]:
+            if runs and runs[-1][0] == source:
+                runs[-1][1] += count
+            else:
+                runs.append([source, count])
+    return runs
+
+
+def _histograms(space: Workspace, plan: Plan) -> dict[str, Any]:
+    """Lengths, languages and scores of the documents as they were read and as they are kept."""
+    stages = sorted({rounds.stage(0), rounds.last_stage(plan.steps)})
+    return histograms.corpus(space.facts(name, unit)["histograms"] for name in stages for unit in range(len(plan.units)))
 
 
 def _mixture(plan: Plan, counts: dict[str, dict[int, np.ndarray]], mixed: Mix) -> list[dict[str, Any]]:

@@ -77,11 +77,9 @@ class Preparation:
             splits = pack(self.space, len(self.plan.units), dtype, stage.advance, self.plan.pairs)
         if not splits["train"]["documents"]:
             raise ValueError("every document went to validation or test: lower --validation and --test")
-        dropped_of = collect(self.space, self.plan, [*self._round_names(), encode.STAGE])
+        dropped = collect(self.space, self.plan, [*self._round_names(), encode.STAGE])
         decided = written.Decided(known, assignment, times, mixed)
-        manifest = written.manifest(
-            self.space, self.plan, self.found, tokenizer, splits, decided, funnel, dropped_of, self.remarks
-        )
+        manifest = written.manifest(self.space, self.plan, self.found, tokenizer, splits, decided, funnel, dropped, self.remarks)
         write_atomic(self.space.folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
         self.space.finish(out)
         return Dataset.open(out)

@@ -91,15 +91,12 @@ class Rejections:
         self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def collect(space: Workspace, plan: Plan, stages: list[str]) -> Counter[int]:
-    """Write DATA/rejected/STEP.jsonl from what the stages told; returns how many were dropped of each source.
-
-    Exact repeats and what a mixture leaves out do not count: nothing is wrong with them.
-    """
+def collect(space: Workspace, plan: Plan, stages: list[str]) -> Counter[tuple[int, str]]:
+    """Write DATA/rejected/STEP.jsonl from what the stages told; returns how many each step dropped of each source."""
     folder = space.folder / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    of_source: Counter[int] = Counter()
+    dropped: Counter[tuple[int, str]] = Counter()
     lines_before = _lines_before(space, plan)
 
     def place(unit: int, part: int, line: int, name: str | None = None) -> dict[str, Any]:
@@ -111,8 +108,8 @@ def collect(space: Workspace, plan: Plan, stages: list[str]) -> Counter[int]:
         files: dict[str, IO[str]] = {}
         for unit, record in _told(space, plan, stages):
             step, part = record["step"], record.pop("part")
-            if record["action"] == "dropped" and step not in (REPEATS, MIXTURE):
-                of_source[plan.units[unit][part].source] += 1
+            if record["action"] == "dropped":
+                dropped[plan.units[unit][part].source, step] += 1
             entry = {"source": "", **record, **place(unit, part, record["line"])}
             if "instead" in record:
                 *kept, name = record["instead"]
@@ -120,7 +117,7 @@ def collect(space: Workspace, plan: Plan, stages: list[str]) -> Counter[int]:
             if step not in files:
                 files[step] = stack.enter_context(open(folder / f"{step}.jsonl", "w", encoding="utf-8"))
             files[step].write(json.dumps(entry, ensure_ascii=False) + "\n")
-    return of_source
+    return dropped
 
 
 def _told(space: Workspace, plan: Plan, stages: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:

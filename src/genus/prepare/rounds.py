@@ -24,6 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genus.prepare import histograms
 from genus.prepare.batches import Builder, read_store, writing
 from genus.prepare.funnel import Tally
 from genus.prepare.items import Document, Lines, Reject
@@ -88,6 +89,7 @@ def run_unit(space: Workspace, plan: Plan, number: int, unit: int) -> None:
     name = stage(number)
     account = _Account()
     recorder = Recorder(plan, unit)
+    spread: dict[str, histograms.Counts] = {}
     with (
         Rejections.writing(space.file(name, unit, "rejected")) as rejections,
         writing(space.file(name, unit, "arrow"), plan.pairs) as store,
@@ -98,15 +100,17 @@ def run_unit(space: Workspace, plan: Plan, number: int, unit: int) -> None:
         for batch in source.batches() if source else read_store(space.file(stage(number - 1), unit, "arrow")):
             if source:
                 account.of(READ).enter(batch)
+                histograms.add(spread, "read", batch)
             left = _run(batch, functions, account, rejections)
             if left.num_rows:
                 store.write(left)
                 observe(left)
                 if this.observes is None:
                     recorder.see(left)
+                    histograms.add(spread, "kept", left)
     if this.observes is None:
         recorder.save(space.file(name, unit, "npz"))
-    facts: dict[str, Any] = {"steps": {step: account.of(step).to_json() for step in this.names}}
+    facts: dict[str, Any] = {"steps": {step: account.of(step).to_json() for step in this.names}, "histograms": spread}
     if source:
         account.of(READ).dropped = source.reasons
         facts |= {"read": account.of(READ).to_json(), "parts": source.parts, "remarks": source.remarks}

@@ -41,7 +41,7 @@ td.sub, .sub { padding-left: 1.2rem; color: var(--dim); }
 .rule pre { margin: .3rem 0 .8rem; } .rule del { color: var(--c5); } .rule ins { color: var(--c2); text-decoration: none; }
 .rule mark { background: none; color: inherit; border-bottom: 2px solid currentColor; }
 .where { font-size: .85rem; overflow-wrap: anywhere; }
-td .bar { margin: .15rem 0; }
+td .bar { margin: .15rem 0; } td:first-child { min-width: 11rem; }
 """
 
 
@@ -149,9 +149,9 @@ def _sources(data: DataFolder, t: Words) -> str:
                 *([] if steps else [f"{count(each, 'rejected'):,}"]),
             ]
         )
-    columns = [f"{t('dropped by')} {t(step)}" for step in steps] or [t("Dropped")]
+    columns = [f"{t('dropped by')}<br>{escape(t(step))}" for step in steps] or [t("Dropped")]
     head = [t("Source"), t("Share of tokens"), t("Documents read"), t("stored"), t("Tokens"), *columns]
-    out = f"<h2>{t('Sources')}</h2>" + grid([escape(cell) for cell in head], rows) + _more(len(sources) - SOURCES, t)
+    out = f"<h2>{t('Sources')}</h2>" + grid(head, rows) + _more(len(sources) - SOURCES, t)
     return out + _mixture(data, t)
 
 
