@@ -80,7 +80,8 @@ def bar(share: float, colour: int = 0, behind: float = 0.0) -> str:
     """A bar of a table: `share` of its width filled, from 0 to 1, and `behind` it fainter as far as that reaches."""
     filled, faint = (max(0.0, min(1.0, each)) for each in (share, behind))
     back = f'<i class="was" style="width:{100 * faint:.2f}%"></i>' if faint > filled else ""
-    return f'<span class="bar c{colour % COLOURS}">{back}<i style="width:{100 * filled:.2f}%"></i></span>'
+    front = f'<i style="width:{100 * filled:.2f}%"></i>' if filled else ""
+    return f'<span class="bar c{colour % COLOURS}">{back}{front}</span>'
 
 
 def ranked(rows: Sequence[tuple[str, int]], total: int) -> list[list[str]]:

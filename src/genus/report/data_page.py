@@ -42,6 +42,7 @@ td.sub, .sub { padding-left: 1.2rem; color: var(--dim); }
 .rule mark { background: none; color: inherit; border-bottom: 2px solid currentColor; }
 .where { font-size: .85rem; overflow-wrap: anywhere; }
 td .bar { margin: .15rem 0; } td:first-child { min-width: 11rem; }
+@media (max-width: 600px) { .bar { min-width: 3.5rem; } td:first-child { min-width: 7rem; } }
 """
 
 
