@@ -48,9 +48,9 @@ class Options:
     """Of pairs: the fields of source and target, as in de,en; guessed (and told) if not given. Numbers: columns of a table
     without a header line, so 2,1 turns source and target round. Records may keep both in a field "translation"."""
     tokenizer: str = "bpe"
-    """bpe (byte-level, trained here), bytes, chars, words (lossy), or a tokenizer.json or a folder that holds one."""
+    """bpe or unigram (byte-level, trained here), bytes, chars, words (lossy), or a tokenizer.json or a folder that holds one."""
     vocab: int | None = None
-    """Size of the vocabulary. Default for bpe: the power of two nearest to 2·√(training bytes), from 512 to 65,536."""
+    """Size of the vocabulary. Default for bpe, unigram: the power of two nearest to 2·√(training bytes), from 512 to 65,536."""
     min_count: int | None = None
     """Times a character (default 1) or a word (default 2) must be met to enter the vocabulary."""
     split_documents: Literal["file", "blank-line", "line"] = "file"

@@ -68,7 +68,7 @@ def prepare(
         paths: what to read (docs/sources.md lists the formats): files, folders or globs.
         out: the folder to make. It is built in `OUT.partial`; a killed run given the same arguments continues there.
         field: text field of records; guessed when not given. A number is a column (from 1) of a table without a header line.
-        tokenizer: "bpe", "bytes", "chars", "words", or the path of an existing one.
+        tokenizer: "bpe", "unigram", "bytes", "chars", "words", or the path of an existing one.
         vocab, min_count: see `genus.prepare.tokenizer.build`.
         split_documents: what a document is in plain text: "file", "blank-line" (groups of lines) or "line".
         validation, test: a share to hold out (0.05 when not given), or files that are the ready-made split.
