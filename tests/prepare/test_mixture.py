@@ -53,6 +53,8 @@ def test_beside_sources_that_are_taken_whole() -> None:
     assert short.times == pytest.approx([1.0, 1.0])
     assert short.remarks == ["mixture: poems has text for 10.0% instead of 20.0% (epochs 1; more of them would allow more)"]
     assert mix([Share("a", "", cap=100), Share("b", "", epochs=2.5)], [1000, 10]).times == pytest.approx([0.1, 2.5])
+    empty = mix([Share("base", ""), Share("a", "", 0.2), Share("b", "", 0.6)], [0, 100, 200])
+    assert empty.times == pytest.approx([0, 2 / 3, 1]) and empty.remarks[0].startswith("mixture: base has no training text")
     with pytest.raises(ValueError, match="source poems has no training text"):
         mix([Share("base", ""), Share("poems", "", 0.2)], [800, 0])
 

@@ -97,8 +97,9 @@ def test_storage(tmp_path: Path) -> None:
     data = made(_write(tmp_path, "tsv"), tmp_path / "data")
     folder = tmp_path / "data" / "train"
     names = ["bytes", "ends", "source-bytes", "source-ends", "source-tokens", "tokens"]
-    assert sorted(f.name for f in folder.iterdir()) == [f"{name}-00000.npy" for name in names]
-    ends = np.load(folder / "source-ends-00000.npy")
+    files = sorted(folder.iterdir())
+    assert [f.stem.rpartition("-")[0] for f in files] == [f"{name}-00000" for name in names]
+    ends = np.load(files[names.index("source-ends")])
     assert ends[0] == len(GERMAN[0].encode()) + 1  # and the end token
     assert data.split("train").document(0)[-1] == data.tokenizer.eos_id
 
@@ -123,7 +124,7 @@ def test_wrong_rows_are_counted_and_kept_aside(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     data = made(tmp_path / "a.tsv", tmp_path / "data")
     assert data.manifest["drops"] == {"missing side": 1, "empty side": 2, "repeated document": 1}
-    rejected = [json.loads(line) for line in (tmp_path / "data" / "rejected" / "tsv.jsonl").read_text().splitlines()]
+    rejected = [json.loads(line) for line in (tmp_path / "data" / "rejected" / "read.jsonl").read_text().splitlines()]
     assert [(r["line"], r["reason"]) for r in rejected] == [(4, "missing side"), (5, "empty side"), (6, "empty side")]
     assert "kein Ziel" in rejected[2]["excerpt"]
     assert len(pairs(data)) == 61

@@ -32,8 +32,8 @@ def account(space: Workspace, plan: Plan, whole: Plan) -> str:
     names = [rounds.stage(number) for number in range(len(rounds.rounds_of(plan.steps)))]
     quarantine.collect(space, plan, names)
     read = funnel[0]
-    where = f"{len(plan.units):,} of {len(whole.units):,} parts of the sources"
-    lines = [f"dry run: {read['documents']:,} documents, out of {where}; nothing is written", ""]
+    where = f"{len(plan.units):,} of {len(whole.units):,} pieces of the sources"
+    lines = [f"dry run: {read['documents']:,} documents from {where}; nothing is written", ""]
     lines += funnel_lines(funnel)
     surveys = [step.NAME for step in plan.steps if isinstance(step, Survey)]
     if surveys:

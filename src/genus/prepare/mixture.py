@@ -3,7 +3,7 @@
     --source web=crawl/@0.9 --source poems=poems.txt@0.1          or in YAML (`--config`):
 
     sources:
-      - {name: web, path: crawl/, weight: 0.9}
+      - {name: web, path: crawl/, weight: 0.7}
       - {name: poems, path: poems.txt, weight: 0.1, epochs: 4}
       - {name: notes, path: notes/, cap: 20MB}                     no weight: taken whole
 
@@ -150,27 +150,27 @@ def mix(shares: Sequence[Share], sizes: Sequence[int]) -> Mix:
                 f"source {share.name} has no training text that could be {share.weight:g} of the mixture: look at rejected/"
             )
     limits = [min(share.epochs * held, share.cap or math.inf) for share, held in zip(shares, sizes, strict=True)]
-    weights = [share.weight or 0.0 for share in shares]
-    total_weight = sum(weights)
+    remarks = [
+        f"mixture: {share.name} has no training text that did not stand in another source or was dropped"
+        for share, held in zip(shares, sizes, strict=True)
+        if not held
+    ]
+    asked = [share.weight or 0.0 for share in shares]
     whole = sum(limit for share, limit in zip(shares, limits, strict=True) if share.weight is None)
-    remarks = []
-    if any(share.weight is None for share in shares):
-        total = whole / (1 - total_weight)
-        for share, limit in zip(shares, limits, strict=True):
-            if share.weight is not None and share.weight * total > limit:
-                remarks.append(
-                    f"mixture: {share.name} has text for {limit / total:.1%} instead of {share.weight:.1%}" + _limited_by(share)
-                )
-        wanted = [
-            limit if share.weight is None else min(limit, share.weight * total)
-            for share, limit in zip(shares, limits, strict=True)
-        ]
+    if whole:
+        total = whole / (1 - sum(asked))
+        wanted = [limit if not ask else min(limit, ask * total) for ask, limit in zip(asked, limits, strict=True)]
+        for share, ask, limit in zip(shares, asked, limits, strict=True):
+            if ask * total > limit:
+                remarks.append(f"mixture: {share.name} has text for {limit / total:.1%} instead of {ask:.1%}{_limited_by(share)}")
+    elif not any(asked):
+        wanted = limits
     else:
-        weights = [weight / total_weight for weight in weights]
-        total, least = min((limit / weight, i) for i, (limit, weight) in enumerate(zip(limits, weights, strict=True)))
-        wanted = [weight * total for weight in weights]
+        parts = [ask / sum(asked) for ask in asked]
+        total, least = min((limit / part, i) for i, (limit, part) in enumerate(zip(limits, parts, strict=True)) if part)
+        wanted = [part * total for part in parts]
         if any(limit > 1.01 * want for limit, want in zip(limits, wanted, strict=True)):
-            remarks.append(f"mixture: {shares[least].name} sets the size of all" + _limited_by(shares[least]))
+            remarks.append(f"mixture: {shares[least].name} sets the size of all{_limited_by(shares[least])}")
     return Mix([want / held if held else 0.0 for want, held in zip(wanted, sizes, strict=True)], remarks)
 
 

@@ -95,16 +95,16 @@ def test_what_is_wrong_is_said(words: list[Any], message: str) -> None:
 
 def test_a_step_of_ones_own_is_named_by_its_import_path(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "own_steps.py").write_text(
+    (tmp_path / "steps_of_mine.py").write_text(
         "from dataclasses import dataclass\nfrom typing import ClassVar\nfrom genus.prepare.steps.step import Step\n"
         "@dataclass(frozen=True)\nclass Shout(Step):\n    NAME: ClassVar[str] = 'shout'\n    loud: int = 1\n"
         "@dataclass(frozen=True)\nclass Bad(Step):\n    NAME: ClassVar[str] = '../bad'\n"
     )
-    (step,) = steps.parse(["own_steps.Shout:loud=2"])
+    (step,) = steps.parse(["steps_of_mine.Shout:loud=2"])
     assert step.NAME == "shout" and step.loud == 2
-    assert steps.to_json(step) == {"step": "own_steps.Shout", "loud": 2} and steps.from_json(steps.to_json(step)) == step
+    assert steps.to_json(step) == {"step": "steps_of_mine.Shout", "loud": 2} and steps.from_json(steps.to_json(step)) == step
     with pytest.raises(ValueError, match="small letters, digits and hyphens"):
-        steps.parse(["own_steps.Bad"])
+        steps.parse(["steps_of_mine.Bad"])
 
 
 def test_pairs_need_steps_that_know_them() -> None:

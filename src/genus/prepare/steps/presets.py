@@ -5,5 +5,20 @@
 
 from __future__ import annotations
 
-PRESETS: dict[str, tuple[str, ...]] = {}
+PRESETS: dict[str, tuple[str, ...]] = {
+    "tidy": ("unicode",),
+    "web": (
+        "unicode",
+        "boilerplate",
+        "language",
+        "repetition",
+        "gopher",
+        "c4:terminal=no",  # as FineWeb does: the rule about ends of lines removes a third of everything
+        "fineweb",
+        "chinese",
+        "near-duplicates",
+        "personal-data",
+    ),
+    "code": ("near-duplicates", "secrets"),
+}
 """Name -> steps, in the order they run in."""
