@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -57,6 +58,21 @@ def test_a_recorded_step_is_the_model(name: str, weights: str) -> None:
         for part, same in zip(mine, its, strict=True):
             assert all(torch.equal(part[key], same[key]) for key in part or ())
     assert torch.equal(state["start"], other["start"])
+
+
+def test_a_tape_moves_with_the_state_and_does_not_keep_it() -> None:
+    one = model("llama")
+    replays = Replays(one, Layout(one, torch.bfloat16))
+    expected = told(one, one.decode, blank(one, 2, torch.bfloat16), 8, torch.bfloat16)
+    gone, kept = [], []
+    for _ in range(3):
+        state = blank(one, 2, torch.bfloat16)
+        gone.append(weakref.ref(state["layers"][0][0]["keys"]))
+        kept.append(torch.empty(10_000))  # so that the next state lies elsewhere
+        assert torch.equal(told(one, replays.hidden, state, 8, torch.bfloat16), expected)
+        del state
+    assert [type(step) for step in replays._steps.values()] == [_Step]
+    assert not any(reference() is not None for reference in gone)
 
 
 def test_float32_and_other_numbers_of_rows() -> None:

@@ -21,8 +21,8 @@ Key = tuple[Any, ...]
 class Replays:
     """Runs a model's stack in steps of one token, by a tape where there is one.
 
-    The state's tensors stay where they are while the same number of rows runs, so a tape belongs to a number of rows and the
-    addresses of their state. Its first replay is compared with what the stack itself makes of the same step, bit for bit;
+    A tape belongs to a number of rows and the shapes of their state; where the state has moved, so do the tape's addresses. Its
+    first replay, and the first after a move, is compared with what the stack itself makes of the same step, bit for bit;
     where they differ, and where something cannot be recorded, the stack runs as ever.
     """
 
@@ -40,22 +40,33 @@ class Replays:
         return self._model.decode(ids, state, dtype, self._stack)  # type: ignore[no-any-return]
 
     def _stack(self, x: Tensor, ctx: Ctx, layers: Any) -> Tensor:
-        places = ((t.data_ptr(), t.stride()) for t in (holder[key] for _, holder, key in leaves(layers)))
-        key = (x.shape, x.dtype, torch.get_num_threads(), *places)
+        tensors = [holder[key] for _, holder, key in leaves(layers)]
+        key = (x.shape, x.dtype, torch.get_num_threads(), *((t.shape, t.stride()) for t in tensors))
+        places = [_stretch(t) for t in tensors]
         found = self._steps.get(key, 0)
         if isinstance(found, _Step) and self._has_room(ctx, layers):
-            return found.again(x, ctx)
-        plain = self._model.stack(x, ctx, layers)
-        if isinstance(found, int) and self._works and found + 1 >= SEEN:
-            step = _Step.record(self._model.stack, x, ctx, layers)
-            if step is None or not torch.equal(step.again(x, ctx), plain):
-                self._works = False
-                self._steps.clear()
-                return plain  # type: ignore[no-any-return]
-            self._put(key, step)
-        elif isinstance(found, int) and self._works:
+            if found.places == places:
+                return found.again(x, ctx)
+            found.move(places)
+            return self._tried(found, x, ctx, layers)
+        if isinstance(found, int) and self._works:
             self._put(key, found + 1)
-        return plain  # type: ignore[no-any-return]
+            if found + 1 >= SEEN:
+                step = _Step.record(self._model.stack, x, ctx, layers, places)
+                self._works = step is not None
+                if step is not None:
+                    self._put(key, step)
+                    return self._tried(step, x, ctx, layers)
+        return self._model.stack(x, ctx, layers)  # type: ignore[no-any-return]
+
+    def _tried(self, step: _Step, x: Tensor, ctx: Ctx, layers: Any) -> Tensor:
+        """The stack's own output, with which the step's is compared."""
+        again = step.again(x, ctx).clone()
+        plain: Tensor = self._model.stack(x, ctx, layers)
+        if not torch.equal(again, plain):
+            self._works = False
+            self._steps.clear()
+        return plain
 
     def _has_room(self, ctx: Ctx, layers: Any) -> bool:
         """Whether the state has a place for these positions; the kernels do not look."""
@@ -90,12 +101,13 @@ class _Step:
     x: Tensor
     ctx: _Once
     y: Tensor
+    places: list[tuple[int, int]]
 
     @classmethod
-    def record(cls, stack: Any, x: Tensor, ctx: Ctx, layers: Any) -> _Step | None:
+    def record(cls, stack: Any, x: Tensor, ctx: Ctx, layers: Any, places: list[tuple[int, int]]) -> _Step | None:
         """The step, or None where something in it cannot be recorded. The state is written to as by the stack itself."""
         assert ctx.ragged is not None
-        recorder = Recorder()
+        recorder = Recorder([holder[key] for _, holder, key in leaves(layers)])
         ragged = replace(ctx.ragged, rows=ctx.ragged.rows.clone(), columns=ctx.ragged.columns.clone())
         own = _Once(ctx.positions.clone(), start=ctx.start, ragged=ragged)
         own.recorder, own.made, x = recorder, [], x.clone()
@@ -103,7 +115,12 @@ class _Step:
             y = recorder.record(lambda: stack(x, own, layers))
         except Unrecordable:
             return None
-        return cls(recorder.tape, x, own, y)
+        return cls(recorder.tape, x, own, y, places)
+
+    def move(self, places: list[tuple[int, int]]) -> None:
+        """Work on a state that lies elsewhere."""
+        self.tape.move(self.places, [start for start, _ in places])
+        self.places = places
 
     def again(self, x: Tensor, ctx: Ctx) -> Tensor:
         """The stack's output for other vectors in another context."""
@@ -121,6 +138,12 @@ def _whole(made: Any) -> Any:
     if isinstance(made, Spans):
         made.table  # noqa: B018
     return made
+
+
+def _stretch(tensor: Tensor) -> tuple[int, int]:
+    """Address and bytes from its first to its last number."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), (last + 1) * tensor.element_size()
 
 
 def _overwrite(old: Any, new: Any) -> None:

@@ -14,6 +14,7 @@ import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,9 +37,14 @@ class Unrecordable(Exception):
 
 
 class Tape:
-    """Calls in their order, and the memory that they read and write."""
+    """Calls in their order, and the memory that they read and write.
 
-    def __init__(self) -> None:
+    Args:
+        loose: tensors that are not kept, because they may be given up or moved; whoever replays sees to it that they are there.
+    """
+
+    def __init__(self, loose: Sequence[Tensor] = ()) -> None:
+        self._loose = {tensor.untyped_storage().data_ptr() for tensor in loose}
         self._calls: list[int] = []
         self._held: list[Any] = []
         self._table: ctypes.Array[ctypes.c_int64] | None = None
@@ -50,12 +56,24 @@ class Tape:
         """Record a call."""
         numbers = [ctypes.addressof(a) if isinstance(a, ctypes.Array) else int(a or 0) for a in arguments]
         self._calls += [kernel.address, *numbers, *[0] * (MOST - len(numbers))]
-        self._held.append((arguments, held))
+        self._held.append((arguments, [each for each in held if not self._is_loose(each)]))
         self._table = None
 
     def hold(self, thing: Any) -> None:
         """Keep a tensor as long as the tape."""
         self._held.append(thing)
+
+    def move(self, old: Sequence[tuple[int, int]], new: Sequence[int]) -> None:
+        """Let addresses within these stretches of memory, (address, bytes), point into stretches that begin elsewhere."""
+        calls = np.array(self._calls, dtype=np.int64)
+        moved = calls.copy()
+        for (start, size), to in zip(old, new, strict=True):
+            inside = (calls >= start) & (calls < start + size)
+            moved[inside] += to - start
+        self._calls, self._table = moved.tolist(), None
+
+    def _is_loose(self, thing: Any) -> bool:
+        return isinstance(thing, Tensor) and thing.untyped_storage().data_ptr() in self._loose
 
     def replay(self) -> None:
         """Make all calls again."""
@@ -72,15 +90,15 @@ def replayer() -> native.Kernel | None:
 
 
 class Recorder(TorchDispatchMode):
-    """Within its block, what is computed is also written to the tape.
+    """Within its block, what is computed is also written to the tape. `loose`: as of `Tape`.
 
     Raises:
         Unrecordable: something that is not a kernel's work was computed, other than within `paused`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loose: Sequence[Tensor] = ()) -> None:
         super().__init__()
-        self.tape = Tape()
+        self.tape = Tape(loose)
         self._paused = 0
 
     def record(self, work: Callable[[], Tensor]) -> Tensor:
