@@ -84,11 +84,6 @@ def kernel() -> native.Kernel | None:
     return native.kernel("decode_attention", "genus_decode_attention", "pnppppppn")
 
 
-def reads_spans(q: Tensor) -> bool:
-    """Whether keys that no query sees cost nothing, so that they need not be cut off."""
-    return q.is_cpu and kernel() is not None and not torch.compiler.is_compiling()
-
-
 def _fits_native(
     q: Tensor,
     k: Tensor,
@@ -140,6 +135,12 @@ def _native(
         held=(shape, q, k, v, spans, bias, y),
     )
     return y.transpose(1, 2)
+
+
+def reads_spans(q: Tensor) -> bool:
+    """Whether keys that no query sees cost nothing, so that they need not be cut off."""
+    free = q.is_cpu and kernel() is not None and not torch.compiler.is_compiling()
+    return free and decode_attention.may_take("native")
 
 
 def _far_apart(

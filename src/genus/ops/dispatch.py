@@ -42,6 +42,10 @@ class Op(Generic[P, R]):
 
         return add
 
+    def may_take(self, name: str) -> bool:
+        """Whether no other path than this is forced."""
+        return _forced.get(self.name, name) == name
+
     def chosen(self, *args: Any, **kwargs: Any) -> str:
         """Name of the path that these arguments take."""
         forced = _forced.get(self.name)

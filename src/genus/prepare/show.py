@@ -57,12 +57,12 @@ def _totals(manifest: dict[str, Any]) -> dict[Rule, int]:
 
 
 def _example(example: Example, width: int) -> Iterator[str]:
-    yield f"  {_cut(one_line(example.place), width - 2)}"
+    yield f"  {_cut(one_line(example.place), width - 2, end=True)}"
     if example.after is None:
         if example.before:
             yield f"    {_cut(one_line(example.before), width - 4)}"
         if example.instead is not None:
-            yield f"    {_cut('kept instead: ' + one_line(example.instead), width - 4)}"
+            yield f"    kept instead: {_cut(one_line(example.instead), width - 18, end=True)}"
         return
     start = max(0, _common(example.before, example.after) - AHEAD)
     for mark, text in (("-", example.before), ("+", example.after)):
@@ -88,8 +88,10 @@ def _visible(character: str) -> str:
     return character if unicodedata.category(character)[0] != "C" else f"\\x{ord(character):02x}"
 
 
-def _cut(text: str, width: int) -> str:
-    """The beginning of a text that fits into so many columns; Chinese characters take two."""
+def _cut(text: str, width: int, end: bool = False) -> str:
+    """The beginning of a text that fits into so many columns, or the end; Chinese characters take two."""
+    if end:
+        return _cut(text[::-1], width)[::-1]
     used = 0
     for place, character in enumerate(text):
         used += 2 if unicodedata.east_asian_width(character) in "WF" else 0 if unicodedata.combining(character) else 1
