@@ -47,7 +47,6 @@ DATA = Path(os.environ.get("GENUS_DATA", "../shared/data")) / "multi30k"
 VOCAB = 8192  # of the shared byte-level BPE
 ROOM = {"context": 64, "batch": 64}  # 4,096 positions an update; two training pairs are longer
 MODELS = ("rnn-encoder-decoder", "rnnsearch", "transformer", "encoder-decoder-pre-norm", "encoder-decoder-residual")
-SHAPE = ("dim=256", "depth=3", "heads=4")  # of the Transformers; the recurrent models get as many parameters
 COMMON = ("objective.label_smoothing=0.1", "training.optimizer.beta2=0.98", "training.optimizer.weight_decay=0")
 DECAY = ("training.schedule=WarmupStableDecay", "training.schedule.warmup=0.08", "training.schedule.decay=0.5")
 BEST = "encoder-decoder-pre-norm"
@@ -62,7 +61,7 @@ class Options:
     Attributes:
         out: the folder that is kept. minutes: training of each model of `compare`; best_minutes: of `best`.
         models: of `compare`. dropout, lr: of all. updates, depth, rates: of `warmup`. pairs: test pairs; None = all.
-        threads: of torch.
+        threads: of torch. dim: of the Transformers of `compare` and `best`; recurrent models get as many parameters.
     """
 
     out: Annotated[Path, arg(aliases=["-o"])]
@@ -77,6 +76,12 @@ class Options:
     rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
     pairs: int | None = None
     threads: int = 2
+    dim: int = 256
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """Of the Transformers."""
+        return (f"dim={self.dim}", "depth=3", "heads=4")
 
 
 def data(options: Options) -> Dataset:
@@ -165,7 +170,7 @@ def _targets(run: Run) -> Iterator[float]:
 
 
 def compare(pairs: Dataset, options: Options) -> None:
-    sizes = dict(part.split("=") for part in SHAPE)
+    sizes = dict(part.split("=") for part in options.shape)
     given = {key: int(value) for key, value in sizes.items()} | {"vocab": pairs.vocab_size}
     aim = recipes.make("transformer", **given).parameters_total
     names = []
@@ -173,7 +178,7 @@ def compare(pairs: Dataset, options: Options) -> None:
         recurrent = recipes.get(model).depths == (1, 1)
         recipe = recipes.fit(model, aim, vocab=pairs.vocab_size) if recurrent else recipes.make(model, **given)
         print(f"\n{model}: {shape(recipe)}")
-        shaped = (f"dim={recipe.model.dim}",) if recurrent else SHAPE
+        shaped = (f"dim={recipe.model.dim}",) if recurrent else options.shape
         names.append(f"compare-{model}")
         more: dict[str, Any] = {"seconds": 60 * options.minutes, "lr": options.lr, "dropout": options.dropout}
         trained(names[-1], model, (*shaped, *COMMON, *DECAY), pairs, options, **more)
@@ -199,7 +204,7 @@ def warmup(pairs: Dataset, options: Options) -> None:
 
 def best(pairs: Dataset, options: Options) -> None:
     more: dict[str, Any] = {"seconds": 60 * options.best_minutes, "lr": options.lr, "dropout": options.dropout, "eval_every": 240}
-    trained("best", BEST, (*SHAPE, *COMMON, *DECAY), pairs, options, **more)
+    trained("best", BEST, (*options.shape, *COMMON, *DECAY), pairs, options, **more)
     show(["best"], pairs, options)
 
 
