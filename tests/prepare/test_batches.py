@@ -21,7 +21,7 @@ def test_batches_are_bounded_and_rows_numbered_on(monkeypatch: pytest.MonkeyPatc
 
 def test_a_file_gives_back_what_was_written(tmp_path) -> None:
     builder = Builder(pairs=True)
-    assert builder.add(Document("zwei", False, "two", 3, "page.html", "de"), 1) is None
+    assert builder.add(Document("zwei", False, "two", 3, "page.html", "de"), 1, held_out=True) is None
     assert builder.add(Document("drei", True, "three"), 2) is None
     batch = builder.flush()
     assert batch is not None and builder.flush() is None and batch.schema == schema(pairs=True)
@@ -31,8 +31,8 @@ def test_a_file_gives_back_what_was_written(tmp_path) -> None:
         assert not (tmp_path / "a.arrow").exists(), "it appears when it is complete"
     first, empty = read_store(tmp_path / "a.arrow")
     assert first.equals(batch) and empty.num_rows == 0 and text_bytes(empty) == 0
-    assert list(first.to_pylist()[0].values()) == ["zwei", "two", 0, 1, 3, False, "page.html", "de"]
-    assert first.schema.names == ["text", "source_text", "row", "part", "line", "starts", "name", "language"]
+    assert list(first.to_pylist()[0].values()) == ["zwei", "two", 0, 1, 3, False, True, "page.html", "de"]
+    assert first.schema.names == ["text", "source_text", "row", "part", "line", "starts", "held_out", "name", "language"]
     assert [path.name for path in tmp_path.iterdir()] == ["a.arrow"]
 
 

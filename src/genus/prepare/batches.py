@@ -8,6 +8,7 @@ Columns (`schema`); a step may add more, which then every batch has:
     part          int32                   index into plan.units[unit]
     line          int64                   line (or row of a table) within that part, from 1; 0 = the file as a whole
     starts        bool                    false for the later pieces of a file too large to be one document
+    held_out      bool                    whether it belongs to a ready-made validation or test set
     name          string, may be null     member of an archive, address of a page, path
     language      string, may be null     as read or as a step found it
 """
@@ -18,6 +19,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from genus.prepare.workspace import appearing
 
@@ -46,6 +49,7 @@ def schema(pairs: bool) -> pa.Schema:
             pa.field("part", pa.int32(), nullable=False),
             pa.field("line", pa.int64(), nullable=False),
             pa.field("starts", pa.bool_(), nullable=False),
+            pa.field("held_out", pa.bool_(), nullable=False),
             pa.field("name", pa.string()),
             pa.field("language", pa.string()),
         ]
@@ -55,6 +59,11 @@ def schema(pairs: bool) -> pa.Schema:
 def columns(batch: pa.RecordBatch) -> list[str]:
     """The columns that hold text: "text", and of pairs "source_text" too."""
     return [name for name in (TEXT, SOURCE_TEXT) if name in batch.schema.names]
+
+
+def held_out(batch: pa.RecordBatch) -> np.ndarray:
+    """Which documents belong to a ready-made validation or test set: (rows,) bool."""
+    return np.asarray(batch.column("held_out").to_numpy(zero_copy_only=False))
 
 
 def text_bytes(batch: pa.RecordBatch) -> int:
@@ -80,7 +89,7 @@ class Builder:
         self._columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
         self._size = 0
 
-    def add(self, document: Document, part: int) -> pa.RecordBatch | None:
+    def add(self, document: Document, part: int, held_out: bool = False) -> pa.RecordBatch | None:
         """Take a document; returns a batch when it has become full."""
         values = {
             TEXT: document.text,
@@ -89,6 +98,7 @@ class Builder:
             "part": part,
             "line": document.line,
             "starts": document.starts,
+            "held_out": held_out,
             "name": document.name,
             "language": document.language,
         }

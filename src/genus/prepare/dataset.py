@@ -32,6 +32,7 @@ VERSION = 2
 """1 had no hash in the names of the shards."""
 MANIFEST = "manifest.json"
 SPLITS = ("train", "validation", "test")
+HELD_OUT = SPLITS[1:]
 SOURCE = "source-"
 """What the names of the shards of sources begin with."""
 

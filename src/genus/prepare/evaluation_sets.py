@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from genus.prepare.batches import batches_of
-from genus.prepare.dataset import Dataset
+from genus.prepare.dataset import HELD_OUT, Dataset
 from genus.prepare.items import Document
 from genus.prepare.records import Entry, stream
 from genus.prepare.sources import listed
@@ -25,7 +25,6 @@ from genus.prepare.workspace import is_dataset
 if TYPE_CHECKING:
     import pyarrow as pa
 
-HELD_OUT = ("validation", "test")
 BITS_PER_RUN, MOST_BITS = 16, 28
 
 
@@ -79,6 +78,10 @@ class Repeats(NamedTuple):
     begins: np.ndarray
     ends: np.ndarray
     sets: np.ndarray
+
+    def where(self, mask: np.ndarray) -> Repeats:
+        """Those that a mask marks."""
+        return Repeats(*(array[mask] for array in self))
 
 
 class Runs:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genus.prepare.batches import SOURCE_TEXT, TEXT
-from genus.prepare.dataset import SPLITS
+from genus.prepare.dataset import HELD_OUT, SPLITS
 from genus.prepare.plan import Plan
 from genus.prepare.splits import Documents
 from genus.prepare.workspace import appearing
@@ -120,7 +120,7 @@ class Known:
     @classmethod
     def load(cls, plan: Plan, files: list[Path]) -> Known:
         """Put the files of all units together."""
-        given = np.array([SPLITS.index(s.split) if s.split in SPLITS[1:] else -1 for s in plan.sources], dtype=np.int8)
+        given = np.array([SPLITS.index(s.split) if s.split in HELD_OUT else -1 for s in plan.sources], dtype=np.int8)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in _TYPES}
         for file in files:
             with np.load(file) as known:

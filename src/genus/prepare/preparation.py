@@ -13,7 +13,7 @@ from genus.modalities.text import Tokenizer
 from genus.prepare import encode, rounds
 from genus.prepare import manifest as written
 from genus.prepare import tokenizer as making
-from genus.prepare.dataset import MANIFEST, Dataset
+from genus.prepare.dataset import HELD_OUT, MANIFEST, Dataset
 from genus.prepare.engines import Engine, run_stage
 from genus.prepare.known import UNEVEN, Known
 from genus.prepare.mixture import Mix, copies, mix
@@ -21,7 +21,7 @@ from genus.prepare.pack import pack
 from genus.prepare.plain import PIECE_BYTES
 from genus.prepare.plan import Plan
 from genus.prepare.progress import Progress
-from genus.prepare.quarantine import collect
+from genus.prepare.quarantine import READ, collect
 from genus.prepare.sampling import training_sample
 from genus.prepare.sources import Found
 from genus.prepare.splits import CUT, TRAIN, Assignment, Fractions, assign
@@ -78,6 +78,7 @@ class Preparation:
         if not splits["train"]["documents"]:
             raise ValueError("every document went to validation or test: lower --validation and --test")
         dropped = collect(self.space, self.plan, [*self._round_names(), encode.STAGE])
+        self._tell_held_out(dropped)
         decided = written.Decided(known, assignment, times, mixed)
         manifest = written.manifest(self.space, self.plan, self.found, tokenizer, splits, decided, funnel, dropped, self.remarks)
         write_atomic(self.space.folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
@@ -138,6 +139,16 @@ class Preparation:
                 f"{uneven:,} pair{'s have' if uneven > 1 else ' has'} one side more than {UNEVEN} times as long as the "
                 "other; kept, but look whether the two sides correspond"
             )
+
+    def _tell_held_out(self, dropped: Counter[tuple[int, str]]) -> None:
+        """Say what steps took out of ready-made validation and test sets, which others may measure themselves on."""
+        lost: Counter[str] = Counter()
+        for (source, step), count in dropped.items():
+            if self.plan.sources[source].split in HELD_OUT and step != READ:
+                lost[step] += count
+        if lost:
+            steps = ", ".join(f"{step} {count:,}" for step, count in lost.most_common())
+            self._remark(f"of the ready-made validation and test sets {lost.total():,} documents were dropped: {steps}")
 
     def _tell_pieces(self, known: Known) -> None:
         """Say which files were too large to be one document."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from genus.prepare import histograms
 from genus.prepare.batches import Builder, read_store, writing
+from genus.prepare.dataset import HELD_OUT
 from genus.prepare.funnel import Tally
 from genus.prepare.items import Document, Lines, Reject
 from genus.prepare.known import Recorder
@@ -183,12 +184,13 @@ class _Reader:
         left = self._plan.most_bytes
         for number, part in enumerate(self._plan.units[self._unit]):
             source = self._plan.sources[part.source]
+            held_out = source.split in HELD_OUT
             counts = {"lines": 0, "documents": 0}
             self.parts.append(counts)
             for item in read(source, part, self._plan.split_documents):
                 if isinstance(item, Document):
                     counts["documents"] += 1
-                    if (batch := builder.add(item, number)) is not None:
+                    if (batch := builder.add(item, number, held_out)) is not None:
                         yield batch
                     left -= len(item.text)
                     if left <= 0:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from genus.prepare.batches import columns
-from genus.prepare.steps.sample import left_out, places
-from genus.prepare.steps.step import Function, Outcome, Survey
+from genus.prepare.batches import columns, held_out
+from genus.prepare.steps.sample import below, places
+from genus.prepare.steps.step import Function, Survey
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +28,7 @@ class Limit(Survey):
     """Keep so many documents, or so many megabytes of text, chosen by the hash of their text and a seed.
 
     Both limits hold where both are given. A run with a larger limit keeps what one with a smaller limit kept, and more.
+    Ready-made validation and test sets stay whole and do not count.
 
     Attributes:
         documents: at most so many. megabytes: of text (10^6 bytes of UTF-8), at most so many, but at least one document.
@@ -51,6 +52,7 @@ class Limit(Survey):
 
         if self.documents is None and self.megabytes is None:
             raise ValueError("limit: say how much, such as limit:documents=1000 or limit:megabytes=20")
+        batch = batch.filter(pa.array(~held_out(batch)))
         return pa.table({"row": batch.column("row"), "place": places(batch, self.seed or 0), "bytes": _bytes(batch)})
 
     def decide(self, observed: Iterable[tuple[int, pa.Table]], folder: Path, seed: int) -> dict[str, Any]:
@@ -64,13 +66,7 @@ class Limit(Survey):
         return {"share of the hashes": border / 2**64}
 
     def apply(self, folder: Path, unit: int) -> Function:
-        border = json.loads((folder / BORDER).read_text(encoding="utf-8"))
-
-        def choose(batch: pa.RecordBatch) -> Outcome:
-            wanted = np.ones(batch.num_rows, dtype=bool) if border >= 2**64 else places(batch, self.seed or 0) < np.uint64(border)
-            return left_out(batch, wanted, REASON)
-
-        return choose
+        return below(json.loads((folder / BORDER).read_text(encoding="utf-8")), self.seed or 0, REASON)
 
 
 def _bytes(batch: pa.RecordBatch) -> np.ndarray:

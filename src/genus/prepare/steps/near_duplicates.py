@@ -33,6 +33,8 @@ class NearDuplicates(Survey):
     Two documents are as similar as the sets of their shingles are: common ones / all (Jaccard). Shingles are runs of words, in
     small letters and without punctuation; in scripts without spaces, such as Chinese, every character is a word.
 
+    Documents of ready-made validation and test sets all stay: of their duplicates those that would be trained on go.
+
     Attributes:
         threshold: similarity at which a pair is found with a chance of 90 % or more; bands are computed from it.
         shingle: words of a shingle.
@@ -81,7 +83,7 @@ class NearDuplicates(Survey):
         if not filled or not any(some.any() for some in filled):
             return None
         signature, has_words = np.concatenate(signed), pa.array(np.concatenate(filled))
-        table = {name: batch.column(name).filter(has_words) for name in ("row", *PLACE)}
+        table = {name: batch.column(name).filter(has_words) for name in ("row", "held_out", *PLACE)}
         table["score"] = pa.array(self._scores(batch)).filter(has_words)
         for band, hashes in enumerate(band_hashes(signature, bands, rows)):
             table[f"band{band}"] = pa.array(hashes)
@@ -107,7 +109,7 @@ class NearDuplicates(Survey):
                 components.join(left, right)
         if compared is not None:
             compared.close()
-        dropped, kept = _choose(components.labels, _gather(tables, "score"))
+        dropped, kept = _choose(components.labels, _gather(tables, "score"), _gather(tables, "held_out").astype(bool))
         _write(dropped, kept, units, tables, firsts, folder)
         sizes = np.unique(kept, return_counts=True)[1] + 1
         return {
@@ -189,17 +191,21 @@ def _equals(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield order[at], order[at + 1]
 
 
-def _choose(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(documents dropped, in order; the documents kept instead): of every component all but the best, the first of equals."""
+def _choose(labels: np.ndarray, scores: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(documents dropped, in order; the documents kept instead): of every component all but the best, the first of equals.
+
+    What is held out is better than all that is not, and never dropped.
+    """
     grouped = np.zeros(len(labels), dtype=bool)
     linked = labels != np.arange(len(labels))
     grouped[linked] = grouped[labels[linked]] = True
     members = np.flatnonzero(grouped)
-    order = members[np.lexsort((members, -scores[members], labels[members]))]
+    order = members[np.lexsort((members, -scores[members], ~held_out[members], labels[members]))]
     new = np.ones(len(order), dtype=bool)
     new[1:] = labels[order[1:]] != labels[order[:-1]]
     best = order[new][np.cumsum(new) - 1] if len(order) else order
-    dropped, kept = order[~new], best[~new]
+    goes = ~new & ~held_out[order]
+    dropped, kept = order[goes], best[goes]
     ascending = np.argsort(dropped)
     return dropped[ascending], kept[ascending]
 

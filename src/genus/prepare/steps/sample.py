@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from genus.prepare.batches import held_out
 from genus.prepare.dice import scrambled
 from genus.prepare.known import digests
 from genus.prepare.steps.step import Function, Outcome, Step, keep
@@ -24,6 +25,7 @@ class Sample(Step):
     """Keep a share of the documents, chosen by the hash of their text and a seed.
 
     Which documents are kept depends on nothing else: more of them are kept of a larger share, and adding files changes nothing.
+    Ready-made validation and test sets stay whole.
 
     Attributes:
         share: of the documents, from 0 to 1. seed: another seed keeps others; that of the run when not given.
@@ -41,18 +43,19 @@ class Sample(Step):
 
     def ready(self) -> Function:
         # Both numbers are exact: a share has at most 53 bits, and 2**64 is a power of two.
-        border = int(self.share * 2**64)
-
-        def choose(batch: pa.RecordBatch) -> Outcome:
-            wanted = np.ones(batch.num_rows, dtype=bool) if border >= 2**64 else places(batch, self.seed or 0) < np.uint64(border)
-            return left_out(batch, wanted, REASON)
-
-        return choose
+        return below(int(self.share * 2**64), self.seed or 0, REASON)
 
 
-def left_out(batch: pa.RecordBatch, wanted: np.ndarray, reason: str) -> Outcome:
-    """Drop what is not wanted. No text is shown: there may be far more of it than of what is kept."""
-    return keep(batch, wanted, reason, excerpts=dict.fromkeys(np.flatnonzero(~wanted).tolist(), ""))
+def below(border: int, seed: int, reason: str) -> Function:
+    """Keep documents whose place is below a border, and what is held out. No text is shown of the others: they may be many."""
+
+    def choose(batch: pa.RecordBatch) -> Outcome:
+        if border >= 2**64:
+            return Outcome(batch, [], [], {})
+        wanted = (places(batch, seed) < np.uint64(border)) | held_out(batch)
+        return keep(batch, wanted, reason, excerpts=dict.fromkeys(np.flatnonzero(~wanted).tolist(), ""))
+
+    return choose
 
 
 def places(batch: pa.RecordBatch, seed: int) -> np.ndarray:

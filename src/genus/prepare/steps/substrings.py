@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +28,8 @@ class Substrings(Survey):
     A word is a run of letters and digits, a run of punctuation, or one character of a script without spaces; white space does
     not count. The hash of every run of `length` words is compared with all others, so the result is exact but for collisions of
     64 bits, and no stretch of a text that long is left twice. A text that repeats itself keeps one round of it.
+
+    Ready-made validation and test sets count as read before everything else, and nothing is cut out of them.
 
     Attributes:
         length: words from which a repeated stretch is cut.
@@ -54,15 +57,15 @@ class Substrings(Survey):
             return None
         offsets = np.concatenate([[0], np.cumsum(each[each > 0])])
         runs = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values)))
-        return pa.table({"row": batch.column("row").filter(pa.array(each > 0)), "runs": runs})
+        some = {name: batch.column(name).filter(pa.array(each > 0)) for name in ("row", "held_out")}
+        return pa.table({**some, "runs": runs})
 
     def decide(self, observed: Iterable[tuple[int, pa.Table]], folder: Path, seed: int) -> dict[str, Any]:
         """Find, for every document, the stretches all of whose runs were read before."""
         known = list(observed)
-        again = came_before([_runs(table) for _, table in known], folder)
         cut = stretches = 0
-        for (unit, table), mask in zip(known, again, strict=True):
-            rows, begins, ends = _stretches(table, mask, self.length)
+        for (unit, table), again in zip(known, _again([table for _, table in known], folder), strict=True):
+            rows, begins, ends = _stretches(table, again, self.length)
             stretches += len(rows)
             cut += int((ends - begins).sum())
             if len(rows):
@@ -88,6 +91,25 @@ class Substrings(Survey):
             return replace_text(batch, texts, REASON)
 
         return function
+
+
+def _again(tables: Sequence[pa.Table], folder: Path) -> Iterator[np.ndarray]:
+    """For every table which runs of what is trained on were read before; what is held out is read first."""
+    held = [_held_out(table) for table in tables]
+    runs = [_runs(table) for table in tables]
+    first = [each[mask] for each, mask in zip(runs, held) if mask.any()]
+    rest = [each[~mask] if mask.any() else each for each, mask in zip(runs, held)]
+    for mask, again in zip(held, islice(came_before([*first, *rest], folder), len(first), None), strict=True):
+        every = np.zeros(len(mask), dtype=bool)
+        every[~mask] = again
+        yield every
+
+
+def _held_out(table: pa.Table) -> np.ndarray:
+    """Which runs belong to documents that are held out."""
+    import pyarrow.compute as pc
+
+    return np.repeat(table.column("held_out").to_numpy(), pc.list_value_length(table.column("runs")).to_numpy())
 
 
 def _runs(table: pa.Table) -> np.ndarray:
