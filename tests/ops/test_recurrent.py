@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genus.ops.recurrent import GATES, recurrent
+from genus.ops.recurrent import GATES, LARGE, recurrent
+from genus.ops.unrolled import kernels
 
 CELLS = sorted(GATES)
 FUSED = sorted(set(GATES) - {"Cho"})  # those that the library has
@@ -34,9 +35,28 @@ def _run(path: Any, cell: str, x: Tensor, weights: list[Tensor], state: list[Ten
 def test_paths(cell: str, batch: int, time: int, dim: int, hidden: int) -> None:
     inputs = _inputs(cell, batch, time, dim, hidden)
     expected = _run(recurrent.reference, cell, *inputs)
-    for _, path in recurrent.paths.values():
+    for name, (_, path) in recurrent.paths.items():
+        if name == "unrolled" and (cell == "RNN" or kernels(cell) is None):
+            continue
         for a, b in zip(_run(path, cell, *inputs), expected, strict=True):
             torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("cell", "hidden"), [("LSTM", LARGE), ("GRU", 33)])
+def test_learning_in_bf16(cell: str, hidden: int) -> None:
+    if kernels(cell) is None:
+        pytest.skip("no kernels here")
+    torch.manual_seed(0)
+    x, weights, state = _inputs(cell, 3, 6, 20, hidden)
+    weights = [(w * 0.1).detach().requires_grad_() for w in weights]
+    assert recurrent.chosen(cell, x.bfloat16(), weights, state) == "unrolled"
+    got = _run(recurrent, cell, x.bfloat16().detach().requires_grad_(), weights, state)
+    for a, b in zip(got, _run(recurrent.reference, cell, x, weights, state), strict=True):
+        assert (a - b).norm() < 0.02 * b.norm()
+    small = _inputs(cell, 3, 6, 20, 8)
+    assert (recurrent.chosen(cell, small[0].bfloat16(), *small[1:]) == "unrolled") == (cell == "GRU")
+    with torch.no_grad():
+        assert recurrent.chosen(cell, x.bfloat16(), weights, state) == "torch"
 
 
 @pytest.mark.parametrize("cell", FUSED)

@@ -11,9 +11,11 @@ from torch import Tensor
 from genus.ops.dispatch import Op
 from genus.ops.linear import linear
 from genus.ops.packed import Packed
+from genus.ops.unrolled import GRU, LSTM, kernels
 
 Weight = Tensor | Packed
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3, "Cho": 3}
+LARGE = 400  # hidden units from which on oneDNN's LSTM is the slower one: its recurrent matrix leaves the second-level cache
 
 
 @Op
@@ -69,6 +71,26 @@ def reset_first(x: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor) -> Tensor:
     r, z = torch.addmm(x[:, : 2 * size] + b_hh[: 2 * size], h, w_hh[: 2 * size].T).sigmoid().chunk(2, dim=-1)
     n = torch.addmm(x[:, 2 * size :] + b_hh[2 * size :], r * h, w_hh[2 * size :].T).tanh()
     return torch.lerp(n, h, z)
+
+
+def _learns_in_bf16(cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[Tensor]) -> bool:
+    if not x.is_cpu or x.dtype != torch.bfloat16 or not x.numel() or len(weights) > 4:
+        return False
+    if not (cell == "GRU" or (cell == "LSTM" and state[0].shape[-1] >= LARGE)):
+        return False
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or any(isinstance(w, Packed) for w in weights):
+        return False
+    return any(t.requires_grad for t in (x, *weights, *state) if isinstance(t, Tensor)) and kernels(cell) is not None
+
+
+@recurrent.path("unrolled", when=_learns_in_bf16)
+def _recurrent_unrolled(
+    cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The backward pass of `ops.unrolled`."""
+    params = [w.to(x.dtype) for w in weights if isinstance(w, Tensor)]
+    y, *end = (LSTM if cell == "LSTM" else GRU).apply(x.transpose(0, 1).contiguous(), *params, *(s.to(x.dtype) for s in state))
+    return y.transpose(0, 1), tuple(end)
 
 
 @recurrent.path("torch", when=lambda cell, x, weights, state: cell != "Cho" and not any(isinstance(w, Packed) for w in weights))
