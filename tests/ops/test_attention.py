@@ -11,7 +11,9 @@ from torch import Tensor
 from genus.ops import attention as module
 from genus.ops.attention import LONG, attention
 from genus.ops.dropout import dropout as drop
+from genus.ops.native import library
 
+needs_kernel = pytest.mark.skipif(library("attention") is None, reason="no kernel in C here")
 CLOSE = {torch.float32: {"atol": 2e-5, "rtol": 1e-4}, torch.bfloat16: {"atol": 4e-2, "rtol": 4e-2}}
 
 
@@ -32,9 +34,9 @@ def _run(path: Any, qkv: list[Tensor], *args: Any, extra: Tensor | None = None) 
 
 def _same(qkv: list[Tensor], *args: Any, extra: Tensor | None = None) -> None:
     expected = _run(attention.reference, qkv, *args, extra=extra)
-    assert set(attention.paths) == {"blocked", "sdpa"}
+    assert set(attention.paths) == {"native", "blocked", "sdpa"}
     for name, (fits, path) in attention.paths.items():
-        if name == "blocked" and not fits(*qkv, *args):
+        if name != "sdpa" and not fits(*qkv, *args):
             continue
         for a, b in zip(_run(path, qkv, *args, extra=extra), expected, strict=True):
             assert a.dtype == b.dtype
@@ -98,6 +100,59 @@ def test_blocks_of_queries(causal: bool, mask: Tensor | None, monkeypatch: pytes
     _same(_inputs(37, 37, groups=2), mask, causal, 0.3)
 
 
+@needs_kernel
+@pytest.mark.parametrize(
+    ("time", "keys", "head", "causal"),
+    [(2, 2, 16, True), (63, 63, 32, True), (64, 64, 80, True), (150, 150, 64, True), (33, 130, 48, False), (70, 3, 128, False)],
+)
+@pytest.mark.parametrize("seen", [None, "all", "each"])
+def test_kernel(time: int, keys: int, head: int, causal: bool, seen: str | None) -> None:
+    """Against the definition in float32: as near as bfloat16 allows, and not farther away than the other path."""
+    qkv = _inputs(time, keys, head=head, dtype=torch.bfloat16)
+    mask = None if seen is None else torch.rand(1 if seen == "all" else 2, 1, 1, keys) > 0.4
+    if mask is not None:
+        mask[..., 0] = True
+    args = mask, causal, head**-0.5
+    exact = _run(attention.reference, [t.detach().float().requires_grad_() for t in qkv], *args)
+    assert attention.chosen(*qkv, *args) == "native"
+    for a, b, c in zip(_run(attention, qkv, *args), _run(attention.paths["blocked"][1], qkv, *args), exact, strict=True):
+        near, other = ((t.float() - c).norm() for t in (a, b))
+        assert near < 0.01 * c.norm() + 1e-2 and near < 1.5 * other + 1e-2
+
+
+@needs_kernel
+def test_kernel_strides() -> None:
+    """Parts of one projection, an expanded gradient, numbers of a row that lie apart; the gradients keep their places."""
+    whole = torch.randn(2, 40, 3, 4, 32).bfloat16().requires_grad_()
+    q, k, v = whole.transpose(1, 3).unbind(2)
+    apart = torch.randn(2, 4, 32, 40).bfloat16().requires_grad_()
+    for inputs, leaf in (((q, k, v), whole), ((apart.mT, k.detach(), v.detach()), apart)):
+        grads = [
+            torch.autograd.grad(path(*inputs, None, True, 0.2).sum(), leaf)[0].float()
+            for path in (attention, attention.reference)
+        ]
+        assert (grads[0] - grads[1]).norm() < 0.02 * grads[1].norm()
+
+
+@needs_kernel
+def test_kernel_with_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit the same: a head is worked on by one thread."""
+    qkv = _inputs(100, 100, head=16, dtype=torch.bfloat16)
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        found.append(_run(attention, qkv, None, True, 0.3))
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
+@needs_kernel
+def test_kernel_tells_what_is_not_a_number() -> None:
+    qkv = [t.detach() for t in _inputs(20, 20, head=16, dtype=torch.bfloat16)]
+    qkv[1][0, 0, 5, 3] = float("nan")
+    y = attention(*qkv, None, True, 0.3)
+    assert y[0, 0, :5].isfinite().all() and y[0, 0, 5:].isnan().all() and y[1].isfinite().all()
+
+
 def test_which_path() -> None:
     q, long, one = torch.randn(1, 2, LONG, 4), torch.randn(1, 2, LONG + 1, 4), torch.randn(1, 2, 1, 4)
     assert attention.chosen(q, q, q, None, True) == "blocked"
@@ -106,6 +161,16 @@ def test_which_path() -> None:
     assert attention.chosen(q, q, q, torch.zeros(LONG, LONG)) == "sdpa"  # an additive mask, perhaps with a gradient
     assert attention.chosen(q, q, q, None, True, 1.0, 30.0) == "reference"  # the fused kernel has no cap
     assert attention.chosen(long, long, long, None, True, 1.0, None, 0.1) == "reference"  # nor a fast dropout
+
+
+@needs_kernel
+def test_what_the_kernel_leaves_to_others() -> None:
+    q, odd = torch.randn(1, 2, 40, 16).bfloat16(), torch.randn(1, 2, 40, 24).bfloat16()
+    assert attention.chosen(q, q, q) == "native"
+    assert attention.chosen(q.float(), q.float(), q.float()) == "blocked"
+    assert attention.chosen(odd, odd, odd) == "blocked"
+    assert attention.chosen(q, q, q, torch.ones(1, 1, 40, 40, dtype=torch.bool)) == "blocked"
+    assert attention.chosen(q, q, q, None, True, 1.0, None, 0.1) == "blocked"
 
 
 def test_dropout_with_gradients() -> None:

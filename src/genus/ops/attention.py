@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genus.ops import native
 from genus.ops.dispatch import Op
 from genus.ops.dropout import dropout as drop
 
@@ -134,6 +136,126 @@ def _fits_blocked(
     if not 1 < q.shape[2] <= LONG or k.shape[2] > LONG:
         return False
     return mask is None or mask.dtype == torch.bool
+
+
+_Strides, _Sizes, _Number = ctypes.c_int64 * 24, ctypes.c_int64 * 7, ctypes.c_float * 1
+
+
+def _forward_kernel() -> native.Kernel | None:
+    return native.kernel("attention", "genus_attention", "ppppppppppppn")
+
+
+def _backward_kernel() -> native.Kernel | None:
+    return native.kernel("attention", "genus_attention_backward", "pppppppppppppn")
+
+
+def _rows(t: Tensor) -> Tensor:
+    """The same numbers (batch, heads, time, head), those of a row side by side."""
+    return t if t.stride(3) == 1 else t.contiguous()
+
+
+def _like_projections(t: Tensor) -> Tensor:
+    """An empty tensor of this shape (batch, heads, time, head), in the order in which a projection reads it."""
+    batch, heads, time, head = t.shape
+    return t.new_empty(batch, time, heads, head).transpose(1, 2)
+
+
+class _Native(torch.autograd.Function):
+    """The kernels in C (`ops/cpu/attention.c`), which keep two numbers per query for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool, scale: float) -> Tensor:
+        q, k, v = _rows(q), _rows(k), _rows(v)
+        y = _like_projections(q)
+        (batch, heads, time, head), keys = q.shape, k.shape[2]
+        kept = torch.empty(2, batch, heads, time)
+        sizes = _Sizes(batch, heads, time, keys, head, causal, 0 if seen is None or len(seen) == 1 else keys)
+        strides = [(ctypes.c_int64 * 3)(*t.stride()[:3]) for t in (q, k, v, y)]
+        function = _forward_kernel()
+        assert function is not None
+        function(
+            q.data_ptr(),
+            strides[0],
+            k.data_ptr(),
+            strides[1],
+            v.data_ptr(),
+            strides[2],
+            sizes,
+            _Number(scale),
+            None if seen is None else seen.data_ptr(),
+            y.data_ptr(),
+            strides[3],
+            kept.data_ptr(),
+            torch.get_num_threads(),
+            held=(q, k, v, seen, y, kept),
+        )
+        ctx.save_for_backward(q, k, v, y, kept, seen)
+        ctx.sizes, ctx.scale = sizes, scale
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, y, kept, seen = ctx.saved_tensors
+        g = _rows(grads[0])
+        dq, dk, dv = (_like_projections(t) for t in (q, k, v))
+        function = _backward_kernel()
+        assert function is not None
+        function(
+            *(t.data_ptr() for t in (q, k, v, y, g)),
+            _Strides(*(n for t in (q, k, v, y, g, dq, dk, dv) for n in t.stride()[:3])),
+            ctx.sizes,
+            _Number(ctx.scale),
+            None if seen is None else seen.data_ptr(),
+            kept.data_ptr(),
+            dq.data_ptr(),
+            dk.data_ptr(),
+            dv.data_ptr(),
+            torch.get_num_threads(),
+            held=(q, k, v, y, g, seen, kept, dq, dk, dv),
+        )
+        return dq, dk, dv, None, None, None
+
+
+def _fits_native(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> bool:
+    head = q.shape[-1]
+    if (
+        q.device.type != "cpu"
+        or softcap is not None
+        or dropout
+        or v.shape[-1] != head
+        or head % 16
+        or torch.compiler.is_compiling()
+    ):
+        return False
+    if any(t.dtype != torch.bfloat16 for t in (q, k, v)) or q.shape[2] < 2 or not k.numel() or _forward_kernel() is None:
+        return False
+    return mask is None or (mask.dtype == torch.bool and mask.dim() == 4 and mask.shape[1:3] == (1, 1))
+
+
+@attention.path("native", when=_fits_native)
+def _attention_native(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    if k.shape[1] != q.shape[1]:
+        k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for t in (k, v))
+    seen = None if mask is None else mask[:, 0, 0].expand(-1, k.shape[2]).contiguous()
+    return _Native.apply(q, k, v, seen, causal, scale)  # type: ignore[no-any-return]
 
 
 @attention.path("blocked", when=_fits_blocked)

@@ -1,0 +1,356 @@
+/* Softmax attention in bf16 with its gradient, for training.
+ *
+ * VDPBF16PS adds to 16 sums the products of pairs of numbers, so whatever is summed over lies in pairs. Queries lie across the
+ * vectors, 64 at a time: a maximum, a sum or a factor of a query is then a lane of a vector. The weights are not kept for the
+ * backward pass but made again from the greatest score of a query and the inverse of its sum.
+ *
+ * A head is worked on by one thread. Products sum in float32; scores, weights and what comes back are rounded to bf16 between them.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "numbers.h"
+
+enum {
+    LANES = 64,   /* queries across four vectors */
+    KEYS = 64,    /* keys of a block in the backward pass */
+    APART = 32,   /* numbers between rows more than they need: rows a power of two apart share places in the cache */
+};
+
+/* Strides, in numbers, from one batch, head and row to the next; numbers of a row lie side by side. */
+typedef int64_t Stride[3];
+
+typedef struct {
+    int64_t batch, heads, time, keys, size, causal, seen_stride;
+} Sizes;
+
+static inline __m512i pair(const uint32_t *at) {
+    int32_t both;
+    memcpy(&both, at, 4);
+    return _mm512_set1_epi32(both);
+}
+
+static inline __attribute__((always_inline)) void tile(
+    const int rows, const int vectors, const uint32_t *a, int64_t a_row, int64_t a_step, const uint32_t *b, int64_t b_step,
+    int64_t steps, float *c, int64_t c_row, const int add) {
+    __m512 sum[6][4];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) sum[r][v] = add ? _mm512_loadu_ps(c + r * c_row + 16 * v) : _mm512_setzero_ps();
+    for (int64_t s = 0; s < steps; s++, a += a_step, b += b_step) {
+        __m512bh w[4];
+        for (int v = 0; v < vectors; v++) w[v] = (__m512bh)_mm512_loadu_si512(b + 16 * v);
+        for (int r = 0; r < rows; r++) {
+            const __m512bh both = (__m512bh)pair(a + r * a_row);
+            for (int v = 0; v < vectors; v++) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], both, w[v]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(c + r * c_row + 16 * v, sum[r][v]);
+}
+
+#define TILE(ROWS, VECTORS) \
+    case 8 * VECTORS + ROWS: \
+        if (add) tile(ROWS, VECTORS, a + i * a_row, a_row, a_step, b + j, b_step, steps, c + i * c_row + j, c_row, 1); \
+        else tile(ROWS, VECTORS, a + i * a_row, a_row, a_step, b + j, b_step, steps, c + i * c_row + j, c_row, 0); \
+        break;
+
+/* c (rows, columns) = the sum over `steps` of the products of a's pair (row, step) with b's pair (step, column); added to what is
+ * there where `add`. `columns` is a multiple of 16; strides of a and b count pairs. */
+static void multiply(
+    int64_t rows, int64_t columns, int64_t steps, const void *a_, int64_t a_row, int64_t a_step, const uint32_t *b, int64_t b_step,
+    float *c, int64_t c_row, int add) {
+    const uint32_t *a = a_;
+    for (int64_t j = 0, vectors; j < columns; j += 16 * vectors) {
+        vectors = columns - j >= 64 ? 4 : columns - j >= 32 ? 2 : 1;
+        for (int64_t i = 0, height; i < rows; i += height) {
+            height = rows - i >= 6 ? 6 : rows - i >= 4 ? 4 : rows - i >= 2 ? 2 : 1;
+            switch (8 * vectors + height) {
+                TILE(6, 4) TILE(4, 4) TILE(2, 4) TILE(1, 4)
+                TILE(6, 2) TILE(4, 2) TILE(2, 2) TILE(1, 2)
+                TILE(6, 1) TILE(4, 1) TILE(2, 1) TILE(1, 1)
+            }
+        }
+    }
+}
+
+/* Rows become columns: of 16 vectors of 16 numbers of 32 bits. */
+static inline __attribute__((always_inline)) void turn(__m512i r[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int c = 0; c < 4; c++)
+        for (int half = 0; half < 16; half += 8) {
+            t[half + c] = _mm512_shuffle_i32x4(r[half + c], r[half + 4 + c], 0x88);
+            t[half + 4 + c] = _mm512_shuffle_i32x4(r[half + c], r[half + 4 + c], 0xdd);
+        }
+    for (int c = 0; c < 4; c++) {
+        r[c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0x88);
+        r[4 + c] = _mm512_shuffle_i32x4(t[4 + c], t[12 + c], 0x88);
+        r[8 + c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0xdd);
+        r[12 + c] = _mm512_shuffle_i32x4(t[4 + c], t[12 + c], 0xdd);
+    }
+}
+
+/* to (size / 2, 64) pairs of neighbouring numbers of each of `count` rows; zeros for the rows up to 64. */
+static void across(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint32_t *to) {
+    for (int64_t g = 0; g < LANES; g += 16)
+        for (int64_t j = 0; j < size / 2; j += 16) {
+            __m512i r[16];
+            for (int i = 0; i < 16; i++)
+                r[i] = g + i < count ? _mm512_maskz_loadu_epi32(first(size / 2 - j), rows + (g + i) * stride + 2 * j)
+                                     : _mm512_setzero_si512();
+            turn(r);
+            for (int64_t i = 0; i < 16 && j + i < size / 2; i++) _mm512_storeu_si512(to + (j + i) * LANES + g, r[i]);
+        }
+}
+
+/* to (ceil(count / 2), size) pairs of the numbers of neighbouring rows; zero for a row that is missing. */
+static void zipped(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint32_t *to) {
+    for (int64_t i = 0; i < count; i += 2)
+        for (int64_t j = 0; j < size; j += 16) {
+            const uint16_t *from = rows + i * stride + j;
+            const __m512i one = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
+            __m512i two = _mm512_setzero_si512();
+            if (i + 1 < count) two = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(from + stride)));
+            _mm512_storeu_si512(to + i / 2 * size + j, _mm512_or_si512(one, _mm512_slli_epi32(two, 16)));
+        }
+}
+
+static void side_by_side(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint16_t *to) {
+    for (int64_t i = 0; i < count; i++) memcpy(to + i * size, rows + i * stride, 2 * size);
+}
+
+/* rows (count, size) in bf16 = columns (size, 64) times a factor for each column. */
+static void upright(const float *columns, const float factor[LANES], int64_t count, int64_t size, uint16_t *rows, int64_t stride) {
+    for (int64_t g = 0; g < count; g += 16)
+        for (int64_t j = 0; j < size; j += 16) {
+            __m512i r[16];
+            const __m512 by = _mm512_loadu_ps(factor + g);
+            for (int i = 0; i < 16; i++)
+                r[i] = _mm512_castps_si512(_mm512_mul_ps(_mm512_loadu_ps(columns + (j + i) * LANES + g), by));
+            turn(r);
+            for (int64_t i = 0; i < 16 && g + i < count; i++)
+                store(1, rows, (g + i) * stride + j, 0xFFFF, _mm512_castsi512_ps(r[i]));
+        }
+}
+
+static void rounded(const float *from, float factor, int64_t count, int64_t size, uint16_t *rows, int64_t stride) {
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < size; j += 16)
+            store(1, rows, i * stride + j, 0xFFFF, _mm512_mul_ps(_mm512_loadu_ps(from + i * size + j), _mm512_set1_ps(factor)));
+}
+
+/* Which of 64 queries from `query` on see this key. */
+static inline uint64_t seeing(const Sizes *n, const uint8_t *seen, int64_t query, int64_t key) {
+    if (seen && !seen[key]) return 0;
+    if (!n->causal || key <= query) return ~0ull;
+    return key - query < LANES ? ~0ull << (key - query) : 0;
+}
+
+static inline __m512i joined(__m512 one, __m512 two) {
+    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(one));
+    return _mm512_or_si512(low, _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(two)), 16));
+}
+
+/* A part of a thread's memory that begins with a line of the cache. */
+static void *part(char **memory, int64_t bytes) {
+    char *found = *memory;
+    *memory += (bytes + 63) / 64 * 64;
+    return found;
+}
+
+static int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
+
+/* y (batch, heads, time, size) = softmax(scale q k') v, where `seen` (batch, keys) is given of the keys it marks, and where causal
+ * of the keys up to the query's place. kept (2, batch, heads, time): a query's greatest score and the inverse of its sum. */
+int64_t genus_attention(
+    const uint16_t *q, const Stride qs, const uint16_t *k, const Stride ks, const uint16_t *v, const Stride vs, const Sizes *n,
+    const float *scale, const uint8_t *seen, uint16_t *y, const Stride ys, float *kept, int64_t threads) {
+    const int64_t all = n->batch * n->heads, size = n->size, keys = whole(n->keys, 2);
+    int64_t failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        char *memory = aligned_alloc(64, 64 * 8 + whole(keys * size * 4 + keys * LANES * 6 + size * LANES * 6, 64)), *free_ = memory;
+        failed |= !memory;
+        uint16_t *keys_ = part(&free_, keys * size * 2);
+        uint32_t *values = part(&free_, keys * size * 2), *queries = part(&free_, size * LANES * 2);
+        uint32_t *weights = part(&free_, keys * LANES * 2);
+        float *scores = part(&free_, keys * LANES * 4), *sums = part(&free_, size * LANES * 4);
+#pragma omp for schedule(dynamic)
+        for (int64_t head = 0; head < all; head++) {
+            if (!memory) continue;
+            const int64_t b = head / n->heads, h = head % n->heads;
+            const uint8_t *own = seen ? seen + b * n->seen_stride : NULL;
+            side_by_side(k + b * ks[0] + h * ks[1], ks[2], n->keys, size, keys_);
+            zipped(v + b * vs[0] + h * vs[1], vs[2], n->keys, size, values);
+            for (int64_t from = 0; from < n->time; from += LANES) {
+                const int64_t count = n->time - from < LANES ? n->time - from : LANES;
+                const int64_t last = n->causal && from + count < n->keys ? from + count : n->keys;
+                across(q + b * qs[0] + h * qs[1] + from * qs[2], qs[2], count, size, queries);
+                multiply(last, LANES, size / 2, keys_, size / 2, 1, queries, LANES, scores, LANES, 0);
+                __m512 most[4], sum[4];
+                for (int i = 0; i < 4; i++) most[i] = _mm512_set1_ps(-__builtin_inff()), sum[i] = _mm512_setzero_ps();
+                for (int64_t key = 0; key < last; key++) {
+                    const uint64_t see = seeing(n, own, from, key);
+                    for (int i = 0; i < 4; i++)
+                        most[i] = _mm512_mask_max_ps(
+                            most[i], see >> 16 * i, most[i], _mm512_mul_ps(_mm512_loadu_ps(scores + key * LANES + 16 * i), _mm512_set1_ps(*scale)));
+                }
+                for (int64_t key = 0; key < last; key += 2) {
+                    const uint64_t one = seeing(n, own, from, key), two = key + 1 < last ? seeing(n, own, from, key + 1) : 0;
+                    for (int i = 0; i < 4; i++) {
+                        const float *at = scores + key * LANES + 16 * i;
+                        const __m512 a = exponential(_mm512_fmsub_ps(_mm512_loadu_ps(at), _mm512_set1_ps(*scale), most[i]));
+                        const __m512 c = exponential(_mm512_fmsub_ps(_mm512_loadu_ps(at + LANES), _mm512_set1_ps(*scale), most[i]));
+                        const __m512 a_ = _mm512_maskz_mov_ps(one >> 16 * i, a), c_ = _mm512_maskz_mov_ps(two >> 16 * i, c);
+                        sum[i] = _mm512_add_ps(sum[i], _mm512_add_ps(a_, c_));
+                        _mm512_storeu_si512(weights + key / 2 * LANES + 16 * i, joined(a_, c_));
+                    }
+                }
+                multiply(size, LANES, (last + 1) / 2, values, 1, size, weights, LANES, sums, LANES, 0);
+                float inverse[LANES];
+                for (int i = 0; i < 4; i++) {
+                    const __m512 own_inverse = _mm512_div_ps(_mm512_set1_ps(1.0f), sum[i]);
+                    const __mmask16 there = first(count > 16 * i ? count - 16 * i : 0);
+                    const int64_t at = head * n->time + from + 16 * i;
+                    _mm512_storeu_ps(inverse + 16 * i, own_inverse);
+                    _mm512_mask_storeu_ps(kept + at, there, most[i]);
+                    _mm512_mask_storeu_ps(kept + all * n->time + at, there, own_inverse);
+                }
+                upright(sums, inverse, count, size, y + b * ys[0] + h * ys[1] + from * ys[2], ys[2]);
+            }
+        }
+        free(memory);
+    }
+    return failed;
+}
+
+/* What the backward pass holds of a head. */
+typedef struct {
+    uint32_t *queries, *grads;             /* (blocks of 64, size / 2, 64) */
+    uint32_t *query_pairs, *grad_pairs;    /* (time / 2, size) */
+    float *most, *inverse, *dot;           /* (time) */
+    float *d_queries;                      /* (blocks of 64, size, 64) */
+    uint16_t *keys, *values;               /* (KEYS, size) */
+    uint32_t *key_pairs;                   /* (KEYS / 2, size) */
+    float *scores, *d_weights;             /* (KEYS, 64) */
+    uint16_t *weights, *d_scores;          /* (KEYS, time + APART) */
+    uint32_t *d_score_pairs;               /* (blocks of 64, KEYS / 2, 64) */
+    float *sums;                           /* (KEYS, size) */
+} Work;
+
+static int64_t divide(Work *w, char *memory, int64_t time, int64_t size) {
+    char *free_ = memory;
+    const int64_t row = time + APART;
+    w->queries = part(&free_, time * size * 2), w->grads = part(&free_, time * size * 2);
+    w->query_pairs = part(&free_, time * size * 2), w->grad_pairs = part(&free_, time * size * 2);
+    w->most = part(&free_, time * 4), w->inverse = part(&free_, time * 4), w->dot = part(&free_, time * 4);
+    w->d_queries = part(&free_, time * size * 4);
+    w->keys = part(&free_, KEYS * size * 2), w->values = part(&free_, KEYS * size * 2), w->key_pairs = part(&free_, KEYS * size * 2);
+    w->scores = part(&free_, KEYS * LANES * 4), w->d_weights = part(&free_, KEYS * LANES * 4);
+    w->weights = part(&free_, KEYS * row * 2), w->d_scores = part(&free_, KEYS * row * 2);
+    w->d_score_pairs = part(&free_, KEYS * time * 2);
+    w->sums = part(&free_, KEYS * size * 4);
+    return free_ - memory;
+}
+
+/* The weights of a block of keys from `key` on for 64 queries from `query` on, and what comes back to their scores. */
+static void weigh(const Sizes *n, const Work *w, const uint8_t *seen, float scale, int64_t key, int64_t count, int64_t query, int64_t row) {
+    for (int i = 0; i < LANES; i += 16) {
+        const __m512 most = _mm512_loadu_ps(w->most + query + i), inverse = _mm512_loadu_ps(w->inverse + query + i);
+        const __m512 dot = _mm512_loadu_ps(w->dot + query + i), by = _mm512_set1_ps(scale);
+        for (int64_t j = 0; j < whole(count, 2); j += 2) {
+            __m512 d[2];
+            for (int two = 0; two < 2; two++) {
+                const int64_t at = (j + two) * LANES + i;
+                const __mmask16 see = j + two < count ? seeing(n, seen, query, key + j + two) >> i : 0;
+                const __m512 e = exponential(_mm512_fmsub_ps(_mm512_loadu_ps(w->scores + at), by, most));
+                const __m512 p = _mm512_maskz_mul_ps(see, e, inverse);
+                d[two] = _mm512_maskz_mul_ps(see, p, _mm512_sub_ps(_mm512_loadu_ps(w->d_weights + at), dot));
+                if (j + two == count) continue;
+                store(1, w->weights, (j + two) * row + query + i, 0xFFFF, p);
+                store(1, w->d_scores, (j + two) * row + query + i, 0xFFFF, d[two]);
+            }
+            _mm512_storeu_si512(w->d_score_pairs + query * (KEYS / 2) + j / 2 * LANES + i, joined(d[0], d[1]));
+        }
+    }
+}
+
+/* What comes back to q, k and v, which are given with y, `kept` and g, what comes back to y. Strides: of q, k, v, y, g, dq, dk, dv. */
+int64_t genus_attention_backward(
+    const uint16_t *q, const uint16_t *k, const uint16_t *v, const uint16_t *y, const uint16_t *g, const Stride strides[8],
+    const Sizes *n, const float *scale, const uint8_t *seen, const float *kept, uint16_t *dq, uint16_t *dk, uint16_t *dv,
+    int64_t threads) {
+    const int64_t all = n->batch * n->heads, size = n->size, time = whole(n->time, LANES), row = time + APART;
+    int64_t failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        Work w;
+        char *memory = aligned_alloc(64, divide(&w, NULL, time, size));
+        failed |= !memory;
+        divide(&w, memory, time, size);
+#pragma omp for schedule(dynamic)
+        for (int64_t head = 0; head < all; head++) {
+            if (!memory) continue;
+            int64_t at[8];
+            for (int i = 0; i < 8; i++) at[i] = head / n->heads * strides[i][0] + head % n->heads * strides[i][1];
+            const uint8_t *own = seen ? seen + head / n->heads * n->seen_stride : NULL;
+            for (int64_t from = 0; from < n->time; from += LANES) {
+                const int64_t count = n->time - from < LANES ? n->time - from : LANES;
+                across(q + at[0] + from * strides[0][2], strides[0][2], count, size, w.queries + from * size / 2);
+                across(g + at[4] + from * strides[4][2], strides[4][2], count, size, w.grads + from * size / 2);
+            }
+            memset(w.query_pairs + (time - LANES) * size / 2, 0, LANES * size * 2);
+            memset(w.grad_pairs + (time - LANES) * size / 2, 0, LANES * size * 2);
+            zipped(q + at[0], strides[0][2], n->time, size, w.query_pairs);
+            zipped(g + at[4], strides[4][2], n->time, size, w.grad_pairs);
+            memset(w.d_queries, 0, time * size * 4);
+            for (int64_t i = 0; i < time; i++) {
+                const int there = i < n->time;
+                w.most[i] = there ? kept[head * n->time + i] : 0;
+                w.inverse[i] = there ? kept[(all + head) * n->time + i] : 0;
+                __m512 dot = _mm512_setzero_ps();
+                for (int64_t j = 0; there && j < size; j += 16)
+                    dot = _mm512_fmadd_ps(
+                        load(1, y, at[3] + i * strides[3][2] + j, 0xFFFF), load(1, g, at[4] + i * strides[4][2] + j, 0xFFFF), dot);
+                w.dot[i] = _mm512_reduce_add_ps(dot);
+            }
+            for (int64_t key = 0; key < n->keys; key += KEYS) {
+                const int64_t count = n->keys - key < KEYS ? n->keys - key : KEYS, pairs = (count + 1) / 2;
+                const int64_t begin = n->causal ? key / LANES * LANES : 0;
+                side_by_side(k + at[1] + key * strides[1][2], strides[1][2], count, size, w.keys);
+                side_by_side(v + at[2] + key * strides[2][2], strides[2][2], count, size, w.values);
+                zipped(w.keys, size, count, size, w.key_pairs);
+                for (int64_t from = begin; from < time; from += LANES) {
+                    multiply(count, LANES, size / 2, w.keys, size / 2, 1, w.queries + from * size / 2, LANES, w.scores, LANES, 0);
+                    multiply(count, LANES, size / 2, w.values, size / 2, 1, w.grads + from * size / 2, LANES, w.d_weights, LANES, 0);
+                    weigh(n, &w, own, *scale, key, count, from, row);
+                    multiply(
+                        size, LANES, pairs, w.key_pairs, 1, size, w.d_score_pairs + from * (KEYS / 2), LANES, w.d_queries + from * size,
+                        LANES, 1);
+                }
+                const int64_t steps = (time - begin) / 2, skipped = begin / 2 * size;
+                multiply(count, size, steps, w.weights + begin, row / 2, 1, w.grad_pairs + skipped, size, w.sums, size, 0);
+                rounded(w.sums, 1.0f, count, size, dv + at[7] + key * strides[7][2], strides[7][2]);
+                multiply(count, size, steps, w.d_scores + begin, row / 2, 1, w.query_pairs + skipped, size, w.sums, size, 0);
+                rounded(w.sums, *scale, count, size, dk + at[6] + key * strides[6][2], strides[6][2]);
+            }
+            float factor[LANES];
+            for (int i = 0; i < LANES; i++) factor[i] = *scale;
+            for (int64_t from = 0; from < n->time; from += LANES) {
+                const int64_t count = n->time - from < LANES ? n->time - from : LANES;
+                upright(w.d_queries + from * size, factor, count, size, dq + at[5] + from * strides[5][2], strides[5][2]);
+            }
+        }
+        free(memory);
+    }
+    return failed;
+}
