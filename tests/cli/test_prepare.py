@@ -67,6 +67,29 @@ def test_mistakes_are_one_line(
         assert status == 2 and message in error and error.splitlines()[-1].startswith("error: ")
 
 
+def test_steps_are_told_with_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "--list-steps"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^sample +Keep a share", out, re.M) and re.search(r"^ +share=0.1 seed=none$", out, re.M)
+    assert "top=0.2+0.18+0.16" in out and "verify=false" in out and re.search(r"^web +=( [\w:=-]+)+$", out, re.M)
+
+
+def test_a_step_twice_and_patterns_of_files_to_hold_out(texts: Path, tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    (texts / "picture.png").write_bytes(b"")
+    held = ["--test", str(texts / "0*.txt"), "--steps", "sample:share=0.7", "sample:share=0.7,seed=1", "--workers", "1"]
+    assert main(["prepare", str(texts), "--dry-run", "--examples", "1", *held]) == 0
+    said = capsys.readouterr().out
+    assert "note: files left aside: 1 .png" in said and "sample-2: not in the sample" in said
+    assert main(["prepare", str(texts), "-o", str(tmp_path / "out"), "--tokenizer", "bytes", *held]) == 0
+    data = Dataset.open(tmp_path / "out")
+    entries = [(entry["step"], entry["documents"]) for entry in data.manifest["funnel"]]
+    (_, read), (first, one), (second, two), _ = entries
+    assert (first, second) == ("sample", "sample-2") and 40 == read > one > two
+    assert data.split("test").documents == 10 and (data.root / "rejected" / "sample-2.jsonl").exists()
+    assert main(["prepare", str(tmp_path / "out"), "--show", "rejected", "--examples", "0"]) == 2
+    assert "--examples 0: ask for at least one" in capsys.readouterr().err
+
+
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["prepare", "--help"])

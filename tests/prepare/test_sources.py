@@ -60,7 +60,9 @@ def test_ready_made_splits_in_a_folder(tmp_path) -> None:
     }
     assert "ready-made splits kept" in found.remarks[0]
     (tmp_path / "more.txt").write_text("t")  # a file that names no split: no longer clear, all is ours to split
-    assert {s.split for s in find([tmp_path]).sources} == {None}
+    found = find([tmp_path])
+    assert {s.split for s in found.sources} == {None}
+    assert any("and 1 more: held out by name, but not every file" in remark for remark in found.remarks)
     (tmp_path / "train.txt").unlink()
     (tmp_path / "more.txt").unlink()
     assert {s.split for s in find([tmp_path]).sources} == {None}

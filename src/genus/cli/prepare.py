@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
@@ -28,18 +30,20 @@ class Options:
     """The folder to make."""
     steps: Annotated[tuple[str, ...], arg(metavar="STEP|PRESET...")] = ()
     """Clean the documents: steps in order, such as unicode language:keep=en+zh near-duplicates:threshold=0.8, or ready-made lists
-    of them. --list-steps tells all."""
+    of them. --list-steps tells all, with their settings. A step that is named again with other settings runs again."""
     source: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=PATH@WEIGHT")] = ()
     """A group of a mixture and its share of the training text, such as poems=poems.txt@0.1; once for every group. Without a
     weight it is taken whole."""
     config: Path | None = None
     """A YAML file with sources (name, path, weight, epochs, cap) and steps, which come before those given here."""
     dry_run: FlagCreatePairsOff[bool] = False
-    """Clean a sample, tell what every step did with three examples of each rule, and write nothing."""
+    """Clean a sample, tell what every step did, with examples of each rule, and write nothing."""
     list_steps: FlagCreatePairsOff[bool] = False
-    """Tell what every cleaning step does, and end."""
+    """Tell what every cleaning step does, its settings and what they are unless told otherwise, and end."""
     show: Literal["rejected"] | None = None
     """Look at a sample of what was dropped and changed when the folder given was made: genus prepare DATA --show rejected."""
+    examples: int = 3
+    """Of --show and --dry-run: how many examples of each rule."""
     field: str | None = None
     """Field with the text; guessed (and told) if not given. A number: that column of a table without a header line."""
     pairs: FlagCreatePairsOff[bool] = False
@@ -98,44 +102,34 @@ def _prepare(options: Options) -> None:
     sources, steps = [*told.sources, *options.source], [*told.steps, *options.steps]
     if not options.paths and not sources:
         raise ValueError("there is nothing to prepare; give files or folders, such as genus prepare texts/ -o DATA")
-    fields = tuple(f.strip() for f in options.fields.split(",")) if options.fields else ()
+    read: dict[str, Any] = {
+        "field": options.field,
+        "split_documents": options.split_documents,
+        "pairs": options.pairs,
+        "fields": tuple(f.strip() for f in options.fields.split(",")) if options.fields else (),
+        "steps": steps,
+        "sources": sources,
+        "validation": share_or_files("--validation", options.validation),
+        "test": share_or_files("--test", options.test),
+        "seed": options.seed,
+        "workers": options.workers,
+        "progress": Progress("none" if options.quiet else "auto"),
+    }
     if options.dry_run:
-        account = dry_run(
-            options.paths,
-            field=options.field,
-            split_documents=options.split_documents,
-            pairs=options.pairs,
-            fields=fields,
-            steps=steps,
-            sources=sources,
-            seed=options.seed,
-            workers=options.workers,
-            progress=Progress("none" if options.quiet else "auto"),
-        )
-        print(account)
+        print(dry_run(options.paths, examples=options.examples, **read))
         return
     if options.output is None:
         raise ValueError("say which folder to make, as in genus prepare texts/ -o DATA")
     dataset = prepare(
         options.paths,
         options.output,
-        field=options.field,
         tokenizer=options.tokenizer,
         vocab=options.vocab,
         min_count=options.min_count,
-        split_documents=options.split_documents,
-        validation=share_or_files("--validation", options.validation),
-        test=share_or_files("--test", options.test),
         keep_repeats=options.keep_repeats,
         overwrite=options.overwrite,
-        workers=options.workers,
-        progress=Progress("none" if options.quiet else "auto"),
-        pairs=options.pairs,
-        fields=fields,
-        steps=steps,
-        sources=sources,
-        seed=options.seed,
         engine=options.engine,
+        **read,
     )
     print(tree(dataset.manifest, options.output))
 
@@ -145,7 +139,11 @@ def _steps() -> str:
     from genus.prepare.steps.presets import PRESETS
 
     width = max(map(len, [*steps.NAMES, *PRESETS]))
-    lines = [f"{name:<{width}}  {summary}" for name, summary in steps.summaries().items()]
+    lines = []
+    for name, summary in steps.summaries().items():
+        lines.append(f"{name:<{width}}  {summary}")
+        told = [f"{field}={value}" for field, value in steps.defaults(name).items()]
+        lines += textwrap.wrap(" ".join(told), initial_indent=" " * (width + 4), subsequent_indent=" " * (width + 4), width=120)
     return "\n".join([*lines, "", *(f"{name:<{width}}  = {' '.join(words)}" for name, words in PRESETS.items())])
 
 
@@ -155,7 +153,7 @@ def _rejected(options: Options) -> str:
     folder = options.output or (Path(options.paths[0]) if len(options.paths) == 1 else None)
     if folder is None:
         raise ValueError("name the folder to look into, as in genus prepare DATA --show rejected")
-    return show(folder)
+    return show(folder, options.examples)
 
 
 def share_or_files(name: str, values: tuple[str, ...]) -> float | tuple[str, ...] | None:
@@ -169,7 +167,9 @@ def share_or_files(name: str, values: tuple[str, ...]) -> float | tuple[str, ...
             return float(values[0])
         except ValueError:
             pass
+    from genus.prepare.opening import is_address
+
     for value in values:
-        if not Path(value).exists():
+        if not (is_address(value) or Path(value).exists() or glob.glob(value, recursive=True)):
             raise ValueError(f"{name} {value}: neither a share such as 0.05 nor a file that exists")
     return values or None

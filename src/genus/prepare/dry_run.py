@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genus.prepare import quarantine, rounds
+from genus.prepare import quarantine, rounds, steps
 from genus.prepare.manifest import cleaning_funnel
 from genus.prepare.plan import Plan
 from genus.prepare.show import examples
@@ -15,7 +15,6 @@ from genus.prepare.workspace import Workspace
 UNITS = 16
 CHARACTERS = 32 * 2**20
 """Text that is looked at, at most; so much divided by `UNITS` in each unit."""
-EXAMPLES = 3
 
 
 def sample(plan: Plan) -> Plan:
@@ -26,8 +25,12 @@ def sample(plan: Plan) -> Plan:
     return replace(plan, units=[plan.units[i] for i in chosen], options=options, mixture=())
 
 
-def account(space: Workspace, plan: Plan, whole: Plan) -> str:
-    """What the rounds did, as text, with up to three examples of every rule."""
+def account(space: Workspace, plan: Plan, whole: Plan, notes: list[str], count: int) -> str:
+    """What the rounds did, as text.
+
+    Args:
+        notes: what the user should know of the sources. count: examples of every rule.
+    """
     funnel = cleaning_funnel(space, plan)
     names = [rounds.stage(number) for number in range(len(rounds.rounds_of(plan.steps)))]
     quarantine.collect(space, plan, names)
@@ -35,7 +38,9 @@ def account(space: Workspace, plan: Plan, whole: Plan) -> str:
     where = f"{len(plan.units):,} of {len(whole.units):,} pieces of the sources"
     lines = [f"dry run: {read['documents']:,} documents from {where}; nothing is written", ""]
     lines += funnel_lines(funnel)
-    surveys = [step.NAME for step in plan.steps if isinstance(step, Survey)]
+    surveys = [name for step, name in zip(plan.steps, steps.names(plan.steps), strict=True) if isinstance(step, Survey)]
     if surveys:
         lines += ["", f"{', '.join(surveys)}: counted within the sample; in all documents there is more of what repeats"]
-    return "\n".join([*lines, "", examples(space.folder / quarantine.FOLDER, {"funnel": funnel}, EXAMPLES)])
+    if notes:
+        lines += ["", *(f"note: {note}" for note in notes)]
+    return "\n".join([*lines, "", examples(space.folder / quarantine.FOLDER, {"funnel": funnel}, count)])

@@ -167,9 +167,12 @@ def _report(chosen: list[Source], missing: dict[str, list[str]], asked: str | No
     if asked is not None:
         remarks.extend(f"{label}: no field {asked!r}; fields present: {', '.join(present)}" for label, present in missing.items())
         return
-    guessed = dict.fromkeys(str(source.field) for source in with_records)
+    guessed: dict[str, list[str]] = {}
+    for source in with_records:
+        guessed.setdefault(str(source.field), []).append(source.label)
     if guessed:
-        remarks.append(f"text field guessed: {', '.join(guessed)} (--field NAME chooses another)")
+        told = (f"{name} ({files[0]}{f' and {len(files) - 1:,} more' if files[1:] else ''})" for name, files in guessed.items())
+        remarks.append(f"text field guessed: {', '.join(told if len(guessed) > 1 else guessed)} (--field NAME chooses another)")
 
 
 _TABLES = tuple(table + packed for table in (".csv", ".tsv") for packed in ("", ".gz", ".zst", ".bz2", ".xz"))

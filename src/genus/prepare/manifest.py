@@ -44,11 +44,11 @@ def cleaning_funnel(space: Workspace, plan: Plan) -> list[dict[str, Any]]:
     entries = [tally.entry(READ)]
     for number, this in enumerate(rounds.rounds_of(plan.steps)):
         told = [space.facts(rounds.stage(number), unit)["steps"] for unit in units]
-        for step in this.names:
+        for place, step in enumerate(this.names):
             tally = Tally()
             for each in told:
                 tally.add(each[step])
-            survey = this.applies is not None and step == this.applies.NAME
+            survey = this.applies is not None and place == 0
             entries.append(tally.entry(step, json.loads(space.decided(number).read_text(encoding="utf-8")) if survey else None))
     return entries
 

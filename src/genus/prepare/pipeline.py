@@ -31,6 +31,7 @@ from genus.prepare.progress import Progress
 from genus.prepare.sources import Found, find
 from genus.prepare.splits import Fractions
 from genus.prepare.step_files import contents
+from genus.prepare.tree import noted
 from genus.prepare.units import cut
 from genus.prepare.workspace import Workspace
 
@@ -127,24 +128,39 @@ def dry_run(
     fields: Sequence[str] = (),
     steps: Sequence[str | Mapping[str, Any]] = (),
     sources: Sequence[str | Mapping[str, Any]] = (),
+    validation: Held = None,
+    test: Held = None,
     seed: int = 0,
     workers: int | None = None,
     progress: Progress | None = None,
+    examples: int = 3,
 ) -> str:
-    """Clean a bounded sample and tell what every step would do, with examples. Nothing is kept.
+    """Clean a bounded sample and tell what every step would do, with some examples of each rule. Nothing is kept.
 
     Args: as of `prepare`.
     """
     asked = _Request(
-        paths, field, split_documents=split_documents, pairs=pairs, fields=fields, steps=steps, sources=sources, seed=seed
+        paths,
+        field,
+        split_documents=split_documents,
+        validation=validation,
+        test=test,
+        pairs=pairs,
+        fields=fields,
+        steps=steps,
+        sources=sources,
+        seed=seed,
     )
     found, plan, _, _ = asked.plan()
     sample = trying.sample(plan)
     with tempfile.TemporaryDirectory(prefix="genus-") as folder, _engine(LOCAL, workers) as run:
         opened = Workspace.open(Path(folder) / "sample", sample.to_json(), overwrite=False)
         assert opened is not None
-        Preparation(opened[0], sample, found, run, progress or Progress("none"), continued=False).clean()
-        return trying.account(opened[0], sample, whole=plan)
+        trial = Preparation(opened[0], sample, found, run, progress or Progress("none"), continued=False)
+        trial.clean()
+        trial.tell_sources()
+        notes = noted(trial.remarks, found.skipped)
+        return trying.account(opened[0], sample, plan, notes, examples)
 
 
 _engine, _parse = engine, steps.parse

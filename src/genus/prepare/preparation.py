@@ -43,7 +43,7 @@ class Preparation:
         rounds.forget_loaded()
         for number, this in enumerate(rounds.rounds_of(self.plan.steps)):
             if this.applies is not None:
-                self._decide(number, this.applies)
+                self._decide(number, this.applies, this.names[0])
             does = " and ".join(["reading", "cleaning"][number > 0 : 1 + bool(this.names)])
             self._stage(rounds.stage(number), does if number == 0 else f"{does} ({', '.join(this.names)})")
             if number:
@@ -61,7 +61,7 @@ class Preparation:
         funnel = written.cleaning_funnel(self.space, self.plan)
         if not len(known):
             self._nothing_left(funnel)
-        self._tell_sources()
+        self.tell_sources()
         self._tell_pieces(known)
         assignment = assign(
             known.documents, fractions, not self.plan.options["keep_repeats"], whole=self.plan.pairs, seed=self.plan.seed
@@ -100,7 +100,7 @@ class Preparation:
         if had and self.continued:
             self.progress.note(f"{name}: {had:,} of {len(sizes):,} units were already done")
 
-    def _decide(self, number: int, survey: Survey) -> None:
+    def _decide(self, number: int, survey: Survey, name: str) -> None:
         """Let a survey decide on what the round before it observed, unless it has."""
         marker = self.space.decided(number)
         if marker.exists():
@@ -108,9 +108,8 @@ class Preparation:
         folder = self.space.decision(number)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        with self.progress.stage(f"deciding ({survey.NAME})", 1, "step", 1) as bar:
+        with self.progress.task(f"deciding ({name})"):
             facts = survey.decide(rounds.Observations(self.space, self.plan, number - 1), folder, self.plan.seed)
-            bar.advance(1)
         write_atomic(marker, json.dumps(facts, ensure_ascii=False))
 
     def _forget(self, number: int) -> None:
@@ -127,7 +126,7 @@ class Preparation:
             f"see {self.space.folder / 'rejected'} for file and line"
         )
 
-    def _tell_sources(self) -> None:
+    def tell_sources(self) -> None:
         """Gather what the readers remarked, and how many pairs are of very different lengths."""
         uneven = 0
         last = rounds.last_stage(self.plan.steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -24,6 +24,14 @@ class Progress:
         """Say something once."""
         if self.show != "none":
             print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def task(self, name: str) -> Iterator[None]:
+        """Something of which nobody knows how far it is."""
+        start = time.monotonic()
+        with _waiting(name) if self.show != "none" and sys.stderr.isatty() else nullcontext():
+            yield
+        self.note(f"{name}: {time.monotonic() - start:.1f} s")
 
     @contextmanager
     def stage(self, name: str, total: float, unit: str = "MB", scale: float = 1e6) -> Iterator[_Stage]:
@@ -71,6 +79,12 @@ class _Lines(_Stage):
 
     def _text(self) -> str:
         return f"{self._count / self._scale:,.1f} of {self._total / self._scale:,.1f} {self._unit}"
+
+
+def _waiting(name: str) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True).status(name)
 
 
 def _bar(name: str, total: float, unit: str) -> Any:

@@ -32,6 +32,7 @@ from genus.prepare.items import Document, Lines, Reject
 from genus.prepare.known import Recorder
 from genus.prepare.plan import Plan
 from genus.prepare.quarantine import READ, Rejections
+from genus.prepare.steps import names
 from genus.prepare.steps.step import Function, Step, Survey
 from genus.prepare.units import read
 from genus.prepare.workspace import Workspace, appearing
@@ -48,16 +49,13 @@ class Round:
         applies: the survey whose decision it begins with; None for the first.
         steps: those run on every batch after it.
         observes: the survey that it ends with; None for the last.
+        names: what those are called that drop and change documents in this round: `applies`, then `steps`.
     """
 
     applies: Survey | None
     steps: tuple[Step, ...]
     observes: Survey | None
-
-    @property
-    def names(self) -> list[str]:
-        """The steps that drop and change documents in this round."""
-        return [*([self.applies.NAME] if self.applies else []), *(step.NAME for step in self.steps)]
+    names: tuple[str, ...]
 
 
 def rounds_of(steps: tuple[Step, ...]) -> list[Round]:
@@ -65,13 +63,15 @@ def rounds_of(steps: tuple[Step, ...]) -> list[Round]:
     rounds: list[Round] = []
     applies: Survey | None = None
     between: list[Step] = []
-    for step in steps:
+    called: list[str] = []
+    for step, name in zip(steps, names(steps), strict=True):
         if isinstance(step, Survey):
-            rounds.append(Round(applies, tuple(between), step))
-            applies, between = step, []
+            rounds.append(Round(applies, tuple(between), step, tuple(called)))
+            applies, between, called = step, [], [name]
         else:
             between.append(step)
-    return [*rounds, Round(applies, tuple(between), None)]
+            called.append(name)
+    return [*rounds, Round(applies, tuple(between), None, tuple(called))]
 
 
 def stage(number: int) -> str:
@@ -121,10 +121,10 @@ def run_unit(space: Workspace, plan: Plan, number: int, unit: int) -> None:
 
 
 def _functions(space: Workspace, this: Round, number: int, unit: int) -> list[tuple[str, Function]]:
-    functions = [(step.NAME, _ready(step)) for step in this.steps]
+    functions = [_ready(step) for step in this.steps]
     if this.applies is not None:
-        functions.insert(0, (this.applies.NAME, this.applies.apply(space.decision(number), unit)))
-    return functions
+        functions.insert(0, this.applies.apply(space.decision(number), unit))
+    return list(zip(this.names, functions, strict=True))
 
 
 @lru_cache(maxsize=64)

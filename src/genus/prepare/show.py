@@ -25,7 +25,7 @@ def show(path: str | Path, count: int = 3, width: int | None = None) -> str:
         ValueError: not a prepared folder, or `count` is less than 1.
     """
     if count < 1:
-        raise ValueError(f"--show rejected {count}: ask for at least one example")
+        raise ValueError(f"--examples {count}: ask for at least one of every rule")
     root = Path(path)
     return examples(root / "rejected", read_manifest(root), count, width) or f"{root}: nothing was put aside"
 

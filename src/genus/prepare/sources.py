@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
+from genus.prepare.dataset import HELD_OUT
 from genus.prepare.decode import Compression, guess_encoding, peek
 from genus.prepare.fields import choose_field, holds_lines
 from genus.prepare.opening import below, is_address, is_file, stamp
@@ -75,11 +76,17 @@ class Source:
 
 @dataclass
 class Found:
-    """What `find` saw: the sources in order, files left aside by suffix, and remarks for the user."""
+    """What `find` saw.
+
+    Attributes:
+        sources: in order. skipped: files left aside, by suffix. remarks: for the user. unclear: labels of files that name
+            validation or test in folders that name no splits otherwise.
+    """
 
     sources: list[Source] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
 
     def leave(self, what: str) -> None:
         """Count a file that is left aside."""
@@ -119,6 +126,11 @@ def find(
             f"no text found in {', '.join(map(str, paths))}"
             + (f" (files left aside: {aside})" if aside else "")
             + f". Readable: {' '.join(FORMATS)}, source code, also with .gz .zst .bz2 .xz, and Hugging Face datasets folders"
+        )
+    if unclear := [source.label for source in found.sources if source.label in found.unclear and not source.split]:
+        found.remarks.append(
+            f"{unclear[0]}{f' and {len(unclear) - 1:,} more' if unclear[1:] else ''}: held out by name, but not every file of "
+            "the folder names its split, so it is taken like the others; --validation FILE and --test FILE hold files out"
         )
     if any(source.split for source in found.sources):
         # What lies beside a ready-made split and names none is training text.
@@ -206,7 +218,7 @@ def _folder(given: str, files: Sequence[tuple[str, str, str]], found: Found, kee
             names.append(inside)
     if is_tree:
         found.remarks.append(f"{given}: a source-code tree ({code:,} files of code): code and plain text are read, nothing else")
-    return _keep_splits(given, sources, names, found) if keep_splits else sources
+    return _keep_splits(given, sources, names, found, is_tree) if keep_splits else sources
 
 
 def _recognise(path: str, label: str, name: str, found: Found, named: bool = False) -> Source | None:
@@ -230,10 +242,12 @@ def _recognise(path: str, label: str, name: str, found: Found, named: bool = Fal
     return Source(path, label, kind, compression)
 
 
-def _keep_splits(folder: str, sources: list[Source], names: list[str], found: Found) -> list[Source]:
+def _keep_splits(folder: str, sources: list[Source], names: list[str], found: Found, is_tree: bool) -> list[Source]:
     """Keep train/validation/test as a folder's names tell them, when every file names one and there is something to train on."""
     named = [split_of(name.removesuffix(PurePosixPath(name).suffix)) for name in names]
-    if not sources or None in named or "train" not in named:
+    if None in named or "train" not in named:
+        if not is_tree:
+            found.unclear += [source.label for source, split in zip(sources, named, strict=True) if split in HELD_OUT]
         return sources
     counts = {split: named.count(split) for split in ("train", "validation", "test") if split in named}
     found.remarks.append(

@@ -26,7 +26,7 @@ def tree(manifest: dict[str, Any], out: str | Path) -> str:
         lines += _branch("funnel", [*funnel_lines(funnel), *_where(manifest)], last=False)
     else:
         lines += _branch("dropped", _drops(manifest), last=False)
-    if notes := _notes(manifest):
+    if notes := noted(manifest["remarks"], manifest["files_left_aside"]):
         lines += _branch("notes", notes, last=False)
     tokenizer = manifest["tokenizer"]
     lines += _branch("tokenizer", [tokenizer["description"]], last=False)
@@ -97,10 +97,11 @@ def _where(manifest: dict[str, Any]) -> list[str]:
     return [f"the {' and '.join(told)} with file, line and reason: rejected/"] if told else []
 
 
-def _notes(manifest: dict[str, Any]) -> list[str]:
-    lines = list(manifest["remarks"])
-    if manifest["files_left_aside"]:
-        aside = sorted(manifest["files_left_aside"].items())
+def noted(remarks: list[str], left_aside: dict[str, int]) -> list[str]:
+    """What was remarked, and the files that were left aside, by suffix."""
+    lines = list(remarks)
+    if left_aside:
+        aside = sorted(left_aside.items())
         lines.append("files left aside: " + ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in aside))
     return (
         lines

@@ -207,7 +207,12 @@ def translator(language: str) -> Callable[[str], str]:
     if language != "zh":
         return lambda text: text
     known = REASONS | STEPS | KINDS | ZH
-    return lambda text: known.get(text, text)
+
+    def translate(text: str) -> str:
+        step, _, number = text.rpartition("-")  # the second step of one name
+        return known.get(text) or (f"{STEPS[step]} {number}" if step in STEPS and number.isdigit() else text)
+
+    return translate
 
 
 def language_name(code: str, language: str) -> str:

@@ -55,6 +55,17 @@ def test_names_settings_and_presets() -> None:
     assert steps.parse(["wanted", "tidy"]) == (Wanted(seed=0), Plain())
 
 
+def test_a_step_may_run_again_with_other_settings() -> None:
+    twice = steps.parse(["wanted", "plain", "wanted:least=0.9"], seed=3)
+    assert twice == (Wanted(seed=3), Plain(), Wanted(least=0.9, seed=3))
+    assert steps.names([*twice, Wanted(least=0.1)]) == ["wanted", "plain", "wanted-2", "wanted-3"]
+    assert steps.parse(["tidy", "wanted:least=0.9", "wanted:least=0.1"]) == (
+        Plain(), Wanted(least=0.9, seed=0), Wanted(least=0.1, seed=0),
+    ), "the first sets that of the list, the second is one more"  # fmt: skip
+    with pytest.raises(ValueError, match="named twice with the same settings"):
+        steps.parse(["wanted:seed=3", "wanted"], seed=3)
+
+
 def test_yaml() -> None:
     written = yaml.safe_load("[plain, {wanted: {keep: [en, zh], least: 1, most: 7, strict: true, sizes: [1, 2]}}]")
     assert steps.parse(written) == (Plain(), Wanted(("en", "zh"), 1.0, 7, "soft", True, (1, 2), 0))
@@ -81,7 +92,7 @@ def test_json_and_back() -> None:
         (["wanted:strict=maybe"], "expected true or false"),
         (["wanted:keep"], "write field=value"),
         (["tidy:least=1"], "has no settings"),
-        (["plain", "plain"], "named twice"),
+        (["plain", "plain"], "named twice with the same settings"),
         ([{"plain": 3}], "are no settings"),
         ([["plain"]], "is no step"),
         (["genus.prepare.items.Document"], "is no step"),

@@ -34,7 +34,8 @@ def read(file: BinaryIO, job: Job) -> Iterator[Item]:
         yield Reject(0, reason, excerpt(str(error)))
     else:
         item = take(text, None, 0)
-        yield item if isinstance(item, Document) else Reject(0, "no text in the PDF", f"{len(document)} pages; perhaps a scan")
+        pages = f"{len(document)} page{'s' * (len(document) != 1)}; perhaps a scan"
+        yield item if isinstance(item, Document) else Reject(0, "no text in the PDF", pages)
     finally:
         document.close()
     yield Lines(0)

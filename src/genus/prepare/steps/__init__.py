@@ -12,6 +12,7 @@ import inspect
 import re
 import typing
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from genus.prepare.steps.presets import PRESETS
@@ -68,8 +69,19 @@ def find(name: str) -> type[Step]:
 
 
 def summaries() -> dict[str, str]:
-    """What every step does: the first line of its documentation, with its settings."""
+    """What every step does: the first line of its documentation."""
     return {name: (inspect.getdoc(find(name)) or "").partition("\n")[0] for name in NAMES}
+
+
+def defaults(name: str) -> dict[str, str]:
+    """The settings of a step with what they are when nothing is said, as they are written."""
+    return {each.name: _written(each.default) for each in dataclasses.fields(find(name))}
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "+".join(map(_written, value))
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def parse(words: Sequence[str | Mapping[str, Any]], seed: int = 0, pairs: bool = False) -> tuple[Step, ...]:
@@ -78,31 +90,46 @@ def parse(words: Sequence[str | Mapping[str, Any]], seed: int = 0, pairs: bool =
     Args:
         words: names of steps or presets, "name:field=value,field=value" (the entries of a tuple joined by +), or
             {name: {field: value}}. A step that a preset before it holds is not run twice: its place is kept, its settings change.
+            One that is named again with other settings runs again.
         seed: what steps that throw dice get, unless they were given their own.
         pairs: whether the documents are pairs.
 
     Raises:
-        ValueError: no such step or field, a value that does not fit, a step named twice.
+        ValueError: no such step or field, a value that does not fit, a step named twice with the same settings.
     """
-    chosen: dict[str, Step] = {}
-    named: set[str] = set()
+    chosen: list[Step] = []
+    given: set[str] = set()  # those that a preset brought and nothing has set since
     for word in words:
         name, settings = _split(word)
         if name in PRESETS:
             if settings:
                 raise ValueError(f"{name} is a list of steps and has no settings: write those of a step after it")
-            for each in parse(PRESETS[name], seed, pairs):
-                chosen.setdefault(each.NAME, each)
+            there = {step.NAME for step in chosen}
+            new = [step for step in parse(PRESETS[name], seed, pairs) if step.NAME not in there]
+            chosen += new
+            given |= {step.NAME for step in new}
             continue
-        step = _make(name, settings)
-        if step.NAME in named:
-            raise ValueError(f"the step {step.NAME} is named twice: a step runs once")
-        named.add(step.NAME)
-        chosen[step.NAME] = step
-    for step in chosen.values():
+        step = _seeded(_make(name, settings), seed)
+        if step.NAME in given:
+            chosen = [step if each.NAME == step.NAME else each for each in chosen]
+            given.remove(step.NAME)
+        elif step in chosen:
+            raise ValueError(f"the step {step.NAME} is named twice with the same settings: name it once")
+        else:
+            chosen.append(step)
+    for step in chosen:
         if pairs and not step.PAIRS:
             raise ValueError(f"the step {step.NAME} cleans single texts, not pairs: leave it out")
-    return tuple(_seeded(step, seed) for step in chosen.values())
+    return tuple(chosen)
+
+
+def names(chosen: Sequence[Step]) -> list[str]:
+    """What steps are called in the account: by their names, the second of one name NAME-2."""
+    taken: list[str] = []
+    for step in chosen:
+        called = (f"{step.NAME}-{number}" if number > 1 else step.NAME for number in count(1))
+        taken.append(next(name for name in called if name not in taken))
+    return taken
 
 
 def to_json(step: Step) -> dict[str, Any]:
