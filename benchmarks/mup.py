@@ -32,7 +32,6 @@ from genus.recipes.training import AdamW, Muon
 from genus.spec import apply_overrides
 from genus.train import optimizer
 from genus.train.machine import describe
-from genus.train.schedule import factor
 
 DATA = Path(os.environ.get("GENUS_DATA", "../shared/data"))
 HELD = 32  # rows that are evaluated
@@ -99,7 +98,8 @@ def final_loss(recipe: Recipe, policy: Parametrisation, lr: float, ids: Tensor, 
     cut, dice = int(0.9 * len(ids)), torch.Generator().manual_seed(seed)
     for step in range(options.steps):
         inputs, targets = rows(ids[:cut], options.batch, options.context, dice)
-        optimizer.set_rate(optimizers, lr * max(factor(recipe.training.schedule, step / options.steps, warmup=0.1), 0.01))
+        schedule = recipe.training.schedule
+        optimizer.set_rate(optimizers, lr * max(schedule.at(schedule.moment(step / options.steps, rise=0.1)), 0.01))
         total, count = model.head.loss(model.hidden(inputs), targets)
         for o in optimizers:
             o.zero_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from genus.recipes.parametrisation import Parametrisation, Standard
@@ -48,10 +49,38 @@ class SGD(Optimizer):
 
 
 @dataclass(frozen=True)
+class Moment:
+    """Where a run stands; `Schedule.moment` makes one.
+
+    Attributes:
+        progress: share of the run, 0 to 1. passes: over the data. rise: share of the run that the warm-up takes.
+        risen: how many times as long as its warm-up the run has lasted; None = it has none.
+    """
+
+    progress: float
+    passes: float = 0.0
+    rise: float = 0.0
+    risen: float | None = None
+
+
+@dataclass(frozen=True)
 class Schedule(Spec):
     """Factor on the learning rate over the run; use one of its children. `warmup`: share of the run it takes to rise."""
 
     warmup: float = 0.01
+
+    def moment(self, progress: float, passes: float = 0.0, rise: float | None = None) -> Moment:
+        """`rise`: share of the run that the warm-up takes, where it differs from the schedule's."""
+        rise = self.warmup if rise is None else rise
+        return Moment(progress, passes, rise, progress / rise if rise else None)
+
+    def at(self, now: Moment) -> float:
+        """The factor: linear up to 1 during the warm-up, then `after` it."""
+        return max(now.risen, 0.0) if now.risen is not None and now.risen < 1 else self.after(now)
+
+    def after(self, now: Moment) -> float:
+        """The factor once it has risen."""
+        return 1.0
 
 
 @dataclass(frozen=True)
@@ -61,12 +90,21 @@ class WarmupStableDecay(Schedule):
     decay: float = 0.2
     final: float = 0.0
 
+    def after(self, now: Moment) -> float:
+        if now.progress <= 1 - self.decay:
+            return 1.0
+        return self.final + (1 - self.final) * max(0.0, 1 - now.progress) / self.decay
+
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a cosine down to `final` (Loshchilov & Hutter 2017)."""
 
     final: float = 0.1
+
+    def after(self, now: Moment) -> float:
+        along = min(1.0, (now.progress - now.rise) / max(1e-9, 1 - now.rise))
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * along))
 
 
 @dataclass(frozen=True)
@@ -77,6 +115,9 @@ class InverseSqrt(Schedule):
     """
 
     warmup: float = 0.04
+
+    def after(self, now: Moment) -> float:
+        return 1.0 if now.risen is None else 1 / math.sqrt(now.risen)
 
 
 @dataclass(frozen=True)
@@ -91,6 +132,9 @@ class EpochDecay(Schedule):
     warmup: float = 0.0
     keep: float = 4.0
     factor: float = 0.5
+
+    def after(self, now: Moment) -> float:
+        return self.factor ** max(0, math.ceil(math.floor(now.passes) - self.keep + 1e-9))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -130,6 +174,4 @@ def adamw_rate(parameters: int) -> float:
 
     Never below 6e-5, which GPT-3 175B was trained with (Brown et al. 2020, table 2.1): the rule reaches zero at 12 billion.
     """
-    import math
-
     return max(0.003239 - 0.0001395 * math.log(max(parameters, 1)), 6e-5)

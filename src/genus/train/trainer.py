@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,9 +14,9 @@ from torch import Tensor
 from genus.objectives.batch import Batch
 from genus.parts.model import forget_history
 from genus.recipes.recipe import Recipe
-from genus.recipes.training import EpochDecay, InverseSqrt, Training
+from genus.recipes.training import Training
 from genus.run import Run
-from genus.train import checkpoint, optimizer, schedule
+from genus.train import checkpoint, optimizer
 from genus.train.average import Average
 from genus.train.compiled import compiled
 from genus.train.guard import Guard
@@ -223,17 +223,12 @@ class Trainer:
 
     def _factor(self) -> float:
         step, rise, steps = self.progress.step, self.plan.warmup, self.plan.budget.steps
-        if rise and step < rise:  # the same for runs of every length, which may then share their beginning
-            return step / rise
         share = None if rise is None else rise / steps if steps else 0.0
         passes = step / self.data.steps_per_epoch
-        decay = self.training.schedule
-        if rise and isinstance(decay, InverseSqrt):
-            return math.sqrt(rise / step)  # a run whose budget is time has no share that the warm-up takes
-        if isinstance(decay, EpochDecay):
-            passes = math.floor(passes)
-        progress = self.plan.budget.progress(step, self.progress.elapsed)
-        return schedule.factor(decay, progress, passes, share)  # type: ignore[arg-type]
+        now = self.training.schedule.moment(self.plan.budget.progress(step, self.progress.elapsed), passes, share)
+        if rise:  # the same for runs of every length, which may then share their beginning
+            now = replace(now, risen=step / rise)
+        return self.training.schedule.at(now)
 
     def _batch(self, data: Loader, step: int) -> Batch:
         rows = data(step)

@@ -19,7 +19,6 @@ from genus.recipes.recipe import Recipe
 from genus.train import optimizer
 from genus.train.kneser_ney import estimate
 from genus.train.machine import default_device
-from genus.train.schedule import factor
 
 CLIP = 1.0
 RATIO = 2**0.5  # of updates from one measurement to the next
@@ -85,7 +84,7 @@ def learn(recipe: Recipe, task: Task, seconds: float, seed: int = 0, updates: in
         if progress >= 1.0:
             break
         model.train()
-        optimizer.set_rate(optimizers, (task.optimizer.lr or 0.0) * max(factor(task.schedule, progress), 1e-3))
+        optimizer.set_rate(optimizers, (task.optimizer.lr or 0.0) * max(task.schedule.at(task.schedule.moment(progress)), 1e-3))
         loss = task.loss(model, task.batch(rng))
         if not math.isfinite(float(loss.detach())):
             learned.notes.append(f"diverged after {done:,} updates")
