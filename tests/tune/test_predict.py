@@ -7,10 +7,14 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import genus
+from genus.cli import main
+from genus.export import huggingface
+from genus.parts.task_head import Vectors
 from genus.prepare.records import read
 from genus.tune.predict import Labeller, predict
 
@@ -129,8 +133,28 @@ def test_what_cannot_be_done(run: Path, tmp_path: Path) -> None:
         predict(run, tmp_path / "in.txt", tmp_path / "out.parquet")
     with pytest.raises(ValueError, match=r"choose \.csv or \.jsonl"):
         predict(run, tmp_path / "in.txt", tmp_path / "out.tsv")
-    with pytest.raises(ValueError, match="was not made by genus tune"):
-        predict(run / "model", tmp_path / "in.txt", tmp_path / "out.csv")
+    with pytest.raises(ValueError, match="is the file that is read, and would be written over"):
+        predict(run, tmp_path / "in.txt", tmp_path / "x" / ".." / "in.txt")
+    spec = genus.load(run).spec.replace(head=Vectors())
+    huggingface.save(tmp_path / "bare", spec.build(), spec, genus.load(run).tokenizer)
+    with pytest.raises(ValueError, match="was not made by genus tune and is no classifier"):
+        predict(tmp_path / "bare", tmp_path / "in.txt", tmp_path / "out.csv")
+
+
+def test_a_classifier_that_was_not_tuned_here(run: Path, tmp_path: Path) -> None:
+    """Its folder says what its labels are."""
+    (tmp_path / "in.csv").write_text("review,label\na great film,pos\nso dull,pos\n", encoding="utf-8")
+    tally = predict(run / "model", tmp_path / "in.csv", tmp_path / "out.csv", text="review", say=_quiet)
+    assert [row["prediction"] for row in read(tmp_path / "out.csv").rows] == ["pos", "neg"] and tally.scores["accuracy"] == 0.5
+    with pytest.raises(ValueError, match=r"has no column 'text'.*review, label.*Name it with --text"):
+        predict(run / "model", tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_the_command_says_how_far_it_is(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    (tmp_path / "in.txt").write_text("a great film\n" * 3, encoding="utf-8")
+    monkeypatch.setattr("genus.cli.predict.EVERY", 0.0)
+    assert main(["predict", str(run), str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.csv")]) == 0
+    assert "3 rows, " in capsys.readouterr().err.splitlines()[0]
 
 
 def test_tags_and_answers(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,18 +13,20 @@ from tyro.conf import Positional
 
 from genus.cli.train import say
 
+EVERY = 10.0  # seconds between lines that say how far it is
+
 
 @dataclass(frozen=True)
 class Options:
-    """Label the rows of FILE with a run that `genus tune` made.
+    """Label the rows of FILE with a run that `genus tune` made, or a classifier in Hugging Face layout.
 
     FILE is of any kind that `genus tune` reads, .txt (one text a line) too, or - for standard input. Every row is kept, with all
     its columns, in its order; new columns hold the prediction and its probability, and `error` says why a row has none. Rows that
     have a label of their own are scored.
     """
 
-    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """tuned run"""
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN|FOLDER")]
+    """tuned run, or classifier's folder"""
     file: Annotated[Positional[str], tyro.conf.arg(metavar="FILE")]
     """rows to label; - = standard input"""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
@@ -44,5 +48,20 @@ def main(options: Options) -> int:
     from genus.tune.predict import predict
 
     beam = None if options.beam is None else Beam(options.beam, options.length_penalty)
-    predict(options.run, options.file, options.out, text=options.text, pair=options.pair, dtype=options.dtype, beam=beam, say=say)
+    wishes = {"text": options.text, "pair": options.pair, "dtype": options.dtype, "beam": beam}
+    predict(options.run, options.file, options.out, **wishes, say=say, advance=telling())  # type: ignore[arg-type]
     return 0
+
+
+def telling() -> Callable[[int], None]:
+    """Says now and then how many rows are done."""
+    begin = last = time.monotonic()
+
+    def advance(rows: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= EVERY:
+            say(f"{rows:,} rows, {rows / (now - begin):,.0f} a second")
+            last = now
+
+    return advance

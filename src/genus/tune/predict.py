@@ -21,6 +21,7 @@ import torch
 
 import genus.tune.tasks  # noqa: F401  (registers every task)
 from genus.prepare.records import STDIN, Entry, Record, Rejected, stream
+from genus.recipes.recipe import Recipe
 from genus.run import Loaded, load
 from genus.spec import from_json, nearest
 from genus.train.machine import compute_dtype, default_device
@@ -29,6 +30,7 @@ from genus.tune.examples import Examples
 from genus.tune.fitting import predict as predicted
 from genus.tune.options import TuneOptions
 from genus.tune.task import Say, Task
+from genus.tune.tasks.classification import Classification
 from genus.tune.writing import WritingTask
 
 if TYPE_CHECKING:
@@ -68,29 +70,29 @@ class Labeller:
         dtype: str = "auto",
         beam: Beam | None = None,
     ) -> Labeller:
-        """Open a tuned run, or take one that `genus.load` returned.
+        """Open a tuned run or a classifier in Hugging Face layout, or take what `genus.load` returned.
+
+        A classifier that was not tuned here says what its labels are, but not which columns it reads: those that are named, else
+        `text`.
 
         Raises:
-            ValueError: the run was not tuned, or a beam is asked for and its task writes no text. FileNotFoundError: it has no
+            ValueError: the model does no task, or a beam is asked for and its task writes no text. FileNotFoundError: it has no
                 model.
         """
         loaded = run if isinstance(run, Loaded) else load(run)
         path = loaded.path
-        if "task" not in loaded.config:
-            raise ValueError(
-                f"{path} was not made by genus tune, so it does no task; tune it first: genus tune {path} LABELS -o RUN"
-            )
-        task: Task = from_json(loaded.config["task"])
+        task = _task(loaded, text, pair)
         if beam is not None and not isinstance(task, WritingTask):
             raise ValueError(f"{path} was tuned for {task.name} and writes no text to search for; leave out the beam")
         if loaded.tokenizer is None:
             raise ValueError(f"{path} has lost its tokenizer; tune it again")
-        recipe = from_json(loaded.config["recipe"]).replace(model=loaded.spec)
-        base = Base("run", recipe, loaded.tokenizer, path, None, loaded.config["task"])
-        options = TuneOptions.from_json(loaded.config["options"])
+        saved, given = loaded.config.get("recipe"), loaded.config.get("options")
+        recipe = (from_json(saved) if saved else Recipe(path.name)).replace(model=loaded.spec)
+        base = Base("run", recipe, loaded.tokenizer, path, None, loaded.config.get("task"))
+        options = TuneOptions.from_json(given) if given else TuneOptions()
         device = default_device()
-        given = zip(task.columns, (text, pair), strict=False)
-        columns = {name: own for name, own in given if own is not None and own != name}
+        named = zip(task.columns, (text, pair), strict=False)
+        columns = {name: own for name, own in named if own is not None and own != name}
         model = loaded.model.to(device).eval()
         return cls(task, base, model, base.limit(options), compute_dtype(dtype, device), columns, beam)
 
@@ -133,6 +135,20 @@ class Labeller:
                 )
 
 
+def _task(loaded: Loaded, text: str | None, pair: str | None) -> Task:
+    """What the model does."""
+    if "task" in loaded.config:
+        return from_json(loaded.config["task"])  # type: ignore[no-any-return]
+    told = loaded.labels
+    if told is None or told.problem != "single_label_classification":
+        raise ValueError(
+            f"{loaded.path} was not made by genus tune and is no classifier, so it does no task; tune it first: "
+            f"genus tune {loaded.path} LABELS -o RUN"
+        )
+    outputs: int = loaded.spec.head.outputs  # type: ignore[attr-defined]
+    return Classification(text or "text", pair, labels=told.names or tuple(f"LABEL_{i}" for i in range(outputs)))
+
+
 @dataclass
 class Tally:
     """What was done: rows in all, rows with an error, scores of those that had a label of their own."""
@@ -161,15 +177,15 @@ def predict(
     """Label the rows of a file.
 
     Args:
-        run: a tuned run. file: any format that `genus tune` reads; "-" = standard input. out: a .jsonl, .csv or .tsv file
-            (also .gz), which appears when it is complete; None = JSON lines on standard output.
+        run: a tuned run, or a classifier in Hugging Face layout. file: any format that `genus tune` reads; "-" = standard input.
+        out: a .jsonl, .csv or .tsv file (also .gz), which appears when it is complete; None = JSON lines on standard output.
         text, pair: what the file calls the columns that are read, where it has other names than the labels had.
         dtype: "auto", "bf16" or "fp32". beam: how a task that writes texts searches for the most probable one; None = token by
             token. say: told how it went; None = standard error. advance: told how many rows are done, after every `at_once` rows;
             what it raises ends the work, and no file appears.
 
     Raises:
-        ValueError: the run was not tuned, a column is missing, or OUT is of a kind that cannot be written.
+        ValueError: the model does no task, a column is missing, or OUT is FILE or of a kind that cannot be written.
     """
     say = say or (lambda message: print(message, file=sys.stderr))
     _writable(file, out)
@@ -292,6 +308,8 @@ def _kind(out: str | Path | None) -> str:
 
 
 def _writable(file: str | Path, out: str | Path | None) -> None:
+    if out is not None and str(file) != STDIN and Path(out).resolve() == Path(file).resolve():
+        raise ValueError(f"{out} is the file that is read, and would be written over; choose another -o")
     if _kind(out) not in OUTPUTS:
         raise ValueError(f"{out}: predictions are written as {', '.join(OUTPUTS)} (also .gz)")
     if _kind(out) == ".tsv" and ".tsv" not in Path(str(file)).suffixes:
