@@ -4,12 +4,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from genus.cli import main
 from genus.export import huggingface
 from genus.parts.task_head import Pool, Vectors
+from genus.tune.base import find_base
+from genus.tune.features import features
+from genus.tune.options import TuneOptions
+from genus.tune.tasks.classification import Classification
 
 transformers = pytest.importorskip("transformers")
 
@@ -38,7 +44,7 @@ def mean(hidden: Tensor, mask: Tensor) -> Tensor:
 @torch.no_grad()
 def test_same_embeddings(folder: Path, tmp_path: Path) -> None:
     model, spec, tokenizer = huggingface.load(folder)
-    assert spec.head == Vectors(Pool())
+    assert spec.head == Vectors(Pool(), "mean", unit=True)
     assert model.embed.tokens.weight.shape == (30522, 384)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
     framed = [tokenizer.frame(text) for text in TEXTS]
@@ -51,6 +57,8 @@ def test_same_embeddings(folder: Path, tmp_path: Path) -> None:
     vectors = mean(hidden, mask)
     assert (vectors - mean(expected.last_hidden_state, mask)).abs().max() < 1e-4
     assert (model.head.pool(hidden, mask - 1) - expected.pooler_output).abs().max() < 1e-4
+    ours = features(model, tokenizer, TEXTS)  # the pool is the one that the folder states
+    assert np.abs(ours - mean(expected.last_hidden_state, mask).numpy()).max() < 1e-4
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[3] + 0.3  # it knows what the texts are about
 
     huggingface.save(tmp_path, model, spec, tokenizer)
@@ -58,6 +66,31 @@ def test_same_embeddings(folder: Path, tmp_path: Path) -> None:
     assert torch.equal(again(**theirs).last_hidden_state, expected.last_hidden_state)
     ids = transformers.AutoTokenizer.from_pretrained(tmp_path)(TEXTS, padding=True, return_tensors="pt")
     assert torch.equal(ids["input_ids"], theirs["input_ids"])
+
+
+LAYOUT = ("modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+
+
+def test_the_layout_goes_out_as_it_came(folder: Path, tmp_path: Path) -> None:
+    """Through a run: imported, exported, read again; what sentence-transformers reads is there byte for byte."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main(["import", str(folder), "-o", str(run)]) == 0
+    assert main(["export", str(run), "-o", str(out)]) == 0
+    for place in (run / "model", out):
+        assert [(place / name).read_bytes() for name in LAYOUT] == [(folder / name).read_bytes() for name in LAYOUT]
+    assert np.array_equal(features(out, None, TEXTS), features(folder, None, TEXTS))
+
+
+def test_a_task_reads_the_pool_that_the_folder_states(folder: Path) -> None:
+    base = find_base(folder, lambda: iter(()), TuneOptions(), lambda _: None)
+    head = Classification(labels=("no", "yes")).head(base.recipe.model)
+    assert head is not None and head.pool == Pool("mean", dense=False)
+    model = base.model(head, 0, 0.0).eval()
+    ids, types = (torch.tensor([each]) for each in base.tokenizer.frame(TEXTS[0]))
+    vector = torch.from_numpy(features(folder, None, TEXTS[:1]))
+    logits = model(ids, types=types) - model.head.proj.bias
+    expected = vector @ model.head.proj.weight.T  # but for the length of the vector, which a task does not take away
+    assert torch.nn.functional.cosine_similarity(logits, expected).item() > 1 - 1e-5
 
 
 def opened(folder: Path) -> Any:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from genus.parts.head import Head
 from genus.parts.model import Model
-from genus.parts.task_head import Pool, TaskHead, Vectors
+from genus.parts.task_head import Pool, TaskHead, Vectors, one_vector
 
 
 def test_pools_look_past_the_padding() -> None:
     hidden = torch.arange(24.0).view(2, 4, 3)
     doc = torch.tensor([[0, 0, 0, 0], [0, 0, -1, -1]])
-    first, last, mean = (Pool(take, dense=False).build(3)(hidden, doc) for take in ("first", "last", "mean"))
+    first, last, mean, most = (Pool(take, dense=False).build(3)(hidden, doc) for take in ("first", "last", "mean", "max"))
     assert first.equal(hidden[:, 0])
     assert last.equal(torch.stack([hidden[0, 3], hidden[1, 1]]))
     assert mean.equal(torch.stack([hidden[0].mean(0), hidden[1, :2].mean(0)]))
+    assert most.equal(last), "the numbers grow"
+    assert (-one_vector("max", -hidden, doc)).equal(first)
     assert Pool("last", dense=False).build(3)(hidden, None).equal(hidden[:, 3])
+
+
+@pytest.mark.parametrize("take", ["first", "last", "mean", "max"])
+def test_texts_that_share_a_row(take: Any) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(2, 5, 3, requires_grad=True)
+    found = one_vector(take, hidden, torch.tensor([[0, 0, 1, 1, 1], [0, 0, 0, 0, -1]]))
+    alone = torch.cat([one_vector(take, part) for part in (hidden[:1, :2], hidden[:1, 2:], hidden[1:, :4])])
+    assert torch.allclose(found, alone)
+    weight = torch.randn(3, 3)
+    ours, theirs = (torch.autograd.grad((x * weight).sum(), hidden, retain_graph=True)[0] for x in (found, alone))
+    assert torch.allclose(ours, theirs)
 
 
 @pytest.mark.parametrize("head", [TaskHead(3), TaskHead(5, pool=None, bias=False), TaskHead(2, Pool("mean", dense=False))])

@@ -9,9 +9,10 @@ import torch
 from genus import recipes
 from genus.modalities.text import Tokenizer
 from genus.parts.ngram import NGram
+from genus.parts.task_head import Vectors
 from genus.prepare.tokenizer import build as make_tokenizer
 from genus.run import Loaded
-from genus.tune.features import batches, features
+from genus.tune.features import batches, features, usual_pool
 
 TEXTS = ["a cat sat", "the dog", "", "a very long sentence about a cat and a dog that sat on a mat", "the dog"]
 
@@ -28,7 +29,7 @@ def model(name: str, tokenizer: Tokenizer, **sizes: int) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert", "lstm", "elmo", "t5", "llama"])
-@pytest.mark.parametrize("pool", ["mean", "first", "last", "layers"])
+@pytest.mark.parametrize("pool", ["mean", "first", "last", "max", "layers"])
 def test_a_batch_is_its_texts_one_by_one(name: str, pool: str, tokenizer: Tokenizer) -> None:
     """Order restored, padding without influence."""
     tokenizer = tokenizer.extended(["cls", "sep"]) if name == "bert" else tokenizer
@@ -51,6 +52,18 @@ def test_layers_are_the_models(tokenizer: Tokenizer) -> None:
         np.testing.assert_allclose(features(network, tokenizer, TEXTS[:1], layer=i)[0], layers[i][0].mean(0).detach(), atol=1e-5)
     beside = features(network, tokenizer, TEXTS[:1], "layers")[0]
     np.testing.assert_allclose(beside, torch.cat([x[0].mean(0) for x in layers]).detach(), atol=1e-5)
+
+
+def test_a_sentence_encoder_says_how(tokenizer: Tokenizer) -> None:
+    framed = tokenizer.extended(["cls", "sep"])
+    torch.manual_seed(0)
+    made = recipes.make("bert", dim=32, depth=1, heads=2, vocab=framed.vocab_size, context=64).model
+    encoder = made.replace(head=Vectors(take="max", unit=True)).build().eval()
+    largest = features(encoder, framed, TEXTS, "max")
+    length = np.linalg.norm(largest, axis=1, keepdims=True)
+    assert np.abs(length - 1).min() > 0.1
+    np.testing.assert_allclose(features(encoder, framed, TEXTS), largest / length, atol=1e-6)
+    assert usual_pool(encoder.spec) == "max" and usual_pool(made) == "mean"
 
 
 def test_pairs_have_types(tokenizer: Tokenizer) -> None:
@@ -87,8 +100,8 @@ def test_refusals(tokenizer: Tokenizer, tmp_path) -> None:
     network = model("gpt2", tokenizer)
     with pytest.raises(ValueError, match=r"there is no layer 3: 0 is the embedding's output, 2 \(or -1\)"):
         features(network, tokenizer, TEXTS, layer=3)
-    with pytest.raises(ValueError, match="pool 'max' is not one of: mean, first, last, layers"):
-        features(network, tokenizer, TEXTS, "max")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="pool 'sum' is not one of: mean, first, last, max, layers"):
+        features(network, tokenizer, TEXTS, "sum")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="there is no tokenizer"):
         features(network, None, TEXTS)
     with pytest.raises(ValueError, match="an n-gram keeps counts and has no vectors"):

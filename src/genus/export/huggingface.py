@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from genus import __version__
-from genus.export import families
+from genus.export import families, sentences
 from genus.export.card import model_card
 from genus.export.families import Architecture
 from genus.export.families.config import Config
@@ -118,6 +118,7 @@ def save(
         ends = sorted(Chat(tokenizer).ends)
         generation["eos_token_id"] = ends[0] if len(ends) == 1 else ends
     _write_json(folder / "generation_config.json", generation)
+    sentences.write(folder, spec.head, spec.reads, context)
     _write(folder / "README.md", model_card(spec, config["model_type"], name, notes, opener(config)))
     _write_json(folder / "config.json", config)
     return str(config["model_type"])
@@ -128,7 +129,7 @@ def load(folder: str | Path) -> tuple[Any, Any, Tokenizer | None]:
 
     Raises:
         FileNotFoundError: no config.json, no weights, or a shard is missing.
-        ValueError: a `model_type` or a setting that is not known here, pickled weights, or names or shapes that do not
+        ValueError: a `model_type`, a setting or a pooling that is not known here, pickled weights, or names or shapes that do not
             agree; the message lists what matched, what is missing and what is unexpected.
     """
     folder = Path(folder)
@@ -137,7 +138,7 @@ def load(folder: str | Path) -> tuple[Any, Any, Tokenizer | None]:
         model = load_ngram(folder)
         return model, model.spec, read_tokenizer(folder, config)
     with Weights(folder) as weights:
-        architecture, recipe = _describe(config, weights)
+        architecture, recipe = _describe(folder, config, weights)
         spec = recipe.model
         with torch.random.fork_rng(devices=[]):  # the weights that `build` draws are overwritten at once
             module = spec.build(0)
@@ -156,13 +157,14 @@ def describe(folder: str | Path) -> Recipe:
     if config.get("model_type") == NGRAM:
         return Recipe("ngram", from_json(config["spec"]))
     with Weights(folder) as weights:
-        return _describe(config, weights)[1]
+        return _describe(folder, config, weights)[1]
 
 
 def copy_companions(source: Path, folder: Path) -> list[str]:
-    """Hand on the tokenizer, the chat template and the generation settings of another folder, byte for byte."""
-    found = [name for name in COMPANIONS if (source / name).is_file()]
+    """Hand on what lies beside another folder's model, byte for byte: tokenizer, templates, sentence-transformers' files."""
+    found = [name for name in COMPANIONS if (source / name).is_file()] + sentences.files(source)
     for name in found:
+        (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(source / name, folder / name)
     return found
 
@@ -208,8 +210,14 @@ def opener(config: Mapping[str, Any], folder: str = "FOLDER") -> str | None:
     return auto and f'from transformers import {auto}; model = {auto}.from_pretrained("{folder}"{remote})'
 
 
-def _describe(config: Config, weights: Weights) -> tuple[Architecture | None, Recipe]:
+def _describe(folder: Path, config: Config, weights: Weights) -> tuple[Architecture | None, Recipe]:
     """Who reads the folder, and its recipe."""
+    architecture, recipe = _described(config, weights)
+    head = sentences.read(folder, recipe.model.head)
+    return architecture, recipe.replace(model=recipe.model.replace(head=head))
+
+
+def _described(config: Config, weights: Weights) -> tuple[Architecture | None, Recipe]:
     ours = config.get("genus") or {}
     name = ours.get("recipe") or ""
     if config.get("model_type") == MODEL_TYPE:

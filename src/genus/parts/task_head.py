@@ -19,17 +19,19 @@ from genus.parts.linear import Linear, linear_parameters
 from genus.parts.mix import ScalarMix
 from genus.spec import Spec
 
+Take = Literal["first", "last", "mean", "max"]
+
 
 @dataclass(frozen=True)
 class Pool(Spec):
-    """One vector for a text. A row of the batch is a text and whatever padding follows it, or holds several, one after the other.
+    """One vector for a text; see `one_vector`.
 
     Attributes:
-        take: the vector of the first position (BERT), of the last (GPT-1), or the mean over all.
+        take: the vector of the first position (BERT), of the last (GPT-1), or the mean or largest of each coordinate over all.
         dense: a layer of the same width and `act` after it (BERT's pooler, Devlin et al. 2019).
     """
 
-    take: Literal["first", "last", "mean"] = "first"
+    take: Take = "first"
     dense: bool = True
     act: str = "tanh"
 
@@ -43,42 +45,53 @@ class Pool(Spec):
             self.proj = Linear(dim, dim, bias=True) if spec.dense else None
 
         def forward(self, hidden: Tensor, doc: Tensor | None) -> Tensor:
-            """(B, T, D) to (B, D); positions of document -1 are padding. With several documents in a row, one vector for each."""
-            texts = None if doc is None else stretches(doc)
-            if texts is not None and len(texts) > len(hidden):
-                return self._dense(self._each(hidden, *texts.unbind(1)))
-            match self.spec.take:
-                case "first":
-                    x = hidden[:, 0]
-                case "last" if doc is None:
-                    x = hidden[:, -1]
-                case "last":
-                    assert doc is not None
-                    place = torch.arange(hidden.shape[1], device=hidden.device)
-                    last = torch.where(doc != PADDING, place, 0).amax(1)
-                    x = hidden[torch.arange(len(hidden), device=hidden.device), last]
-                case "mean" if doc is None:
-                    x = hidden.mean(1)
-                case "mean":
-                    real = (doc != PADDING)[..., None].to(hidden.dtype)
-                    x = (hidden * real).sum(1) / real.sum(1).clamp(min=1)
-            return self._dense(x)
-
-        def _each(self, hidden: Tensor, row: Tensor, start: Tensor, stop: Tensor) -> Tensor:
-            """(N, D): a vector for each text."""
-            match self.spec.take:
-                case "first":
-                    return hidden[row, start]
-                case "last":
-                    return hidden[row, stop - 1]
-            text = torch.repeat_interleave(stop - start)
-            first = (stop - start).cumsum(0) - (stop - start)
-            place = torch.arange(len(text), device=hidden.device) - first[text] + start[text]
-            sums = hidden.new_zeros(len(row), hidden.shape[-1]).index_add(0, text, hidden[row[text], place])
-            return sums / (stop - start)[:, None]
-
-        def _dense(self, x: Tensor) -> Tensor:
+            """(B, T, D) to (N, D), a vector for each text."""
+            x = one_vector(self.spec.take, hidden, doc)
             return x if self.proj is None else activation(self.spec.act, self.proj(x))
+
+
+def one_vector(take: Take, hidden: Tensor, doc: Tensor | None = None) -> Tensor:
+    """(B, T, D) to (N, D), a vector for each text.
+
+    A row is a text and whatever padding (document -1) follows it, or holds several texts, one after the other.
+    """
+    texts = None if doc is None else stretches(doc)
+    if texts is not None and len(texts) > len(hidden):
+        return _each(take, hidden, *texts.unbind(1))
+    real = None if doc is None else doc != PADDING
+    match take:
+        case "first":
+            return hidden[:, 0]
+        case "last" if real is None:
+            return hidden[:, -1]
+        case "last":
+            assert real is not None
+            place = torch.arange(hidden.shape[1], device=hidden.device)
+            return hidden[torch.arange(len(hidden), device=hidden.device), torch.where(real, place, 0).amax(1)]
+        case "max":
+            return (hidden if real is None else hidden.masked_fill(~real[..., None], -torch.inf)).amax(1)
+        case "mean" if real is None:
+            return hidden.mean(1)
+        case "mean":
+            assert real is not None
+            weight = real[..., None].to(hidden.dtype)
+            return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def _each(take: Take, hidden: Tensor, row: Tensor, start: Tensor, stop: Tensor) -> Tensor:
+    """(N, D) of texts that share rows: their rows, and where they begin and end."""
+    match take:
+        case "first":
+            return hidden[row, start]
+        case "last":
+            return hidden[row, stop - 1]
+    text = torch.repeat_interleave(stop - start)
+    first = (stop - start).cumsum(0) - (stop - start)
+    place = torch.arange(len(text), device=hidden.device) - first[text] + start[text]
+    vectors, found = hidden[row[text], place], hidden.new_zeros(len(row), hidden.shape[-1])
+    if take == "max":
+        return found.scatter_reduce(0, text[:, None].expand_as(vectors), vectors, "amax", include_self=False)
+    return found.index_add(0, text, vectors) / (stop - start)[:, None]
 
 
 @dataclass(frozen=True)
@@ -135,9 +148,13 @@ class Vectors(Spec):
     Attributes:
         pool: a layer that was trained to sum up the whole text (BERT's pooler); it is kept for a task's head that begins with it,
             `model.head.pool(hidden, doc)`.
+        take, unit: how a sentence encoder was trained to make one vector of a text's, and whether it is brought to length 1
+            (Reimers & Gurevych 2019); None = nobody says. `genus.tune.features` does it.
     """
 
     pool: Pool | None = None
+    take: Take | None = None
+    unit: bool = False
 
     tied: ClassVar[bool] = False
     softcap: ClassVar[None] = None

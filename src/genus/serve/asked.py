@@ -280,7 +280,9 @@ class EmbeddingRequest(Question):
     input: Texts = Field(description="A text, several, or token ids.")
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1, description="The model's own number; vectors are not cut short.")
-    pool: Literal["mean", "first", "last"] | None = Field(None, description="Mean over the positions (default). Not OpenAI's.")
+    pool: Literal["mean", "first", "last", "max"] | None = Field(
+        None, description="One vector of a text's; default: what a sentence encoder states, else the mean. Not OpenAI's."
+    )
     user: str | None = Field(None, max_length=512)
 
 

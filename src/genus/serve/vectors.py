@@ -46,7 +46,7 @@ async def embed(service: Service, served: Served, asked: EmbeddingRequest) -> di
             param = f"input.{place}" if isinstance(asked.input, list) else "input"
             message = f"this has {length:,} tokens and the model {served.entry.name!r} reads {most:,} at once; send it in parts"
             raise invalid(message, param, "context_length_exceeded")
-    read = partial(features, served.loaded, None, pool=asked.pool or "mean", limit=most, dtype=served.dtype)
+    read = partial(features, served.loaded, None, pool=asked.pool, limit=most, dtype=served.dtype)
     found = np.stack(await served.worker.each(texts, read))
     if asked.dimensions not in (None, found.shape[1]):
         message = f"the vectors of {served.entry.name!r} have {found.shape[1]} numbers, no more and no fewer"

@@ -23,7 +23,7 @@ from genus.run import Run, write_atomic
 from genus.train.machine import compute_dtype, default_device
 from genus.tune import baselines, rate, trial
 from genus.tune.base import Base
-from genus.tune.features import features
+from genus.tune.features import features, usual_pool
 from genus.tune.labels import Labels
 from genus.tune.linear import OnVectors, require
 from genus.tune.methods import METHODS
@@ -138,6 +138,7 @@ class Comparison:
         dtype = compute_dtype(options.dtype, default_device())
         vectors = features(model, base.tokenizer, texts, limit=base.limit(options), dtype=dtype)
         reading = (time.perf_counter() - begin) / len(self.parts)
+        pool = usual_pool(base.recipe.model)
 
         def learn(part: Split) -> Predicted:
             begin = time.perf_counter()
@@ -150,7 +151,7 @@ class Comparison:
             seconds = time.perf_counter() - begin + reading
             name = "frozen vectors, linear read-out"
             yield (
-                Row(name, (), float(len(numbers)), seconds, linear.parameters, f"mean of the last layer; {linear}"),
+                Row(name, (), float(len(numbers)), seconds, linear.parameters, f"{pool} of the last layer; {linear}"),
                 predictions,
                 None,
             )

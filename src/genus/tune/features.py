@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from genus.evaluate.evaluation import WINDOW, context_of
 from genus.parts.attention import Attention
 from genus.parts.ctx import PADDING
 from genus.parts.model import Model
+from genus.parts.task_head import Take, Vectors, one_vector
 from genus.run import Loaded, load
 from genus.spec import walk
 from genus.tune.reading import reads
@@ -21,8 +22,8 @@ from genus.tune.reading import reads
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
 
-Pooling = Literal["mean", "first", "last", "layers"]
-POOLINGS: tuple[Pooling, ...] = ("mean", "first", "last", "layers")
+Pooling = Take | Literal["layers"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "first", "last", "max", "layers")
 Text = str | tuple[str, str]
 
 
@@ -30,7 +31,7 @@ def features(
     model: str | Path | Loaded | nn.Module,
     tokenizer: Tokenizer | None,
     texts: Sequence[Text],
-    pool: Pooling = "mean",
+    pool: Pooling | None = None,
     layer: int = -1,
     *,
     limit: int | None = None,
@@ -46,8 +47,9 @@ def features(
     Args:
         model: a run, a model folder, what `genus.load` returned, or a module built from a `Model`.
         tokenizer: None = the model's own. texts: strings, or pairs of them.
-        pool: mean over the positions, the first position, the last, or "layers": the means of all layers side by side, so that
-            a linear model may weigh the layers as ELMo's mixture does.
+        pool: mean over the positions, the first position, the last, the largest of each coordinate, or "layers": the means of all
+            layers side by side, so that a linear model may weigh the layers as ELMo's mixture does. None = what a sentence
+            encoder states, at length 1 where it says so; of any other model the mean.
         layer: 0 = the embedding's output, 1 the first layer's, -1 the last's (`Model.Module.layers`); not used with "layers".
         limit: most tokens of a text; None = what the model was made for, and no limit for a model without attention.
         batch_tokens: positions computed at once, padding included. say: told how many texts were cut.
@@ -62,6 +64,8 @@ def features(
     tokenizer = tokenizer or (loaded.tokenizer if isinstance(loaded, Loaded) else None)
     if tokenizer is None:
         raise ValueError("there is no tokenizer: put the model's own tokenizer.json into its folder")
+    unit = pool is None and isinstance(spec.head, Vectors) and spec.head.unit
+    pool = pool or usual_pool(spec)
     if pool not in POOLINGS:
         raise ValueError(f"pool {pool!r} is not one of: {', '.join(POOLINGS)}")
     depth = (spec.encoder or spec.stack).depth
@@ -73,7 +77,13 @@ def features(
     if cut:
         say(f"{cut:,} of {len(texts):,} texts were longer than {most:,} tokens and lost their end")
     rows = [(ids, types) for ids, types, _ in framed]
-    return _compute(network, spec, rows, pool, layer, batch_tokens, dtype)
+    found = _compute(network, spec, rows, pool, layer, batch_tokens, dtype)
+    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12) if unit else found
+
+
+def usual_pool(model: Model) -> Take:
+    """What a sentence encoder states; of any other model the mean."""
+    return (model.head.take if isinstance(model.head, Vectors) else None) or "mean"
 
 
 @torch.inference_mode()
@@ -94,25 +104,20 @@ def _compute(
             if spec.embed.types and any(any(rows[i][1]) for i in group):
                 types = torch.tensor([rows[i][1] + [0] * (width - len(rows[i][1])) for i in group], device=device)
             real = torch.arange(width, device=device) < lengths[:, None]
-            doc = None if past or bool(real.all()) else torch.where(real, 0, PADDING)
-            layers = network.layers(ids, doc, types=types, dtype=dtype)
+            doc = None if bool(real.all()) else torch.where(real, 0, PADDING)
+            layers = network.layers(ids, None if past else doc, types=types, dtype=dtype)
             chosen = layers if pool == "layers" else [layers[layer]]
-            vectors = torch.cat([_pooled(each, real, lengths, pool) for each in chosen], dim=-1).float().cpu().numpy()
+            vectors = (
+                torch.cat([one_vector("mean" if pool == "layers" else pool, each.float(), doc) for each in chosen], dim=-1)
+                .cpu()
+                .numpy()
+            )
             if found is None:
                 found = np.zeros((len(rows), vectors.shape[1]), dtype=np.float32)
             found[group] = vectors
     finally:
         network.train(training)
     return np.zeros((0, spec.reads), dtype=np.float32) if found is None else found
-
-
-def _pooled(hidden: Tensor, real: Tensor, lengths: Tensor, pool: Pooling) -> Tensor:
-    """(B, T, D) to (B, D)."""
-    if pool == "first":
-        return hidden[:, 0]
-    if pool == "last":
-        return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
-    return (hidden.float() * real[..., None]).sum(1) / lengths[:, None]
 
 
 def batches(lengths: Sequence[int], room: int) -> Iterator[list[int]]:

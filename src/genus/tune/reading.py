@@ -11,7 +11,7 @@ from genus.objectives.objective import Objective
 from genus.parts.attention import Attention
 from genus.parts.mix import ScalarMix
 from genus.parts.model import Model
-from genus.parts.task_head import Pool, TaskHead
+from genus.parts.task_head import Pool, TaskHead, Vectors
 from genus.spec import walk
 from genus.train.machine import default_device
 
@@ -33,12 +33,15 @@ def reads(model: Model) -> Reads:
 def text_head(model: Model, outputs: int, dropout: float = 0.1) -> TaskHead:
     """A read-out of a whole text.
 
-    Where every position sees all of it, from the first, through a layer (Devlin et al. 2019); where a position sees the past,
-    from the last (Radford et al. 2018); an encoder-decoder reads the text on both sides, and is read at the decoder's last.
+    Of a sentence encoder, from the vector that it was trained to give. Where every position sees all of the text, from the first,
+    through a layer (Devlin et al. 2019); where a position sees the past, from the last (Radford et al. 2018); an encoder-decoder
+    reads the text on both sides, and is read at the decoder's last.
     Of two directions that have each read a part, a mixture of all layers is read, from everywhere (Peters et al. 2018).
     """
     if model.reverse is not None:
         return TaskHead(outputs, Pool("mean", dense=False), dropout=dropout, mix=ScalarMix(model.stack.depth + 1))
+    if isinstance(model.head, Vectors) and model.head.take is not None:
+        return TaskHead(outputs, Pool(model.head.take, dense=False), dropout=dropout)
     match reads(model):
         case "all":
             return TaskHead(outputs, text_pool(model) or Pool("first"), dropout=dropout)

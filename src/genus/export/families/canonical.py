@@ -10,7 +10,7 @@ from genus.parts.embedding import Embedding
 from genus.parts.init import Init
 from genus.parts.mlp import MLP
 from genus.parts.model import Model
-from genus.parts.task_head import Pool, TaskHead
+from genus.parts.task_head import Pool, TaskHead, Vectors
 from genus.spec import Spec, rewrite
 
 
@@ -34,6 +34,8 @@ def canonical(spec: Any) -> Any:
                 return part.replace(dropout=0.0, before=0.0)
             case Pool(dense=False):
                 return part.replace(act=Pool.act)
+            case Vectors():  # modules.json says it, not config.json
+                return part.replace(take=None, unit=False)
             case Stack():
                 return _stack(part)
             case Model():
