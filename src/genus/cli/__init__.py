@@ -34,6 +34,7 @@ VERBS = {
     "plan": "which model to train on this data with this budget: measured, and predicted before the run",
     "plan fit": "scaling laws of a table of runs, anyone's",
     "plan verify": "what a plan predicted of a run against what the run reached",
+    "doctor": "this machine: its speed, the path of every operation, what is missing and the command that adds it",
     "demo": "a real corpus, five models of five generations, one table, one report",
 }
 

@@ -44,7 +44,9 @@ def main(options: Options) -> int:
     from genus.generate.session import session
     from genus.generate.texts import Generator
     from genus.run import load
+    from genus.train.threads import settle
 
+    settle()
     constraint = options.form.constraint()
     loaded = load(options.model)
     generator = Generator(

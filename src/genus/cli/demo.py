@@ -30,6 +30,8 @@ class Options:
 def main(options: Options) -> int:
     from genus.cli.train import count, duration
     from genus.demo import demo
+    from genus.train.threads import settle
 
+    settle()
     demo(options.out, duration(options.time), int(count(options.size)), options.vocab, lambda text: print(text, flush=True))
     return 0

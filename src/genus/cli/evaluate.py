@@ -87,8 +87,10 @@ def main(options: Options) -> int:
     from genus.prepare.dataset import Dataset
     from genus.prepare.progress import Progress
     from genus.run import load
+    from genus.train.threads import settle
 
     keep_freed_memory()
+    settle()
     if options.probes is not None:
         return probe(options)
     if options.data is None:

@@ -86,7 +86,9 @@ def main(options: Options) -> int:
 
     from genus.generate.texts import Generator
     from genus.run import load
+    from genus.train.threads import settle
 
+    settle()
     loaded = load(options.model)
     rewrites = getattr(loaded.spec, "encoder", None) is not None
     if options.source and not rewrites:

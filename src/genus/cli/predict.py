@@ -45,8 +45,10 @@ class Options:
 
 def main(options: Options) -> int:
     from genus.generate.beam import Beam
+    from genus.train.threads import settle
     from genus.tune.predict import predict
 
+    settle(say)
     beam = None if options.beam is None else Beam(options.beam, options.length_penalty)
     wishes = {"text": options.text, "pair": options.pair, "dtype": options.dtype, "beam": beam}
     predict(options.run, options.file, options.out, **wishes, say=say, advance=telling())  # type: ignore[arg-type]

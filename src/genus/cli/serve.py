@@ -57,7 +57,9 @@ class Options:
 def main(options: Options) -> int:
     from genus.serve.server import serve
     from genus.serve.settings import Limits, Settings
+    from genus.train.threads import settle
 
+    settle()
     settings = Settings(
         options.models,
         options.host,

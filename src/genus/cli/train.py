@@ -90,7 +90,9 @@ def main(options: Options) -> int:
     from genus.spec import from_json
     from genus.train.options import TrainOptions
     from genus.train.start import resume, start
+    from genus.train.threads import settle
 
+    settle(say)
     if options.resume is not None:
         if options.recipe or options.data:
             raise ValueError("--resume RUN takes everything from the run; leave out RECIPE and DATA")

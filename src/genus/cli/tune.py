@@ -103,9 +103,11 @@ class Options:
 
 
 def main(options: Options) -> int:
+    from genus.train.threads import settle
     from genus.tune.options import TuneOptions
     from genus.tune.tuning import resume, tune
 
+    settle(say)
     if options.resume is not None:
         if options.base or options.labels:
             raise ValueError("--resume RUN takes everything from the run; leave out BASE and LABELS")

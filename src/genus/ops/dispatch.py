@@ -61,17 +61,19 @@ class Op(Generic[P, R]):
         name = self.chosen(*args, **kwargs)
         result = self.reference(*args, **kwargs) if name == "reference" else self.paths[name][1](*args, **kwargs)
         if see is not None:
-            see(Call(self, signature(self.reference).bind(*args, **kwargs).arguments, result))
+            see(Call(self, signature(self.reference).bind(*args, **kwargs).arguments, result, name))
             _watchers[get_ident()] = see
         return result
 
 
 class Call(NamedTuple):
-    """A call of an op that `watched` has seen: the op, its arguments by name (those that were given), and what it returned."""
+    """A call of an op that `watched` has seen: the op, its arguments by name (those that were given), what it returned, and the
+    path that it took."""
 
     op: Op[..., Any]
     arguments: dict[str, Any]
     result: Any
+    path: str
 
     def weights(self) -> Tensor:
         """(..., queries, keys) the factors by which the op mixed its values `v` (..., keys, width) into each query's output.

@@ -117,6 +117,11 @@ def reason(name: str) -> str:
     return ""
 
 
+def find_compiler() -> str | None:
+    """The C compiler: $CC, gcc or cc."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CC") or "gcc", "gcc", "cc"))), None)
+
+
 def _suits() -> None:
     if sys.platform != "linux":
         raise Unavailable("the kernels in C are made for Linux")
@@ -126,7 +131,7 @@ def _suits() -> None:
 
 @cache
 def _load(name: str) -> ctypes.CDLL:
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC") or "gcc", "gcc", "cc"))), None)
+    compiler = find_compiler()
     if compiler is None:
         raise Unavailable("there is no C compiler (gcc or cc; $CC names another)")
     source, openmp = SOURCES / f"{name}.c", _openmp()

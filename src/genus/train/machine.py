@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from genus.train import processor
+
 
 def matmul_ceiling(dtype: torch.dtype, device: torch.device, size: int = 1536, seconds: float = 0.3) -> float:
     """Best measured speed of a square matrix product in floating-point operations per second."""
@@ -25,6 +27,17 @@ def matmul_ceiling(dtype: torch.dtype, device: torch.device, size: int = 1536, s
             torch.cuda.synchronize()
         best = min(best, (time.perf_counter() - start) / 2)
     return 2 * size**3 / best
+
+
+def memory_ceiling(device: torch.device, size: int = 256 * 2**20, rounds: int = 6) -> float:
+    """Best measured speed in bytes per second at which `size` bytes are read: those of a vector that is summed."""
+    x = torch.ones(size // 4, device=device)
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        float(x.sum())
+        best = min(best, time.perf_counter() - start)
+    return size / best
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -59,16 +72,5 @@ def peak_memory_mb() -> float:
 def describe() -> dict[str, Any]:
     """Facts about the machine and the versions, for `run.json`."""
     device = default_device()
-    name = torch.cuda.get_device_name() if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else processor.name()
     return {"device": name, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as f:
-            for line in f:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
