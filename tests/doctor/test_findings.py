@@ -113,6 +113,10 @@ def test_a_busy_machine() -> None:
     assert found.kind == "slow" and "55% of their cores" in found.what and "1 thread is 2.5 times as fast" in found.what
     assert found.command == "export GENUS_THREADS=1"
     assert only(replace(WELL, threads=replace(threads, speeds=((2, 3e11), (1, 2e11))))).command == ""
+    told = Threads(1, "OMP_NUM_THREADS")  # nothing to choose, but the speeds are those of a busy machine
+    found = only(replace(WELL, threads=told, ceilings=Ceilings(1e11, 2e11, 2e10, 0.4)))
+    assert "had 40% of their cores" in found.what and found.command == ""
+    assert findings(replace(WELL, ceilings=Ceilings(1e11, 2e11, 2e10, 0.97))) == []
 
 
 def test_a_gpu_that_torch_cannot_use(programs: set[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -54,11 +55,16 @@ class Kernels:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What was measured: floating-point operations per second of a square matrix product, and bytes per second that are read."""
+    """What was measured: floating-point operations per second of a square matrix product, and bytes per second that are read.
+
+    Attributes:
+        share: of the time, what the threads had of their cores meanwhile; None where a GPU computes.
+    """
 
     fp32: float
     bf16: float
     memory: float
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,8 +144,10 @@ def _with_torch(found: Examination, quick: bool, say: Say) -> Examination:
     if not quick:
         say("ceilings")
         size = 8192 if device.type == "cuda" else 1536
+        start, spent = time.perf_counter(), time.process_time()
         fp32, bf16 = (matmul_ceiling(dtype, device, size, 0.5) for dtype in (torch.float32, torch.bfloat16))
-        ceilings = Ceilings(fp32, bf16, memory_ceiling(device))
+        share = (time.process_time() - spent) / (time.perf_counter() - start) / torch.get_num_threads()
+        ceilings = Ceilings(fp32, bf16, memory_ceiling(device), share if device.type == "cpu" else None)
     seen = tour(device, WORKS, say)
     return replace(
         found,

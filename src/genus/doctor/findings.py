@@ -9,6 +9,8 @@ from typing import Literal
 
 from genus.doctor.examination import Examination
 
+QUIET = 0.9  # share of its cores' time that a computing process has on a machine left alone
+
 # What installs a package of the system, by the program that is there.
 INSTALLERS = (
     ("apt-get", "sudo apt-get install -y {}"),
@@ -42,7 +44,7 @@ class Finding:
 
 def findings(e: Examination) -> list[Finding]:
     """What is to be said, the worst first."""
-    found = [*_needed(e), *_wrong(e), *_kernels(e), *_threads(e), *_accelerator(e), *_extras(e)]
+    found = [*_needed(e), *_wrong(e), *_kernels(e), *_busy(e), *_accelerator(e), *_extras(e)]
     return sorted(found, key=lambda f: ("broken", "slow", "missing").index(f.kind))
 
 
@@ -98,13 +100,15 @@ def _kernels(e: Examination) -> list[Finding]:
     return found
 
 
-def _threads(e: Examination) -> list[Finding]:
+def _busy(e: Examination) -> list[Finding]:
+    """Others on the same cores, and what is best meanwhile."""
     t = e.threads
-    if t is None or not t.disturbed:
+    shares = [share for share in (t and t.share, e.ceilings and e.ceilings.share) if share is not None]
+    if t is None or not shares or min(shares) >= QUIET:
         return []
-    told = dict(t.speeds)
-    best = max(told, key=lambda count: told[count])
-    what = f"something else is running: {t.count} threads had {t.share:.0%} of their cores"
+    what = f"something else is running: computing threads had {min(shares):.0%} of their cores, so speeds are low"
+    told = dict(t.speeds) if t.disturbed else {}
+    best = max(told, key=lambda count: told[count], default=t.count)
     if best == t.count:
         return [Finding("slow", what)]
     what += f"; while it runs, {best} {'threads are' if best > 1 else 'thread is'} {told[best] / told[t.count]:.1f} times as fast"

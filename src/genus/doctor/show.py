@@ -79,9 +79,8 @@ def _paths(paths: tuple[Path, ...]) -> Iterator[str]:
         shapes = p.shapes if len(p.shapes) < SHAPES else p.shapes[: SHAPES - 4] + "..."
         row = f"{p.op:<22}{p.path:<13}{shapes:<{SHAPES}}"
         if p.forward is not None:
-            backward = "" if p.backward is None else f"{1e3 * p.backward:.2f} ms"
             speed = f"{p.operations / p.forward / 1e9:.0f}" if p.operations else ""
-            row += f"{f'{1e3 * p.forward:.2f} ms':>10}{backward:>10}{speed:>9}{p.bytes / p.forward / 1e9:>7.1f}"
+            row += f"{_ms(p.forward):>10}{_ms(p.backward):>10}{speed:>9}{p.bytes / p.forward / 1e9:>7.1f}"
         yield row + ("" if p.right else "   WRONG")
     if measured:
         yield "speeds are those of the forward pass; what is small stays in the cache and may be read faster than memory"
@@ -104,6 +103,13 @@ def _findings(found: list[Finding]) -> Iterator[str]:
         yield f"{finding.kind}: {finding.what}"
         if finding.command:
             yield f"  {finding.command}"
+
+
+def _ms(seconds: float | None) -> str:
+    """Three digits of milliseconds."""
+    if seconds is None:
+        return ""
+    return f"{1e3 * seconds:.{0 if seconds >= 0.1 else 1 if seconds >= 0.01 else 2}f} ms"
 
 
 def _rate(number: float) -> str:
