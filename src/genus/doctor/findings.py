@@ -9,8 +9,6 @@ from typing import Literal
 
 from genus.doctor.examination import Examination
 
-QUIET = 0.9  # share of its cores' time that a computing process has on a machine left alone
-
 # What installs a package of the system, by the program that is there.
 INSTALLERS = (
     ("apt-get", "sudo apt-get install -y {}"),
@@ -27,6 +25,7 @@ OTHER_NAMES = {
     ("conda", "gcc"): "c-compiler",
     ("conda", "g++"): "cxx-compiler",
 }
+QUIET = 0.9  # share of its cores' time that a computing process has on a machine left alone
 CHANNEL = "https://download.pytorch.org/whl/cu130"
 
 
@@ -103,7 +102,8 @@ def _kernels(e: Examination) -> list[Finding]:
 def _busy(e: Examination) -> list[Finding]:
     """Others on the same cores, and what is best meanwhile."""
     t = e.threads
-    shares = [share for share in (t and t.share, e.ceilings and e.ceilings.share) if share is not None]
+    measured = (None if t is None else t.share, None if e.ceilings is None else e.ceilings.share)
+    shares = [share for share in measured if share is not None]
     if t is None or not shares or min(shares) >= QUIET:
         return []
     what = f"something else is running: computing threads had {min(shares):.0%} of their cores, so speeds are low"
