@@ -39,7 +39,9 @@ def manifest() -> dict[str, Any]:
             {"step": "gopher", "documents": 7500, "bytes": 4_300_000, "dropped": {"mostly symbols": 700}},
             {
                 "step": "classifier", "documents": 7500, "bytes": 4_300_000, "dropped": {}, "changed": {},
-                "counts": {"score=0.1": 500, "score=0.5": 5000, "score=0.9": 2000},
+                "counts": {
+                    "score=0.1": 500, "score=0.5": 5000, "score=0.9": 2000, "score dropped=0.1": 500, "score dropped=0.5": 10,
+                },
             },
             {
                 "step": "near-duplicates", "documents": 6300, "bytes": 3_780_000, "dropped": {"near-duplicate": 1200},
@@ -59,7 +61,7 @@ def manifest() -> dict[str, Any]:
             "coverage": [[1, 0.05], [10, 0.2], [100, 0.5], [1000, 0.8], [8191, 1.0]],
             "ranks": [[1, 44_000], [10, 9000], [100, 900], [1000, 90], [8000, 1]],
             "kinds": {"letters": [6000, 5900, 0.7], "Chinese": [1800, 1790, 0.2], "part of a character": [391, 310, 0.1]},
-            "frequent": [[" the", 44_000], ["，", 30_000]], "unused": ["ÿ" + HOSTILE],
+            "frequent": [[" the", 44_000], ["，\n", 30_000]], "unused": ["ÿ" + HOSTILE],
         },
         "remarks": ["a remark " + HOSTILE],
         "files_left_aside": {".png": 3, "": 2},

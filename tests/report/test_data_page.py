@@ -36,9 +36,9 @@ def cells(text: str, first: str) -> list[str]:
 
 def test_the_funnel(folder: Path) -> None:
     text = page(read_data(folder))
-    assert cells(text, "read")[2:] == ["9,300", "5.0 MiB", "40 (0.428 %)", "0"]
+    assert cells(text, "read")[2:] == ["9,300", "5.2 MB", "40 (0.428 %)", "0"]
     assert cells(text, "unicode")[4:] == ["0", "88"]
-    assert cells(text, "near-duplicates")[2:] == ["6,300", "3.6 MiB", "1,200 (16 %)", "0"]
+    assert cells(text, "near-duplicates")[2:] == ["6,300", "3.8 MB", "1,200 (16 %)", "0"]
     widths = [
         float(width) for width in re.findall(r'<span class="bar c0">(?:<i class="was".*?></i>)?<i style="width:([\d.]+)%"', text)
     ]
@@ -58,10 +58,11 @@ def test_sources_and_mixture(folder: Path) -> None:
 
 def test_distributions_and_vocabulary(folder: Path) -> None:
     outline = Outline(page(read_data(folder)))
-    assert [tag for tag, _ in outline.tags].count("rect") == 4 + 3 + 3 + 3  # lengths read and kept, symbols, scores
+    assert [tag for tag, _ in outline.tags].count("rect") == 4 + 3 + 3 + 3 + 2  # lengths, symbols, scores; read or seen, and kept
     assert [tag for tag, _ in outline.tags].count("svg") == 1 + 1 + 1 + 2 * 2
     for shown in (
-        "English (en)", "Chinese, simplified (zh-Hans)", "French (fr)", "classifier: score", "clusters", "400", "looked at",
+        "English (en)", "Chinese, simplified (zh-Hans)", "French (fr)", "classifier: score; faint: dropped by it", "，⏎ 30k",
+        "clusters", "400", "looked at",
         "8,000 (97.7 %)", "part of a character", " the 44k", "by document hash", ".png", "春眠不覺曉",
     ):  # fmt: skip
         assert shown in outline.text, shown
@@ -123,7 +124,7 @@ def test_a_folder_made_before_there_were_steps(tmp_path: Path) -> None:
     sources = [{"name": "a.jsonl", "kind": "jsonl", "documents": 6600, "tokens": 945_000, "rejected": 40}]
     text = page(read_data(write_data(tmp_path / "DATA", drops=drops, sources=sources, **told)))
     assert cells(text, "read")[2:] == ["6,600", "–", "40 (0.602 %)", "0"]
-    assert cells(text, "repeats")[2:] == ["6,300", "3.6 MiB", "300 (4.55 %)", "0"]
+    assert cells(text, "repeats")[2:] == ["6,300", "3.8 MB", "300 (4.55 %)", "0"]
     assert cells(text, "a.jsonl")[5] == "40"
     assert "Distributions" not in text
 

@@ -57,6 +57,8 @@ def test_the_order_of_texts_does_not_matter(run: Path) -> None:
 
 def test_limits(run: Path) -> None:
     kept = Judge(str(run), "pos", minimum=0.5).ready()(batch(TEXTS))
+    gone = {name.partition("=")[2]: n for name, n in kept.counts.items() if name.startswith("classifier.pos dropped=")}
+    assert sum(gone.values()) == len(kept.drops) > 0 and all(float(value) <= 0.5 for value in gone)
     assert set(kept.batch.column("text").to_pylist()) == {text for text, good in zip(TEXTS, GOOD, strict=True) if good}
     assert {drop.reason for drop in kept.drops} == {LOW} and len(kept.drops) == 30
     left = Judge(str(run), "pos", maximum=0.5).ready()(batch(TEXTS))

@@ -64,7 +64,10 @@ def of_values(values: np.ndarray | Iterable[float]) -> dict[str, int]:
 
 
 def counts(name: str, values: np.ndarray | Iterable[float]) -> dict[str, int]:
-    """The same for the `counts` of a step's Outcome, as {"NAME=VALUE": documents}: a distribution of all that the step saw."""
+    """The same for the `counts` of a step's Outcome, as {"NAME=VALUE": documents}: a distribution of all that the step saw.
+
+    One that is called "NAME dropped" is of those among them that the step drops.
+    """
     return {f"{name}={value}": count for value, count in of_values(values).items()}
 
 

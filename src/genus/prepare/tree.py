@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genus.prepare.quarantine import MIXTURE, READ, REPEATS
+from genus.report.markup import text_size
 
 PLAIN = (READ, REPEATS, MIXTURE)
 """What is in every funnel, without any cleaning."""
@@ -41,7 +42,7 @@ def _sources(sources: list[dict[str, Any]]) -> list[str]:
     shown = sources if len(sources) <= MOST_SOURCES else sources[: MOST_SOURCES - 1]
     width = max(len(source["name"]) for source in shown)
     lines = [
-        f"{source['name']:<{width}}  {_size(source['size'])} {source['kind']}: "
+        f"{source['name']:<{width}}  {text_size(source['size'])} {source['kind']}: "
         f"{_count(source['documents'], 'document')} -> {_count(source['tokens'], 'token')}"
         + (f", {source['rejected']:,} rejected" if source["rejected"] else "")
         for source in shown
@@ -60,7 +61,7 @@ def _mixture(groups: list[dict[str, Any]]) -> list[str]:
     return [
         f"{group['name']:<{width}}  {group['share']:6.1%} of the tokens"
         + (f" (asked {group['weight']:g})" if group["weight"] is not None else "")
-        + f": {group['copies']:.3g} times, {_count(group['documents'], 'document')}, {_size(group['bytes'])}, "
+        + f": {group['copies']:.3g} times, {_count(group['documents'], 'document')}, {text_size(group['bytes'])}, "
         f"{_count(group['tokens'], 'token')}"
         for group in groups
     ]
@@ -71,7 +72,7 @@ def funnel_lines(funnel: list[dict[str, Any]]) -> list[str]:
     width = max(len(entry["step"]) for entry in funnel)
     lines = []
     for entry in funnel:
-        left = f"{_count(entry['documents'], 'document')}, {_size(entry['bytes'])}"
+        left = f"{_count(entry['documents'], 'document')}, {text_size(entry['bytes'])}"
         done = [f"{action} {_reasons(entry[action])}" for action in ("dropped", "changed") if entry[action]]
         lines.append("; ".join([f"{entry['step']:<{width}}  {left}", *done]))
     return lines
@@ -116,11 +117,11 @@ def _splits(manifest: dict[str, Any]) -> list[str]:
         if split["documents"]:
             lines.append(
                 f"{name:<10}  {_count(split['documents'], 'document')} -> {_count(split['tokens'], 'token')} "
-                f"({_size(split['bytes'])}, {split['bytes'] / split['tokens']:.2f} bytes and "
+                f"({text_size(split['bytes'])}, {split['bytes'] / split['tokens']:.2f} bytes and "
                 f"{split['characters'] / split['tokens']:.2f} characters per token)"
             )
             if source := split.get("source"):
-                lines.append(f"{'':<10}  from {_count(source['tokens'], 'token')} of source ({_size(source['bytes'])})")
+                lines.append(f"{'':<10}  from {_count(source['tokens'], 'token')} of source ({text_size(source['bytes'])})")
         else:
             lines.append(f"{name:<10}  nothing")
     return lines
@@ -134,10 +135,3 @@ def _branch(title: str, lines: list[str], last: bool) -> list[str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _size(size: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"

@@ -16,7 +16,7 @@ from genus.report.chart import Line, chart, percent, short
 from genus.report.data_read import DataFolder, Stage, bins, count, table
 from genus.report.data_words import language_name, translator
 from genus.report.difference import marked
-from genus.report.markup import document, facts, figure, size
+from genus.report.markup import document, facts, figure, text_size
 from genus.report.markup import table as grid
 from genus.report.read import number
 from genus.report.rejected import Example, Rule
@@ -25,6 +25,8 @@ Words = Callable[[str], str]
 
 SOURCES = 40
 REASONS = 40
+DROPPED = " dropped"
+"""What the name of a distribution ends with that is one of dropped documents only."""
 OPEN = 6
 """Rules whose examples are shown without asking, when there are no more than these."""
 
@@ -75,7 +77,7 @@ def _summary(data: DataFolder, t: Words) -> str:
     figures = [
         ("Documents", f"{documents:,}"),
         ("Of those read", percent(documents / read) if read else "–"),
-        ("Text", size(text)),
+        ("Text", text_size(text)),
         ("Tokens", short(tokens)),
         ("Bytes per token", f"{text / tokens:.2f}" if tokens else "–"),
         ("Characters per token", f"{data.total('characters') / tokens:.2f}" if tokens else "–"),
@@ -98,7 +100,7 @@ def _funnel(stages: Sequence[Stage], t: Words) -> str:
                 escape(t(stage.step)),
                 bar(stage.documents / most, behind=before / most),
                 f"{stage.documents:,}",
-                "–" if stage.bytes is None else size(stage.bytes),
+                "–" if stage.bytes is None else text_size(stage.bytes),
                 f"{lost:,} ({percent(lost / had)})" if lost and had else f"{lost:,}",
                 f"{changed:,}",
             ]
@@ -187,14 +189,14 @@ def _distributions(data: DataFolder, t: Words, language: str) -> str:
     histograms = table(data.manifest, "histograms")
     kept, read = (table(histograms, key) for key in ("kept", "read"))
     pictures = [_lengths(kept, read, t)]
-    for name in sorted(set(kept) - {"length", "language"}):
+    told = {name for stage in data.stages for name in stage.spreads}
+    for name in sorted(set(kept) - {"length", "language"} - told):
         own = bins(kept[name])
         pictures.append(figure(histogram([own], t("score"), name), f"{t('Score')} {name}") if own else "")
     for stage in data.stages:
         for name, values in stage.spreads.items():
-            if name != "language":
-                spread = histogram([_spread(values)], name, stage.step) if _numeric(values) else ""
-                pictures.append(figure(spread, f"{t(stage.step)}: {name}, {t('of all documents the step saw')}"))
+            if name != "language" and not name.endswith(DROPPED) and _numeric(values):
+                pictures.append(_scores(stage, name, values, t))
     seen = [stage.spreads["language"] for stage in data.stages if "language" in stage.spreads]
     languages = _languages(table(kept, "language"), seen[0] if seen else {}, t, language)
     shown = [each for each in pictures if each]
@@ -202,6 +204,18 @@ def _distributions(data: DataFolder, t: Words, language: str) -> str:
         return ""
     charts = f'<div class="charts">{"".join(shown)}</div>' if shown else ""
     return f"<h2>{t('Distributions')}</h2>{charts}{languages}{_step_figures(data.stages, t)}"
+
+
+def _scores(stage: Stage, name: str, values: Mapping[str, int], t: Words) -> str:
+    """The scores that a step gave: of the documents it kept, and faint behind them of those it dropped."""
+    seen = _spread(values)
+    gone = stage.spreads.get(name + DROPPED, {})
+    left = [values[value] - gone.get(value, 0) for value in values]
+    series = [_spread(dict(zip(values, left, strict=True)), t("kept"))]
+    if gone:
+        series.insert(0, Bins(seen.edges, seen.counts, 0, t("kept and dropped"), faint=True))
+    note = t("faint: dropped by it") if gone else t("of all documents the step saw")
+    return figure(histogram(series, name, t("Documents")), f"{t(stage.step)}: {name}; {note}")
 
 
 def _lengths(kept: Mapping[str, Any], read: Mapping[str, Any], t: Words) -> str:
@@ -223,7 +237,7 @@ def _numeric(values: Mapping[str, int]) -> bool:
         return False
 
 
-def _spread(values: Mapping[str, int], most: int = 50) -> Bins:
+def _spread(values: Mapping[str, int], name: str = "", most: int = 50) -> Bins:
     """Bins of equal width for numbers that were counted one by one."""
     numbers = sorted((float(value), n) for value, n in values.items())
     low, high = (0.0, 1.0) if numbers[0][0] >= 0 and numbers[-1][0] <= 1 else (numbers[0][0], numbers[-1][0])
@@ -231,7 +245,7 @@ def _spread(values: Mapping[str, int], most: int = 50) -> Bins:
     counts = [0] * most
     for value, n in numbers:
         counts[min(most - 1, int((value - low) / width + 1e-9))] += n
-    return Bins([low + i * width for i in range(most + 1)], counts)
+    return Bins([low + i * width for i in range(most + 1)], counts, name=name)
 
 
 def _languages(kept: Mapping[str, Any], seen: Mapping[str, int], t: Words, language: str) -> str:
@@ -291,13 +305,19 @@ def _vocabulary(data: DataFolder, t: Words) -> str:
         out.append(grid([t("Kind of entry"), "", t("Entries"), t("met"), t("Share of tokens")], cells))
     frequent = [each for each in known.get("frequent") or [] if isinstance(each, list) and len(each) == 2]
     if frequent:
-        chips = "".join(f"<span>{escape(str(text))} <small>{short(times)}</small></span>" for text, times in frequent)
+        chips = "".join(f"<span>{_seen(str(text))} <small>{short(times)}</small></span>" for text, times in frequent)
         out.append(f'<h3>{t("Most frequent tokens")}</h3><div class="chips">{chips}</div>')
     unused = known.get("unused") or []
     if unused:
-        chips = "".join(f"<span>{escape(str(text))}</span>" for text in unused)
+        chips = "".join(f"<span>{_seen(str(text))}</span>" for text in unused)
         out.append(f'<h3>{t("Never met")}</h3><div class="chips">{chips}</div>')
     return "".join(out)
+
+
+def _seen(text: str) -> str:
+    """An entry of the vocabulary on one line, white space of its own made visible."""
+    shown = text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
+    return escape(shown if shown.strip() else shown.replace(" ", "␣"))
 
 
 def _coverage(known: Mapping[str, Any], t: Words) -> str:
@@ -316,7 +336,7 @@ def _splits(data: DataFolder, t: Words) -> str:
         [
             escape(t(name)),
             f"{count(split, 'documents'):,}",
-            size(count(split, "bytes")),
+            text_size(count(split, "bytes")),
             f"{count(split, 'tokens'):,}",
             f"{count(split, 'bytes') / count(split, 'tokens'):.2f}" if count(split, "tokens") else "–",
         ]

@@ -41,6 +41,8 @@ ZH = {
     "score": "分数",
     "Score": "分数",
     "of all documents the step saw": "该步骤见到的全部文档",
+    "faint: dropped by it": "浅色：被它删除的",
+    "kept and dropped": "保留与删除合计",
     "Languages": "语言",
     "Language": "语言",
     "seen": "见到",

@@ -71,8 +71,16 @@ def swatch(index: int, name: str) -> str:
     return f'<span class="c{index % COLOURS}"><i></i><span>{escape(name)}</span></span>'
 
 
+def text_size(count: int) -> str:
+    """Bytes of text, as `genus prepare` counts them: in powers of ten."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} bytes"
+
+
 def size(count: float) -> str:
-    """Bytes as text."""
+    """Bytes of memory as text, in powers of two."""
     for limit, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if count >= limit:
             return f"{count / limit:.1f} {unit}"

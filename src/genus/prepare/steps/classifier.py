@@ -68,6 +68,7 @@ class Classifier(Step):
             high = scores > (np.inf if self.maximum is None else self.maximum)
             reasons = [LOW if a else HIGH if b else None for a, b in zip(low.tolist(), high.tolist())]
             noted = set_column(batch, self.column, scores)
-            return keep(noted, reasons, counts={**counts(self.column, scores)})
+            gone = scores[low | high]
+            return keep(noted, reasons, counts={**counts(self.column, scores), **counts(f"{self.column} dropped", gone)})
 
         return judge

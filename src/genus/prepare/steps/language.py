@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from genus.prepare import histograms
 from genus.prepare.steps.glimpse import glimpse
 from genus.prepare.steps.hanzi import variant
 from genus.prepare.steps.layout import Layout
@@ -63,6 +64,9 @@ class Language(Step):
         if not self.keep:
             return keep(batch, [None] * len(languages), counts=counts)
         reasons = [None if self._wanted(each) else "another language" if each else "language not clear" for each in languages]
+        gone = np.array([reason is not None for reason in reasons])
+        counts |= histograms.counts("language.confidence", confidences)
+        counts |= histograms.counts("language.confidence dropped", confidences[gone])
         return keep(batch, reasons, counts=counts)
 
     def _wanted(self, language: str | None) -> bool:

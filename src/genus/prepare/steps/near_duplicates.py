@@ -40,7 +40,7 @@ class NearDuplicates(Survey):
         shingle: words of a shingle.
         hashes: at most so many hash functions; more make the border sharper.
         keep: which of a group of duplicates stays: "longest" (the first of those), "first", or the name of a column of scores
-            that a step before left ("classifier"), where the highest stays.
+            that a step before left ("classifier.good"), where the highest stays.
         verify: compare the whole signatures of the pairs that were found, and let go those below the threshold. Drops fewer
             documents that are less similar, and misses more of those about as similar as the threshold.
         seed: of the hash functions.
