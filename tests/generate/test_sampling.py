@@ -91,7 +91,7 @@ def test_draw_never_takes_a_token_that_was_filtered_out() -> None:
 
 def test_temperature_comes_first() -> None:
     """At temperature 2 the best token has 0.62 of the probability, at 1 it has 0.73: top-p 0.7 keeps one token or two."""
-    row, uniform = torch.tensor([[1.0, 0.0]]), torch.tensor([0.999]).double()
+    row, uniform = torch.tensor([[1.0, 0.0]]), [0.999]
     assert choose(row, [Sampling(1.0, top_p=0.7)], uniform).item() == 0
     assert choose(row, [Sampling(2.0, top_p=0.7)], uniform).item() == 1
 
@@ -99,20 +99,20 @@ def test_temperature_comes_first() -> None:
 def test_top_k_comes_before_top_p() -> None:
     """Of four equal tokens top-k... keeps ties, so use unequal ones: within the best two the first alone reaches 0.55."""
     row = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
-    uniform = torch.tensor([0.999]).double()
+    uniform = [0.999]
     assert choose(row, [Sampling(1.0, top_k=2, top_p=0.55)], uniform).item() == 0  # 0.4 / 0.7 = 0.57
     assert choose(row, [Sampling(1.0, top_p=0.55)], uniform).item() == 1
 
 
 def test_temperature_zero_is_the_best_token_the_lowest_id_among_equals() -> None:
     rows = torch.tensor([[0.0, 3.0, 3.0], [5.0, 1.0, 1.0]])
-    assert choose(rows, [Sampling(0), Sampling(0)], torch.tensor([0.9, 0.9]).double()).tolist() == [1, 0]
+    assert choose(rows, [Sampling(0), Sampling(0)], [0.9, 0.9]).tolist() == [1, 0]
 
 
 def test_frequencies_are_the_probabilities() -> None:
     random.seed(3)
     n, values = 4000, torch.tensor([0.5, 1.5, -1.0, 0.0])
-    uniform = torch.tensor([random.random() for _ in range(n)]).double()
+    uniform = [random.random() for _ in range(n)]
     ids = choose(values.expand(n, 4), [Sampling(0.7)] * n, uniform)
     expected = (values.double() / 0.7).softmax(0)
     for i, p in enumerate(expected.tolist()):
@@ -121,7 +121,7 @@ def test_frequencies_are_the_probabilities() -> None:
 
 def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
-        choose(torch.tensor([[0.0, float("nan")]]), [Sampling(0)], torch.zeros(1).double())
+        choose(torch.tensor([[0.0, float("nan")]]), [Sampling(0)], [0.0])
 
 
 @pytest.mark.parametrize(

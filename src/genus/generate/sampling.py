@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, isnan
 from typing import TYPE_CHECKING
 
 import torch
@@ -97,7 +97,7 @@ def pick(logits_BV: Tensor, sequences: Sequence[Row]) -> list[Choice]:
         ValueError: the model gave NaN.
     """
     rows = [s.request.sampling for s in sequences]
-    uniform = torch.tensor([s.uniform() if s.request.sampling.temperature > 0 else 0.0 for s in sequences], dtype=torch.float64)
+    uniform = [s.uniform() if s.request.sampling.temperature > 0 else 0.0 for s in sequences]
     ids = choose(adjusted(logits_BV, [s.rules for s in sequences]), rows, uniform).tolist()
     return choices(logits_BV, ids, rows)
 
@@ -117,11 +117,11 @@ def choices(logits_BV: Tensor, ids: Sequence[int], rows: Sequence[Sampling]) -> 
     return found
 
 
-def choose(logits_BV: Tensor, rows: Sequence[Sampling], uniform_B: Tensor) -> Tensor:
+def choose(logits_BV: Tensor, rows: Sequence[Sampling], uniform: Sequence[float]) -> Tensor:
     """(B,) the next token of every row by its temperature and filters.
 
     Args:
-        uniform_B: one number in [0, 1) per row, float64; rows with temperature 0 ignore theirs.
+        uniform: one number in [0, 1) per row; rows with temperature 0 ignore theirs.
 
     Raises:
         ValueError: the model gave NaN.
@@ -132,7 +132,8 @@ def choose(logits_BV: Tensor, rows: Sequence[Sampling], uniform_B: Tensor) -> Te
         return best
     index = torch.tensor(warm, device=logits_BV.device)
     kept = _filtered(logits_BV[index], [rows[i] for i in warm])
-    return best.index_copy(0, index, draw(kept.softmax(-1), uniform_B.to(logits_BV.device)[index]))
+    numbers = torch.tensor([uniform[i] for i in warm], dtype=torch.float64, device=logits_BV.device)
+    return best.index_copy(0, index, draw(kept.softmax(-1), numbers))
 
 
 def probabilities(logits_BV: Tensor, rows: Sequence[Sampling]) -> Tensor:
@@ -150,7 +151,7 @@ def probabilities(logits_BV: Tensor, rows: Sequence[Sampling]) -> Tensor:
 
 def _best(logits_BV: Tensor) -> Tensor:
     value, best = logits_BV.max(-1)
-    if bool(value.isnan().any()):  # the largest of a row with NaN is NaN
+    if any(map(isnan, value.tolist())):  # the largest of a row with NaN is NaN
         raise ValueError("the model's output is NaN: its weights are damaged, or --dtype bf16 is too coarse; try --dtype fp32")
     return best
 
