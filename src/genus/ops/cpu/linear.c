@@ -328,7 +328,7 @@ int64_t genus_linears(
         spread(x, bf16, rows, inputs, width, (uint16_t *)own);
         all.bf16 = (const uint16_t *)own;
     }
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
+#pragma omp parallel for num_threads(threads) schedule(guided) /* long streams of weights, short ones at the end */
     for (int64_t task = 0; task < tiles; task++) {
         int64_t i = 0, t = task;
         for (int64_t of; t >= (of = (matrices[i]->outputs + WIDTH - 1) / WIDTH); i++) t -= of;
