@@ -43,8 +43,12 @@ def told(model: Any, step: Any, state: Any, steps: int, dtype: torch.dtype) -> T
     return torch.stack(found)
 
 
+ATTENTION = ["llama", "gpt2", "mistral", "qwen3", "olmo2", "gemma2", "transformer-residual"]
+CONSTANT = ["fwp", "linear-transformer", "retnet", "deltanet", "gated-deltanet", "deltanet-hybrid", "rnn", "lstm", "gru"]
+
+
 @pytest.mark.parametrize("weights", ["bf16", "int8", "int4"])
-@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "qwen3", "olmo2", "gemma2", "transformer-residual"])
+@pytest.mark.parametrize("name", ATTENTION + CONSTANT)
 def test_a_recorded_step_is_the_model(name: str, weights: str) -> None:
     dtype = torch.bfloat16
     one = model(name, weights)
@@ -83,9 +87,9 @@ def test_float32_and_other_numbers_of_rows() -> None:
         assert torch.equal(told(one, replays.hidden, blank(one, rows, torch.float32), 9, torch.float32), expected)
 
 
-@pytest.mark.parametrize("name", ["bloom", "mixtral", "deltanet"])
+@pytest.mark.parametrize("name", ["bloom", "mixtral", "performer", "nnlm"])
 def test_what_cannot_be_recorded_runs_as_ever(name: str) -> None:
-    """Biases that grow with the text, products that depend on the numbers, states that are replaced."""
+    """Biases that grow with the text, products that depend on the numbers, features and states that have no kernel."""
     one = model(name)
     replays = Replays(one, Layout(one, torch.bfloat16))
     expected = told(one, one.decode, blank(one, 2, torch.bfloat16), 8, torch.bfloat16)
@@ -110,6 +114,6 @@ def test_a_step_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> Non
     one = model("llama")
     replays = Replays(one, Layout(one, torch.bfloat16))
     expected = told(one, one.decode, blank(one, 2, torch.bfloat16), 8, torch.bfloat16)
-    monkeypatch.setattr(_Step, "again", lambda self, x, ctx: self.y + 1)
+    monkeypatch.setattr(_Step, "again", lambda self, x, ctx, held: self.y + 1)
     assert torch.equal(told(one, replays.hidden, blank(one, 2, torch.bfloat16), 8, torch.bfloat16), expected)
     assert not replays.takes(2, blank(one, 2, torch.bfloat16))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from genus.ops import pointwise
-from genus.ops.activation import gelu_tanh, silu
+from genus.ops.activation import gelu, gelu_tanh, silu
 from genus.ops.norm import rms_norm
 from genus.ops.tape import Recorder, Unrecordable, replayer
 
@@ -51,7 +53,27 @@ def test_keeping_in_places_that_change() -> None:
     assert torch.equal(kept, expected)
 
 
-@pytest.mark.parametrize("work", [lambda a: a.sin(), lambda a: a + 1, lambda a: a + a.T, lambda a: a[:, :2] * 2, lambda a: a @ a])
+@torch.inference_mode()
+def test_side_by_side_and_in_another_place() -> None:
+    a, b = torch.randn(2, 1, 5), torch.randn(2, 1, 7)
+
+    def work() -> torch.Tensor:
+        return torch.stack([torch.cat([a, b], -1)[:, :] * 0.5], 1)
+
+    recorder = Recorder()
+    y = recorder.record(work)
+    recorder.tape.loosen([a])
+    c = torch.randn(2, 1, 5)
+    recorder.tape.replay([c.data_ptr()])
+    assert torch.equal(y, torch.cat([c, b], -1)[:, None] * 0.5)
+    recorder.tape.replay([a.data_ptr()])
+    assert torch.equal(y, work())
+
+
+@pytest.mark.parametrize(
+    "work",
+    [lambda a: a.sin(), lambda a: a + 1, lambda a: a + a.T, lambda a: a[:, :2] * 2, lambda a: a @ a, lambda a: torch.cat([a, a])],
+)
 def test_what_is_not_a_kernels_work_is_refused(work: object) -> None:
     with torch.inference_mode(), pytest.raises(Unrecordable):
         Recorder().record(lambda: work(torch.ones(3, 3)))  # type: ignore[operator]
@@ -71,11 +93,12 @@ def test_pointwise(dtype: torch.dtype, count: int) -> None:
     assert torch.equal(pointwise.run(pointwise.ADD, a, b), a + b)
     assert torch.equal(pointwise.run(pointwise.MULTIPLY, a, b), a * b)
     assert torch.equal(pointwise.run(pointwise.RELU, a), a.relu())
-    close = {torch.bfloat16: {"atol": 1e-6, "rtol": 2**-7}, torch.float32: {"atol": 1e-6, "rtol": 1e-5}}[dtype]
-    for op in (silu, gelu_tanh):
+    assert torch.equal(pointwise.scale(a, 0.3), a * 0.3)
+    close: dict[str, Any] = {torch.bfloat16: {"atol": 1e-6, "rtol": 2**-7}, torch.float32: {"atol": 1e-6, "rtol": 1e-5}}[dtype]
+    for op in (silu, gelu_tanh, gelu):
         assert op.chosen(a) == "native"
         torch.testing.assert_close(op(a), op.reference(a.double()).to(dtype), **close)
     extreme = torch.tensor([0.0, -1e4, 1e4, -100.0, 100.0, float("nan")]).to(dtype)
-    for op in (silu, gelu_tanh):
+    for op in (silu, gelu_tanh, gelu):
         torch.testing.assert_close(op(extreme), op.reference(extreme), equal_nan=True, atol=1e-6, rtol=2**-7)
     assert pointwise.run(pointwise.RELU, extreme).isnan().tolist() == [False] * 5 + [True]

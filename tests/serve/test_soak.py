@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import random
 import threading
 import time
@@ -47,6 +48,7 @@ WARM, BURST = 1000, 1500  # requests: 10,000 in all
 
 @pytest.mark.slow
 def test_memory_stays_flat(folder: Path) -> None:
+    faulthandler.cancel_dump_traceback_later()  # it takes minutes, and hangs nowhere
     settings = Settings((str(folder),), port=0, slots=8, prefixes=2**20, limits=Limits(waiting=1000))
     with running(settings) as site, ThreadPoolExecutor(12) as pool:
         numbers = iter(range(10**9))
@@ -59,6 +61,7 @@ def test_memory_stays_flat(folder: Path) -> None:
         burst(WARM)  # until every cache is warm
         threads = threading.active_count()
         sizes = [burst(BURST) for _ in range(6)]
+        print(f"MiB of the process after every {BURST} requests:", [round(size / 2**20, 1) for size in sizes])
         assert threading.active_count() <= threads + 1
         assert min(sizes[3:]) - min(sizes[:3]) < 8 * 2**20, [size // 2**20 for size in sizes]
         time.sleep(0.2)

@@ -21,15 +21,16 @@ Key = tuple[Any, ...]
 class Replays:
     """Runs a model's stack in steps of one token, by a tape where there is one.
 
-    A tape belongs to a number of rows and the shapes of their state; where the state has moved, so do the tape's addresses. Its
-    first replay, and the first after a move, is compared with what the stack itself makes of the same step, bit for bit;
-    where they differ, and where something cannot be recorded, the stack runs as ever.
+    A tape belongs to a number of rows and the shapes of their state, wherever that lies. Its first replay, and the first with a
+    growing state that has moved, is compared with what the stack itself makes of the same step, bit for bit; where they differ,
+    and where something cannot be recorded, the stack runs as ever. A state of constant size is not written to: as the stack does,
+    a replay puts new tensors in its place.
     """
 
     def __init__(self, model: Any, layout: Layout) -> None:
         self._model, self._layout = model, layout
         self._steps: dict[Key, _Step | int] = {}  # a step, or how often the key was seen
-        self._works = replayer() is not None and hasattr(model, "decode") and not layout.constant
+        self._works = replayer() is not None and hasattr(model, "decode")
 
     def takes(self, rows: int, state: State) -> bool:
         """Whether this may run at all."""
@@ -40,30 +41,33 @@ class Replays:
         return self._model.decode(ids, state, dtype, self._stack)  # type: ignore[no-any-return]
 
     def _stack(self, x: Tensor, ctx: Ctx, layers: Any) -> Tensor:
-        tensors = [holder[key] for _, holder, key in leaves(layers)]
-        key = (x.shape, x.dtype, torch.get_num_threads(), *((t.shape, t.stride()) for t in tensors))
-        places = [_stretch(t) for t in tensors]
+        held = _Held.of(layers, self._layout)
+        key = (x.shape, x.dtype, torch.get_num_threads(), *((t.shape, t.stride()) for t in (*held.growing, *held.constant)))
+        places = [t.data_ptr() for t in held.growing]
         found = self._steps.get(key, 0)
         if isinstance(found, _Step) and self._has_room(ctx, layers):
             if found.places == places:
-                return found.again(x, ctx)
-            found.move(places)
-            return self._tried(found, x, ctx, layers)
+                return found.again(x, ctx, held)
+            found.places = places
+            return self._tried(found, x, ctx, layers, held)
         if isinstance(found, int) and self._works:
             self._put(key, found + 1)
             if found + 1 >= SEEN:
-                step = _Step.record(self._model.stack, x, ctx, layers, places)
+                step = _Step.record(self._model.stack, x, ctx, layers, held)
                 self._works = step is not None
                 if step is not None:
                     self._put(key, step)
-                    return self._tried(step, x, ctx, layers)
+                    return self._tried(step, x, ctx, layers, held)
         return self._model.stack(x, ctx, layers)  # type: ignore[no-any-return]
 
-    def _tried(self, step: _Step, x: Tensor, ctx: Ctx, layers: Any) -> Tensor:
-        """The stack's own output, with which the step's is compared."""
-        again = step.again(x, ctx).clone()
+    def _tried(self, step: _Step, x: Tensor, ctx: Ctx, layers: Any, held: _Held) -> Tensor:
+        """The stack's own output, with which the step's is compared, and the state too."""
+        copied = replace(held, constant=[t.clone() for t in held.constant])  # elsewhere than where it was recorded
+        again = step.again(x, ctx, copied).clone()
+        its = held.now()
+        held.put(held.constant)
         plain: Tensor = self._model.stack(x, ctx, layers)
-        if not torch.equal(again, plain):
+        if not all(torch.equal(a, b) for a, b in zip((again, *its), (plain, *held.now()), strict=True)):
             self._works = False
             self._steps.clear()
         return plain
@@ -78,6 +82,35 @@ class Replays:
         while len(self._steps) >= TAPES:
             del self._steps[next(iter(self._steps))]
         self._steps[key] = value
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The tensors of a state: those that grow with the text or come from a source, and those of constant size."""
+
+    growing: list[Tensor]
+    constant: list[Tensor]
+    holders: list[tuple[Any, Any]]
+
+    @classmethod
+    def of(cls, layers: Any, layout: Layout) -> _Held:
+        growing, constant, holders = [], [], []
+        for path, holder, key in leaves(layers):
+            if path in layout.text or path in layout.source:
+                growing.append(holder[key])
+            else:
+                constant.append(holder[key])
+                holders.append((holder, key))
+        return cls(growing, constant, holders)
+
+    def now(self) -> list[Tensor]:
+        """What stands in the place of the tensors of constant size."""
+        return [holder[key] for holder, key in self.holders]
+
+    def put(self, tensors: list[Tensor]) -> None:
+        """Put others there."""
+        for (holder, key), tensor in zip(self.holders, tensors, strict=True):
+            holder[key] = tensor
 
 
 class _Once(Ctx):
@@ -95,19 +128,19 @@ class _Once(Ctx):
 
 @dataclass
 class _Step:
-    """A recorded step: what it reads is overwritten, then all calls are made again."""
+    """A recorded step: what it reads is overwritten, then all calls are made again. `places`: of the growing state."""
 
     tape: Tape
     x: Tensor
     ctx: _Once
     y: Tensor
-    places: list[tuple[int, int]]
+    places: list[int]
 
     @classmethod
-    def record(cls, stack: Any, x: Tensor, ctx: Ctx, layers: Any, places: list[tuple[int, int]]) -> _Step | None:
-        """The step, or None where something in it cannot be recorded. The state is written to as by the stack itself."""
+    def record(cls, stack: Any, x: Tensor, ctx: Ctx, layers: Any, held: _Held) -> _Step | None:
+        """The step, or None where something in it cannot be recorded. The growing state is written to as by the stack itself."""
         assert ctx.ragged is not None
-        recorder = Recorder([holder[key] for _, holder, key in leaves(layers)])
+        recorder = Recorder()
         ragged = replace(ctx.ragged, rows=ctx.ragged.rows.clone(), columns=ctx.ragged.columns.clone())
         own = _Once(ctx.positions.clone(), start=ctx.start, ragged=ragged)
         own.recorder, own.made, x = recorder, [], x.clone()
@@ -115,22 +148,31 @@ class _Step:
             y = recorder.record(lambda: stack(x, own, layers))
         except Unrecordable:
             return None
-        return cls(recorder.tape, x, own, y, places)
+        else:
+            new = held.now()
+        finally:
+            held.put(held.constant)
+        if not all(t.is_contiguous() and _alone(t) for t in new) or len({y.data_ptr(), *map(Tensor.data_ptr, new)}) <= len(new):
+            return None
+        recorder.tape.loosen([*held.growing, *held.constant, *new])
+        return cls(recorder.tape, x, own, y, [t.data_ptr() for t in held.growing])
 
-    def move(self, places: list[tuple[int, int]]) -> None:
-        """Work on a state that lies elsewhere."""
-        self.tape.move(self.places, [start for start, _ in places])
-        self.places = places
-
-    def again(self, x: Tensor, ctx: Ctx) -> Tensor:
+    def again(self, x: Tensor, ctx: Ctx, held: _Held) -> Tensor:
         """The stack's output for other vectors in another context."""
         assert ctx.ragged is not None and self.ctx.ragged is not None
         self.x.copy_(x)
         self.ctx.ragged.columns.copy_(ctx.ragged.columns)
         for make, made in self.ctx.made:
             _overwrite(made, make(ctx))
-        self.tape.replay()
+        new = [torch.empty_like(t) for t in held.constant]
+        self.tape.replay([*self.places, *(t.data_ptr() for t in (*held.constant, *new))])
+        held.put(new)
         return self.y
+
+
+def _alone(tensor: Tensor) -> bool:
+    """Whether nothing else lies in its memory."""
+    return tensor.untyped_storage().nbytes() == tensor.nbytes
 
 
 def _whole(made: Any) -> Any:
@@ -138,12 +180,6 @@ def _whole(made: Any) -> Any:
     if isinstance(made, Spans):
         made.table  # noqa: B018
     return made
-
-
-def _stretch(tensor: Tensor) -> tuple[int, int]:
-    """Address and bytes from its first to its last number."""
-    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.data_ptr(), (last + 1) * tensor.element_size()
 
 
 def _overwrite(old: Any, new: Any) -> None:

@@ -26,7 +26,7 @@ def activation(name: str, x: Tensor) -> Tensor:
         case "relu2":
             return F.relu(x).square()
         case "gelu":
-            return F.gelu(x)
+            return gelu(x)
         case "gelu_tanh":
             return gelu_tanh(x)
         case "silu":
@@ -40,6 +40,12 @@ def activation(name: str, x: Tensor) -> Tensor:
 def silu(x: Tensor) -> Tensor:
     """x sigmoid(x) (Elfwing et al. 2017)."""
     return F.silu(x)
+
+
+@Op
+def gelu(x: Tensor) -> Tensor:
+    """x times the share of a normal distribution below x (Hendrycks & Gimpel 2016)."""
+    return F.gelu(x)
 
 
 @Op
@@ -73,6 +79,12 @@ def _dense(x: Tensor) -> bool:
 def _silu_native(x: Tensor) -> Tensor:
     """The kernel in C."""
     return pointwise.run(pointwise.SILU, x)
+
+
+@gelu.path("native", when=_dense)
+def _gelu_native(x: Tensor) -> Tensor:
+    """The kernel in C."""
+    return pointwise.run(pointwise.GELU, x)
 
 
 @gelu_tanh.path("native", when=_dense)

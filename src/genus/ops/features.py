@@ -5,22 +5,64 @@ Shapes: (..., K) in, (..., F) out.
 
 from __future__ import annotations
 
+import ctypes
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genus.ops import native
+from genus.ops.dispatch import Op
+from genus.ops.norm import number
 
+ELU_PLUS_ONE, UNIT_LENGTH = range(2)
+_THREE = ctypes.c_int64 * 3
+
+
+@Op
 def elu_plus_one(x: Tensor) -> Tensor:
     """elu(x) + 1, positive everywhere (Katharopoulos et al. 2020, eq. 7). F = K."""
     return F.elu(x) + 1
 
 
+@Op
 def unit_length(x: Tensor, eps: float = 1e-6) -> Tensor:
     """x / |x|, so that one write with beta = 1 replaces exactly what a key held (Yang et al. 2024). F = K."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return (wide * (wide.square().sum(-1, keepdim=True) + eps).rsqrt()).to(x.dtype)
+
+
+def _kernel() -> native.Kernel | None:
+    return native.kernel("steps", "genus_features", "nppnnnnpnpn")
+
+
+def _few(x: Tensor, eps: float = 0.0) -> bool:
+    """Whether this is a step of decoding: x (B, H, 1, K)."""
+    return x.dim() == 4 and x.shape[2] == 1 and x.stride(3) == 1 and native.reads(x) and _kernel() is not None
+
+
+def _featured(what: int, x: Tensor, eps: float) -> Tensor:
+    y = x.new_empty(x.shape)
+    function = _kernel()
+    assert function is not None
+    strides = _THREE(*x.stride()[:3])
+    bf16 = x.dtype == torch.bfloat16
+    held = (x, y)
+    function(what, x.data_ptr(), strides, *x.shape, number(eps), bf16, y.data_ptr(), torch.get_num_threads(), held=held)
+    return y
+
+
+@elu_plus_one.path("native", when=_few)
+def _elu_plus_one_native(x: Tensor) -> Tensor:
+    """The kernel in C: in a step of decoding the way through torch takes longer than the work."""
+    return _featured(ELU_PLUS_ONE, x, 0.0)
+
+
+@unit_length.path("native", when=_few)
+def _unit_length_native(x: Tensor, eps: float = 1e-6) -> Tensor:
+    """The kernel in C."""
+    return _featured(UNIT_LENGTH, x, eps)
 
 
 def dpfp(x: Tensor, nu: int) -> Tensor:

@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genus.ops import native
 from genus.ops.dispatch import Op
 from genus.ops.packed import Int8Rows, Packed, Tiles, TorchInt4, multiply_all
 
 LONG = 128  # rows from which a processor with matrix tiles (AMX) multiplies so fast that unpacking the whole matrix is worth it
 FEW = 32  # rows up to which torch's packed int8 product is faster than unpacking
+THIN = 16  # outputs below which a matrix is not stored in tiles
 
 
 @Op
@@ -49,6 +51,30 @@ def _linear_native(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = Non
     """The kernel in C, which reads every weight once, as it is stored, whatever the number of rows."""
     assert isinstance(weight, Tiles)
     return weight.multiply(x, bias)
+
+
+def _dots() -> native.Kernel | None:
+    return native.kernel("steps", "genus_dots", "pnpnnnnp")
+
+
+def _thin(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> bool:
+    if isinstance(weight, Packed) or bias is not None or len(weight) >= THIN or not 0 < x.numel() <= FEW * x.shape[-1]:
+        return False
+    return native.reads(x, weight) and native.reads(weight) and weight.is_contiguous() and _dots() is not None
+
+
+@linear.path("dots", when=_thin)
+def _linear_dots(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
+    """The kernel in C for a matrix of a few outputs, such as a gate for each head, in a step of decoding."""
+    assert isinstance(weight, Tensor)
+    x = x.contiguous()
+    y, inputs = x.new_empty(*x.shape[:-1], len(weight)), x.shape[-1]
+    function, bf16 = _dots(), torch.bfloat16
+    assert function is not None
+    sizes = x.numel() // inputs, inputs, len(weight)
+    held = (x, weight, y)
+    function(x.data_ptr(), x.dtype == bf16, weight.data_ptr(), weight.dtype == bf16, *sizes, y.data_ptr(), held=held)
+    return y
 
 
 @linear.path(

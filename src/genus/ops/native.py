@@ -172,7 +172,7 @@ def _compile(compiler: str, source: Path, openmp: Path | None, file: Path) -> No
         parts, whole = Path(folder) / "part.o", Path(folder) / "whole.so"
         parallel = ("-fopenmp",) if openmp else ("-Wno-unknown-pragmas",)
         run = [[compiler, *FLAGS, *parallel, "-c", str(source), "-o", str(parts)]]
-        run += [[compiler, "-shared", "-Wl,-z,defs", str(parts), *([str(openmp)] if openmp else []), "-o", str(whole)]]
+        run += [[compiler, "-shared", "-Wl,-z,defs", str(parts), *([str(openmp)] if openmp else []), "-lm", "-o", str(whole)]]
         for command in run:
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
         whole.replace(file)

@@ -16,7 +16,8 @@ from genus.ops.native import reads
 
 
 @cache
-def _number(value: float) -> ctypes.Array[ctypes.c_float]:
+def number(value: float) -> ctypes.Array[ctypes.c_float]:
+    """A number for a kernel to read."""
     return (ctypes.c_float * 1)(value)
 
 
@@ -36,7 +37,7 @@ def _normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, cent
         x.data_ptr(),
         weight.data_ptr(),
         None if bias is None else bias.data_ptr(),
-        _number(eps),
+        number(eps),
         centred,
         x.numel() // max(1, size),
         size,

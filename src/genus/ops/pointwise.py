@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from genus.ops import native
+from genus.ops.norm import number
 
-ADD, MULTIPLY, SILU, GELU_TANH, RELU = range(5)
+ADD, MULTIPLY, SILU, GELU_TANH, RELU, GELU = range(6)
 
 
 def kernel() -> native.Kernel | None:
@@ -30,4 +31,13 @@ def run(what: int, a: Tensor, b: Tensor | None = None, y: Tensor | None = None) 
         torch.get_num_threads(),
         held=(a, b, y),
     )
+    return y
+
+
+def scale(a: Tensor, times: float) -> Tensor:
+    """a, dense, bf16 or float32, times a number."""
+    y = torch.empty_like(a)
+    function = native.kernel("rows", "genus_scale", "ppnnp")
+    assert function is not None
+    function(a.data_ptr(), number(times), a.numel(), a.dtype == torch.bfloat16, y.data_ptr(), held=(a, y))
     return y

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from genus.ops import native
 from genus.ops.dispatch import Op
 from genus.ops.linear import linear
 from genus.ops.packed import Packed
@@ -115,3 +116,48 @@ def _recurrent_torch(
         return y, (h[0], c[0])
     y, h = (torch.gru if cell == "GRU" else torch.rnn_tanh)(x, hx[0], params, *options)
     return y, (h[0],)
+
+
+CELLS = ("RNN", "LSTM", "GRU")  # as in ops/cpu/steps.c
+
+
+def _kernel() -> native.Kernel | None:
+    return native.kernel("steps", "genus_cell", "npnppnnnpp")
+
+
+def _stored(cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[Tensor]) -> bool:
+    if cell not in CELLS or len(weights) != 4 or not all(isinstance(w, Packed) for w in weights[:2]):
+        return False
+    same = all(s.dtype == x.dtype and s.is_contiguous() for s in state)
+    return same and native.reads(x, *state) and _kernel() is not None
+
+
+@recurrent.path("native", when=_stored)
+def _recurrent_native(
+    cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Matrices that are stored for decoding, and what is done between their products in C (`ops/cpu/steps.c`)."""
+    w_ih, w_hh, b_ih, b_hh = weights
+    assert isinstance(b_ih, Tensor) and isinstance(b_hh, Tensor)
+    h, *rest = state
+    function, outputs, hidden = _kernel(), [], h.shape[1]
+    assert function is not None
+    for x_t in linear(x, w_ih, b_ih).unbind(1):
+        r_t, old, new = linear(h, w_hh, b_hh), (rest or [h])[0], torch.empty_like(h)
+        cells = [torch.empty_like(c) for c in rest]
+        function(
+            CELLS.index(cell),
+            x_t.data_ptr(),
+            x_t.stride(0),
+            r_t.data_ptr(),
+            old.data_ptr(),
+            x.dtype == torch.bfloat16,
+            len(x),
+            hidden,
+            new.data_ptr(),
+            cells[0].data_ptr() if cells else None,
+            held=(x_t, r_t, old, new, *cells),
+        )
+        h, rest = new, cells
+        outputs.append(h)
+    return torch.stack(outputs, dim=1), (h, *rest)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from genus.ops import native
 from genus.ops.dispatch import Op
 
 
@@ -76,3 +77,37 @@ def _convolve(padded: Tensor, taps: Tensor) -> Tensor:
     """(B, T + W - 1, C) and (C, W) to (B, T, C): an image one pixel high, channels last, so that nothing is transposed."""
     image = padded.mT[:, :, None]
     return F.conv2d(image, taps[:, None, None], groups=len(taps))[:, :, 0].mT
+
+
+@Op
+def short_conv_step(x: Tensor, weight: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    """`short_conv` of one position.
+
+    Args:
+        x: (B, 1, C). weight: (C, W). past: (B, W - 1, C), which stays as it is.
+
+    Returns:
+        y (B, 1, C), and the newest W - 1 inputs.
+    """
+    return short_conv(x, weight, past), torch.cat([past, x], dim=1)[:, 1:]
+
+
+def _kernel() -> native.Kernel | None:
+    return native.kernel("steps", "genus_short_conv", "pppnnnnpp")
+
+
+def _fits(x: Tensor, weight: Tensor, past: Tensor) -> bool:
+    dense = x.is_contiguous() and weight.is_contiguous() and past.is_contiguous()
+    return dense and x.dtype == past.dtype and weight.dtype == torch.float32 and native.reads(x, weight) and _kernel() is not None
+
+
+@short_conv_step.path("native", when=_fits)
+def _short_conv_step_native(x: Tensor, weight: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    """The kernel in C."""
+    y, new = torch.empty_like(x), torch.empty_like(past)
+    function = _kernel()
+    assert function is not None
+    sizes = (len(x), x.shape[2], weight.shape[1])
+    read = x.data_ptr(), past.data_ptr(), weight.data_ptr()
+    function(*read, x.dtype == torch.bfloat16, *sizes, y.data_ptr(), new.data_ptr(), held=(x, past, weight, y, new))
+    return y, new

@@ -37,17 +37,14 @@ class Unrecordable(Exception):
 
 
 class Tape:
-    """Calls in their order, and the memory that they read and write.
+    """Calls in their order, and the memory that they read and write."""
 
-    Args:
-        loose: tensors that are not kept, because they may be given up or moved; whoever replays sees to it that they are there.
-    """
-
-    def __init__(self, loose: Sequence[Tensor] = ()) -> None:
-        self._loose = {tensor.untyped_storage().data_ptr() for tensor in loose}
+    def __init__(self) -> None:
         self._calls: list[int] = []
+        self._arguments: list[Any] = []
         self._held: list[Any] = []
-        self._table: ctypes.Array[ctypes.c_int64] | None = None
+        self._table: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self._where = self._which = self._offset = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         return len(self._calls) // (1 + MOST)
@@ -56,32 +53,44 @@ class Tape:
         """Record a call."""
         numbers = [ctypes.addressof(a) if isinstance(a, ctypes.Array) else int(a or 0) for a in arguments]
         self._calls += [kernel.address, *numbers, *[0] * (MOST - len(numbers))]
-        self._held.append((arguments, [each for each in held if not self._is_loose(each)]))
+        self._arguments.append(arguments)
+        self._held += held
         self._table = None
 
     def hold(self, thing: Any) -> None:
         """Keep a tensor as long as the tape."""
         self._held.append(thing)
 
-    def move(self, old: Sequence[tuple[int, int]], new: Sequence[int]) -> None:
-        """Let addresses within these stretches of memory, (address, bytes), point into stretches that begin elsewhere."""
-        calls = np.array(self._calls, dtype=np.int64)
-        moved = calls.copy()
-        for (start, size), to in zip(old, new, strict=True):
-            inside = (calls >= start) & (calls < start + size)
-            moved[inside] += to - start
-        self._calls, self._table = moved.tolist(), None
+    def loosen(self, tensors: Sequence[Tensor]) -> None:
+        """These are kept no longer, and may lie elsewhere at every replay, which is told where: dense, or parts of one store."""
+        stores = set(map(_store, tensors))
+        self._held = [each for each in self._held if not (isinstance(each, Tensor) and _store(each) in stores)]
+        calls = np.array(self._calls, np.int64)
+        found = []
+        for number, (start, size) in enumerate(map(_stretch, tensors)):
+            where = ((calls >= start) & (calls < start + size)).nonzero()[0]
+            found.append((where, np.full_like(where, number), calls[where] - start))
+        self._where, self._which, self._offset = (np.concatenate(parts) for parts in zip(*found, strict=True))
 
-    def _is_loose(self, thing: Any) -> bool:
-        return isinstance(thing, Tensor) and thing.untyped_storage().data_ptr() in self._loose
-
-    def replay(self) -> None:
-        """Make all calls again."""
+    def replay(self, places: Sequence[int] | None = None) -> None:
+        """Make all calls again. `places`: the addresses of the tensors that were loosened; None = where they were last."""
         if self._table is None:
-            self._table = (ctypes.c_int64 * len(self._calls))(*self._calls)
+            self._table = np.array(self._calls, np.int64)
+        if places is not None:
+            self._table[self._where] = np.array(places, np.int64)[self._which] + self._offset
         function = replayer()
         assert function is not None
-        function(len(self), self._table)
+        function(len(self), self._table.ctypes.data)
+
+
+def _store(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _stretch(tensor: Tensor) -> tuple[int, int]:
+    """Address and bytes from its first to its last number."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), (last + 1) * tensor.element_size()
 
 
 def replayer() -> native.Kernel | None:
@@ -90,15 +99,15 @@ def replayer() -> native.Kernel | None:
 
 
 class Recorder(TorchDispatchMode):
-    """Within its block, what is computed is also written to the tape. `loose`: as of `Tape`.
+    """Within its block, what is computed is also written to the tape.
 
     Raises:
         Unrecordable: something that is not a kernel's work was computed, other than within `paused`.
     """
 
-    def __init__(self, loose: Sequence[Tensor] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.tape = Tape(loose)
+        self.tape = Tape()
         self._paused = 0
 
     def record(self, work: Callable[[], Tensor]) -> Tensor:
@@ -191,10 +200,48 @@ def _put(kept: Tensor, indices: Sequence[Tensor | None], new: Tensor, accumulate
     return kept
 
 
+def _scaled_or(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`product`, but of a tensor and a number."""
+
+    def stand_in(a: Tensor, b: Tensor | float, **others: Any) -> Tensor:
+        if isinstance(b, Tensor):
+            return product(a, b, **others)
+        if not native.reads(a) or not a.is_contiguous() or others:
+            raise Unrecordable("a product with a number")
+        return pointwise.scale(a, float(b))
+
+    return stand_in
+
+
+def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Along the last dimension."""
+    one = tensors[0]
+    if dim not in (-1, one.dim() - 1) or any(not x.is_contiguous() or x.dtype != one.dtype for x in tensors):
+        raise Unrecordable("a concatenation")
+    y = one.new_empty(*one.shape[:-1], sum(x.shape[-1] for x in tensors))
+    wide, size, start = y.shape[-1], one.element_size(), y.data_ptr()
+    function = native.kernel("rows", "genus_copy", "pnpnnn")
+    assert function is not None
+    for x in tensors:
+        own = x.shape[-1] * size
+        function(start, wide * size, x.data_ptr(), own, y.numel() // wide, own, held=(x, y))
+        start += own
+    return y
+
+
+def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """A copy of a single one."""
+    if len(tensors) != 1:
+        raise Unrecordable("a stack")
+    return _cat([tensors[0].unsqueeze(dim)], -1)
+
+
 STAND_INS: dict[Any, Callable[..., Tensor]] = {
     aten.add.Tensor: _pointwise(pointwise.ADD),
-    aten.mul.Tensor: _pointwise(pointwise.MULTIPLY),
+    aten.mul.Tensor: _scaled_or(_pointwise(pointwise.MULTIPLY)),
     aten.relu.default: _pointwise(pointwise.RELU),
     aten.index_put_.default: _put,
+    aten.cat.default: _cat,
+    aten.stack.default: _stack,
 }
 """Operations of torch for which there is a kernel with the same result."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.ops.activation import activation
-from genus.ops.short_conv import short_conv
+from genus.ops.short_conv import short_conv, short_conv_step
 from genus.parts.ctx import Ctx
 from genus.spec import Spec
 
@@ -46,6 +46,9 @@ class ShortConv(Spec):
 
         def forward(self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None) -> Tensor:
             past = x.new_zeros(len(x), self.spec.size - 1, x.shape[2]) if state is None else state["inputs"].to(x.dtype)
+            if state is not None and x.shape[1] == 1 and ctx.pad is None and ctx.fresh is None:
+                y, state["inputs"] = short_conv_step(x, self.weight[:, 0], past)
+                return y if self.spec.act is None else activation(self.spec.act, y)
             order, fresh = _real_first(ctx.pad), ctx.fresh
             if order is not None:
                 x = _take(x, order)

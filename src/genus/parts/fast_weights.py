@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.ops.activation import activation
 from genus.ops.fast_weights import fast_weights
+from genus.ops.gates import fade, strength
 from genus.ops.rotary import rotary
 from genus.parts.conv import ShortConv
 from genus.parts.ctx import Ctx
@@ -76,8 +77,7 @@ class Delta(UpdateRule):
             self.b_proj = Linear(dim, heads)
 
         def forward(self, x: Tensor) -> Tensor:
-            beta: Tensor = self.b_proj(x).to(torch.promote_types(x.dtype, torch.float32)).sigmoid()
-            return (beta * self.spec.reach).mT
+            return strength(self.b_proj(x), self.spec.reach).mT
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,20 @@ class FixedDecay(Decay):
             self.heads = heads
 
         def forward(self, x: Tensor) -> Tensor:
-            wide = torch.promote_types(x.dtype, torch.float32)
-            log = torch.log1p(-(2.0 ** -(5 + torch.arange(self.heads, device=x.device, dtype=wide))))
+            made = _retention if torch.compiler.is_compiling() else _kept_retention
+            log = made(self.heads, torch.promote_types(x.dtype, torch.float32), x.device)
             return log[:, None].expand(len(x), -1, x.shape[1])
+
+
+def _retention(heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(heads,) logarithms of RetNet's decays."""
+    return torch.log1p(-(2.0 ** -(5 + torch.arange(heads, device=device, dtype=dtype))))
+
+
+@cache
+def _kept_retention(heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # of use with and without gradients
+        return _retention(heads, dtype, device)
 
 
 @dataclass(frozen=True)
@@ -121,8 +132,7 @@ class SelectiveDecay(Decay):
             self.dt_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))
 
         def forward(self, x: Tensor) -> Tensor:
-            a = self.a_proj(x).to(torch.promote_types(x.dtype, torch.float32))
-            return -(self.A_log.to(a.dtype).exp() * F.softplus(a + self.dt_bias.to(a.dtype))).mT
+            return fade(self.a_proj(x), self.A_log, self.dt_bias).mT
 
 
 @dataclass(frozen=True)

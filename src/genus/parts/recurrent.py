@@ -75,6 +75,8 @@ class Recurrent(Spec):
 
         def _segments(self, x: Tensor, ctx: Ctx, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
             """Cut time wherever any row begins a document or changes to or from padding, and mend the state of those rows."""
+            if ctx.fresh is None and ctx.pad is None:
+                return self._run(x, state)
             cut = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
             if ctx.fresh is not None:
                 cut |= ctx.fresh.any(0)

@@ -66,7 +66,7 @@ int64_t genus_rotary(
     return 0;
 }
 
-enum { ADD, MULTIPLY, SILU, GELU_TANH, RELU };
+enum { ADD, MULTIPLY, SILU, GELU_TANH, RELU, GELU };
 
 static inline __attribute__((always_inline)) __m512 one(const int64_t what, __m512 a, __m512 b) {
     const __m512 unit = _mm512_set1_ps(1.0f);
@@ -77,6 +77,17 @@ static inline __attribute__((always_inline)) __m512 one(const int64_t what, __m5
         return _mm512_mul_ps(a, b);
     case RELU: /* what is not a number stays so */
         return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NLE_UQ), a);
+    case GELU: { /* the normal distribution to 1e-7 (Abramowitz & Stegun 7.1.26), from the side where it is small */
+        const __m512 z = _mm512_mul_ps(_mm512_abs_ps(a), _mm512_set1_ps(0.70710678118f));
+        const __m512 t = _mm512_div_ps(unit, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), unit));
+        __m512 y = _mm512_fmadd_ps(t, _mm512_set1_ps(0.5307027145f), _mm512_set1_ps(-0.7265760135f));
+        y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.7107068705f));
+        y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.142248368f));
+        y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.127414796f));
+        y = _mm512_mul_ps(_mm512_mul_ps(y, t), exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(z, z))));
+        const __mmask16 above = _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ);
+        return _mm512_mul_ps(a, _mm512_mask_sub_ps(y, above, unit, y));
+    }
     case SILU:
         b = a;
         break;
@@ -101,7 +112,7 @@ static inline __attribute__((always_inline)) __m512 one(const int64_t what, __m5
 /* y (count) of a, and where `what` needs it b. All dense. */
 int64_t genus_pointwise(int64_t what, const void *a, const void *b, int64_t count, int64_t bf16, void *y, int64_t threads) {
     if (count < LITTLE) threads = 1;
-    switch (what) { EACH(ADD) EACH(MULTIPLY) EACH(SILU) EACH(GELU_TANH) EACH(RELU) }
+    switch (what) { EACH(ADD) EACH(MULTIPLY) EACH(SILU) EACH(GELU_TANH) EACH(RELU) EACH(GELU) }
     return 0;
 }
 
@@ -115,5 +126,18 @@ int64_t genus_keep(
         const char *from = (const char *)new + i * new_stride[0];
         for (int64_t g = 0; g < groups; g++) memcpy(to + g * kept_stride[1], from + g * new_stride[1], size);
     }
+    return 0;
+}
+
+/* Copies of `size` bytes, `count` of them, `to_stride` and `from_stride` bytes apart. */
+int64_t genus_copy(void *to, int64_t to_stride, const void *from, int64_t from_stride, int64_t count, int64_t size) {
+    for (int64_t i = 0; i < count; i++) memcpy((char *)to + i * to_stride, (const char *)from + i * from_stride, size);
+    return 0;
+}
+
+/* y (count) = a times a number. All dense. */
+int64_t genus_scale(const void *a, const float *times, int64_t count, int64_t bf16, void *y) {
+    for (int64_t i = 0; i < count; i += 16)
+        store(bf16, y, i, first(count - i), _mm512_mul_ps(load(bf16, a, i, first(count - i)), _mm512_set1_ps(*times)));
     return 0;
 }
