@@ -24,6 +24,25 @@ def test_fast_path_is_the_reference(time, width, borders):
             torch.testing.assert_close(fast, slow)
 
 
+@pytest.mark.parametrize("borders", [False, True])
+@pytest.mark.parametrize(("batch", "time", "channels", "width"), [(3, 19, 5, 4), (1, 1, 70, 4), (2, 2, 16, 3), (2, 40, 130, 16)])
+def test_the_kernel_is_the_reference(batch, time, channels, width, borders):
+    x, past = torch.randn(batch, time, 2 * channels)[..., ::2], torch.randn(batch, width - 1, channels)
+    weight = torch.randn(channels, width)
+    fresh = torch.rand(batch, time) < 0.3 if borders else None
+    if short_conv.chosen(x, weight, past, fresh) != "native":
+        pytest.skip("no kernels here")
+    for dtype, close in ((torch.float32, {}), (torch.bfloat16, {"rtol": 0.02, "atol": 0.05})):
+        inputs = [t.to(dtype).requires_grad_() for t in (x, past)] + [weight.to(dtype).float().requires_grad_()]
+        results = []
+        for path, kind in ((short_conv.reference, torch.float32), (short_conv.paths["native"][1], dtype)):
+            y = path(inputs[0].to(kind), inputs[2], inputs[1].to(kind), fresh)
+            torch.manual_seed(1)
+            results.append([y, *torch.autograd.grad(y, inputs, torch.randn(y.shape).to(dtype).to(kind))])
+        for slow, fast in zip(*results, strict=True):
+            torch.testing.assert_close(fast.float(), slow.float(), **close)
+
+
 def test_it_is_a_convolution():
     x, weight = torch.randn(2, 9, 3), torch.randn(3, 4)
     expected = F.conv1d(F.pad(x.mT, (3, 0)), weight[:, None], groups=3).mT

@@ -5,6 +5,7 @@ Shapes: B batch, T time, C channels, W width of the window.
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from genus.ops import native
 from genus.ops.dispatch import Op
+
+MOST = 16  # positions of a window that the kernel takes
 
 
 @Op
@@ -36,21 +39,78 @@ def short_conv(x: Tensor, weight: Tensor, past: Tensor, fresh: Tensor | None = N
     return y
 
 
+def _kernels() -> tuple[native.Kernel, native.Kernel] | None:
+    forth = native.kernel("short_conv", "genus_short_conv_forward", "ppppp")
+    back = native.kernel("short_conv", "genus_short_conv_backward", "pppppppp")
+    return None if forth is None or back is None else (forth, back)
+
+
+def _runs_native(x: Tensor, weight: Tensor, past: Tensor, fresh: Tensor | None = None) -> bool:
+    if not x.is_cpu or x.dtype not in (torch.bfloat16, torch.float32) or torch.compiler.is_compiling():
+        return False
+    return 1 < weight.shape[1] <= MOST and x.numel() > 0 and _kernels() is not None
+
+
+@short_conv.path("native", when=_runs_native)
+def _short_conv_native(x: Tensor, weight: Tensor, past: Tensor, fresh: Tensor | None = None) -> Tensor:
+    """The kernel in C."""
+    past, taps = past.to(x.dtype), weight.to(x.dtype)
+    y: Tensor = _Native.apply(x, taps, past)
+    return y if fresh is None else _mended(y, torch.cat([past, x], dim=1), taps, fresh)
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("batch", "time", "channels", "width", "bf16", "threads"))
+
+    @classmethod
+    def of(cls, x: Tensor, taps: Tensor) -> _Shape:
+        return cls(*x.shape, taps.shape[1], x.dtype == torch.bfloat16, torch.get_num_threads())
+
+
+class _Native(torch.autograd.Function):
+    """x (B, T, C), taps (C, W), past (B, W - 1, C)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, taps: Tensor, past: Tensor) -> Tensor:
+        found = _kernels()
+        assert found is not None
+        x, past, weight = x.contiguous(), past.contiguous(), taps.float().T.contiguous()
+        ctx.save_for_backward(x, past, weight)
+        ctx.dtype = taps.dtype
+        shape, tensors = _Shape.of(x, taps), (x, past, weight, y := torch.empty_like(x))
+        found[0](ctypes.addressof(shape), *(t.data_ptr() for t in tensors), held=(shape, *tensors))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        found = _kernels()
+        assert found is not None
+        read = ctx.saved_tensors
+        x_grad, past_grad, weight_grad = made = tuple(map(torch.empty_like, read))
+        shape, tensors = _Shape.of(read[0], read[2].T), (*read, grads[0].contiguous(), *made)
+        found[1](ctypes.addressof(shape), *(t.data_ptr() for t in tensors), held=(shape, *tensors))
+        return x_grad, weight_grad.T.to(ctx.dtype), past_grad
+
+
 @short_conv.path("convolution", when=lambda *_, **__: True)
 def _short_conv_convolution(x: Tensor, weight: Tensor, past: Tensor, fresh: Tensor | None = None) -> Tensor:
-    """One depthwise convolution; the few positions after a border are computed again without what lies before it."""
-    width = weight.shape[1]
+    """One depthwise convolution of the library."""
     padded, taps = torch.cat([past.to(x.dtype), x], dim=1), weight.to(x.dtype)
-    y = _Depthwise.apply(padded, taps)
-    if fresh is None or width == 1:
-        return y  # type: ignore[no-any-return]
+    y: Tensor = _Depthwise.apply(padded, taps)
+    return y if fresh is None else _mended(y, padded, taps, fresh)
+
+
+def _mended(y: Tensor, padded: Tensor, taps: Tensor, fresh: Tensor) -> Tensor:
+    """The few positions after a border once more, without what lies before it."""
+    width = taps.shape[1]
     since = torch.full_like(fresh, width, dtype=torch.long)  # positions since the last border, at most `width`
     for back in reversed(range(width)):
         since = since.masked_fill(F.pad(fresh, (back, 0))[:, : fresh.shape[1]], back)
     row, time = (since < width - 1).nonzero(as_tuple=True)
-    window = padded[row[:, None], time[:, None] + torch.arange(width, device=x.device)]
-    reached = torch.arange(width - 1, -1, -1, device=x.device) <= since[row, time][:, None]
-    return y.index_put((row, time), torch.einsum("nwc,cw->nc", window * reached[..., None].to(x.dtype), taps))  # type: ignore[no-any-return]
+    window = padded[row[:, None], time[:, None] + torch.arange(width, device=y.device)]
+    reached = torch.arange(width - 1, -1, -1, device=y.device) <= since[row, time][:, None]
+    return y.index_put((row, time), torch.einsum("nwc,cw->nc", window * reached[..., None].to(y.dtype), taps))
 
 
 class _Depthwise(torch.autograd.Function):
