@@ -17,6 +17,7 @@ from genus.prepare.dataset import HELD_OUT, MANIFEST, Dataset
 from genus.prepare.engines import Engine, run_stage
 from genus.prepare.known import UNEVEN, Known
 from genus.prepare.mixture import Mix, copies, mix
+from genus.prepare.overlap import overlap
 from genus.prepare.pack import pack
 from genus.prepare.plain import PIECE_BYTES
 from genus.prepare.plan import Plan
@@ -77,6 +78,9 @@ class Preparation:
             splits = pack(self.space, len(self.plan.units), dtype, stage.advance, self.plan.pairs)
         if not splits["train"]["documents"]:
             raise ValueError("every document went to validation or test: lower --validation and --test")
+        with self.progress.task("comparing the splits"):
+            for name, common in overlap(self.space.folder, splits).items():
+                splits[name]["overlap"] = common
         dropped = collect(self.space, self.plan, [*self._round_names(), encode.STAGE])
         self._tell_held_out(dropped)
         decided = written.Decided(known, assignment, times, mixed)

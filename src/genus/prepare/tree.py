@@ -11,6 +11,7 @@ from genus.report.markup import text_size
 
 PLAIN = (READ, REPEATS, MIXTURE)
 """What is in every funnel, without any cleaning."""
+NEAR_DUPLICATES = "near-duplicates"
 MOST_SOURCES = 12
 MOST_REASONS = 4
 """Reasons shown of a step."""
@@ -112,6 +113,8 @@ def noted(remarks: list[str], left_aside: dict[str, int]) -> list[str]:
 
 
 def _splits(manifest: dict[str, Any]) -> list[str]:
+    cleaned = any(entry["step"].startswith(NEAR_DUPLICATES) for entry in manifest.get("funnel", []))
+    remedy = "" if cleaned else f": --steps {NEAR_DUPLICATES}"
     lines = [manifest["split_rule"]]
     for name, split in manifest["splits"].items():
         if split["documents"]:
@@ -122,6 +125,9 @@ def _splits(manifest: dict[str, Any]) -> list[str]:
             )
             if source := split.get("source"):
                 lines.append(f"{'':<10}  from {_count(source['tokens'], 'token')} of source ({text_size(source['bytes'])})")
+            if (common := split.get("overlap")) and common["mostly"]:
+                looked = f"{common['mostly']:,} of {common['documents']:,} looked at"
+                lines.append(f"{'':<10}  {looked} stand mostly in the training text too{remedy}")
         else:
             lines.append(f"{name:<10}  nothing")
     return lines

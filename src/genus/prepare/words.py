@@ -93,12 +93,12 @@ def windows(words: Words, size: int, short: bool = False) -> tuple[np.ndarray, n
     full = np.ones(len(values), dtype=bool)
     full[offsets[:-1][cut]] = False
     begins = np.repeat(words.firsts[:-1] - offsets[:-1], runs + cut) + np.arange(len(values))
-    values[full] = _hashes_of_runs(words.hashes, size)[begins[full]]
+    values[full] = hashes_of_runs(words.hashes, size)[begins[full]]
     values[~full] = _hashes_of_wholes(words, np.flatnonzero(cut))
     return values, offsets
 
 
-def _hashes_of_runs(words: np.ndarray, size: int) -> np.ndarray:
+def hashes_of_runs(words: np.ndarray, size: int) -> np.ndarray:
     """Hash of words[i : i + size] for every i, by doubling: a run of 50 is a run of 2, one of 16 and one of 32."""
     power, length = words, 1
     built, of = None, 0

@@ -339,14 +339,20 @@ def _splits(data: DataFolder, t: Words) -> str:
             text_size(count(split, "bytes")),
             f"{count(split, 'tokens'):,}",
             f"{count(split, 'bytes') / count(split, 'tokens'):.2f}" if count(split, "tokens") else "–",
+            _common(table(split, "overlap")),
         ]
         for name, split in data.splits.items()
     ]
     if not rows:
         return ""
-    head = [t(label) for label in ("Split", "Documents", "Text", "Tokens", "Bytes per token")]
+    head = [t(label) for label in ("Split", "Documents", "Text", "Tokens", "Bytes per token", "Mostly in training too")]
     rule = escape(str(data.manifest.get("split_rule", "")))
     return f'<h2>{t("Splits")}</h2><p class="dim">{rule}</p>' + grid(head, rows)
+
+
+def _common(overlap: Mapping[str, Any]) -> str:
+    looked, mostly = count(overlap, "documents"), count(overlap, "mostly")
+    return f"{mostly:,} / {looked:,} ({percent(mostly / looked)})" if looked else "–"
 
 
 def _rules(examples: Mapping[Rule, Sequence[Example]], stages: Sequence[Stage], t: Words) -> str:

@@ -60,6 +60,7 @@ ZH = {
     "times met": "出现次数",
     "Share of the text that the most frequent entries cover": "最常见条目对文本的覆盖率",
     "How often entries are met, by rank; both axes logarithmic": "按名次排列的出现次数；两轴均为对数",
+    "Mostly in training too": "大部分也在训练文本中",
     "Splits": "划分",
     "Split": "划分",
     "What the rules did": "各规则做了什么",
