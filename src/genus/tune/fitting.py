@@ -17,7 +17,6 @@ from torch import nn
 from genus.objectives.batch import Batch
 from genus.objectives.objective import Objective
 from genus.parts.model import Model
-from genus.parts.task_head import TaskHead
 from genus.prepare.records import Record
 from genus.recipes.parametrisation import Parametrisation, Scale
 from genus.recipes.recipe import Recipe
@@ -26,6 +25,7 @@ from genus.run import Run
 from genus.train import checkpoint
 from genus.train.machine import compute_dtype, default_device
 from genus.train.trainer import BEST, Budget, Plan, Trainer
+from genus.tune import linear_start
 from genus.tune.base import Base
 from genus.tune.defaults import Pace, mixing_rates, pace
 from genus.tune.examples import Batches, Examples, by_length, lengths_of
@@ -100,7 +100,8 @@ def fit(
     steps = pace(base, method, options, max(1, round(loader.steps_per_epoch)), epochs)
     model = base.model(head, seed, steps.dropout, keep=base.same_task(task))
     spec: Model = model.spec  # type: ignore[assignment]
-    if head is not None and not base.same_task(task):
+    fresh = head is not None and not base.same_task(task)
+    if fresh:
         task.begin(model)
     device = default_device()
     recipe = Recipe(
@@ -115,6 +116,8 @@ def fit(
         ),
     )
     model.to(device)
+    if fresh and base.weights is not None and linear_start.pays(base.recipe.model, recipe.objective):  # type: ignore[arg-type]
+        fresh = not linear_start.begin(model, recipe.objective, train)  # type: ignore[arg-type]
     method.apply(model, recipe, base.new)
     rates = dict(method.rates(model))
     for parameter, factor in (task.rates(model) | mixing_rates(model, steps.lr)).items():
@@ -124,6 +127,7 @@ def fit(
     rows = valid.rows if isinstance(valid, Examples) else rows
     with _folder(run, spec) as place:
         trainer = Tuner(recipe, model, train, valid, rows, task, base, place, steps, options, seed, name, quiet)
+        trainer.fresh = fresh
         found = checkpoint.complete(place.checkpoints_dir)
         if found:
             trainer.resume()
@@ -219,6 +223,7 @@ class Tuner(Trainer):
         wanted = min(max(2 * steps.epochs, EVALUATIONS[0]), EVALUATIONS[1])
         self.every = max(1, round(steps.updates / wanted))
         self.judged = -1
+        self.fresh = False  # whether the read-out knows nothing yet
 
     def _due(self) -> bool:
         return self.progress.step % self.every == 0
@@ -230,8 +235,7 @@ class Tuner(Trainer):
     def _evaluate(self, begin: float) -> None:
         """Scores of the validation rows; without rows their loss."""
         step = self.progress.step
-        fresh = isinstance(self.recipe.model.head, TaskHead)  # a new read-out knows nothing yet
-        if self.validation is None or step == self.judged or (step == 0 and fresh):
+        if self.validation is None or step == self.judged or (step == 0 and self.fresh):
             return
         self.judged = step
         scores = self._scores()

@@ -33,22 +33,30 @@ def reads(model: Model) -> Reads:
 def text_head(model: Model, outputs: int, dropout: float = 0.1) -> TaskHead:
     """A read-out of a whole text.
 
-    Of a sentence encoder, from the vector that it was trained to give. Where every position sees all of the text, from the first,
-    through a layer (Devlin et al. 2019); where a position sees the past, from the last (Radford et al. 2018); an encoder-decoder
-    reads the text on both sides, and is read at the decoder's last.
+    By the pool that the model states or was tuned with; else, where every position sees all of it, from the first, through a
+    layer (Devlin et al. 2019), and where a position sees the past, from the last (Radford et al. 2018). An encoder-decoder reads
+    the text on both sides, and is read at the decoder's last.
     Of two directions that have each read a part, a mixture of all layers is read, from everywhere (Peters et al. 2018).
     """
     if model.reverse is not None:
         return TaskHead(outputs, Pool("mean", dense=False), dropout=dropout, mix=ScalarMix(model.stack.depth + 1))
-    if isinstance(model.head, Vectors) and model.head.take is not None:
-        return TaskHead(outputs, Pool(model.head.take, dense=False), dropout=dropout)
     match reads(model):
         case "all":
-            return TaskHead(outputs, text_pool(model) or Pool("first"), dropout=dropout)
+            return TaskHead(outputs, _pool(model) or text_pool(model) or Pool("first"), dropout=dropout)
         case "past":
-            return TaskHead(outputs, Pool("last", dense=False), bias=False)
+            return TaskHead(outputs, _pool(model) or Pool("last", dense=False), bias=False)
         case "source":
             return TaskHead(outputs, Pool("last"), dropout=dropout, before=dropout)
+
+
+def _pool(model: Model) -> Pool | None:
+    """What a sentence encoder states, or what the model's read-out of whole texts has; None = there is neither."""
+    match model.head:
+        case Vectors(take=take) if take is not None:
+            return Pool(take, dense=False)
+        case TaskHead(pool=pool):
+            return pool
+    return None
 
 
 def token_head(model: Model, outputs: int, dropout: float = 0.1) -> TaskHead:
