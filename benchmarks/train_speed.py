@@ -195,12 +195,15 @@ def show(record: dict[str, Any], rounds: int) -> None:
 
 
 def profile(kind: str, s: Shape, folder: Path) -> dict[str, tuple[float, float]]:
-    """The parts of one update, see `profile_update`."""
-    return profile_update(genus_trainer(kind, s, False, folder))
+    """The parts of one update, see `profile_update`; of each the least of a few, since others may disturb one."""
+    return profile_update(genus_trainer(kind, s, False, folder), 5)
 
 
-def profile_update(trainer: Trainer) -> dict[str, tuple[float, float]]:
-    """Milliseconds of one update, forward and backward, by operation of Genus; the rest by the name of the torch operation."""
+def profile_update(trainer: Trainer, updates: int = 1) -> dict[str, tuple[float, float]]:
+    """Milliseconds of one update, forward and backward, by operation of Genus; the rest by the name of the torch operation.
+
+    Of several updates the least of every part.
+    """
     for _ in range(3):  # memory and the optimiser's state are in place from the third on
         trainer.update()
     call = dispatch.Op.__call__
@@ -209,13 +212,17 @@ def profile_update(trainer: Trainer) -> dict[str, tuple[float, float]]:
         with torch.profiler.record_function(f"op:{op.name}"):
             return call(op, *args, **kwargs)
 
+    found = []
     dispatch.Op.__call__ = named  # type: ignore[method-assign]
     try:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as trace:
-            trainer.update()
+        for _ in range(updates):
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as trace:
+                trainer.update()
+            found.append(_by_operation(trace.events()))
     finally:
         dispatch.Op.__call__ = call  # type: ignore[method-assign]
-    return _by_operation(trace.events())
+    parts = set.intersection(*map(set, found))
+    return {name: (min(f[name][0] for f in found), min(f[name][1] for f in found)) for name in parts}
 
 
 def _by_operation(events: Any) -> dict[str, tuple[float, float]]:

@@ -72,8 +72,11 @@ def test_resume_is_bitwise_the_straight_run(recipe: str, sizes: tuple[str, ...],
         _remove(late)
     _remove(tmp_path / "cut/model")
     del run.config["finished"]
+    run.config["threads"] += 1
     run.save()
-    again = resume(tmp_path / "cut", quiet)
+    said: list[str] = []
+    again = resume(tmp_path / "cut", said.append)
+    assert said[0].startswith("threads: 1, and the run began with 2")
     assert same(tmp_path / "straight", tmp_path / "cut")
     assert again.config["finished"]["steps"] == 20
     steps = [r["step"] for r in again.metrics() if "tokens_per_s" in r]

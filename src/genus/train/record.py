@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def specification(source: str, recipe: Recipe, data: Dataset, options: TrainOpti
         "options": options.to_json(),
         "seed": options.seed,
         "machine": describe(),
+        "threads": torch.get_num_threads(),
         "versions": {"genus": __version__, "torch": torch.__version__},
         **more,
     }
@@ -47,6 +49,13 @@ def same_data(config: dict[str, Any]) -> Dataset:
     if data.fingerprint != config["data"]["fingerprint"]:
         raise ValueError(f"{data.root} is not the data this run began with (its fingerprint differs); prepare it as before")
     return data
+
+
+def compare_threads(config: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Say so where a run goes on with another number of threads: sums of floats depend on how many share them."""
+    began, now = config.get("threads"), torch.get_num_threads()
+    if began not in (None, now):
+        say(f"threads: {now}, and the run began with {began}: its weights differ in their last digits (GENUS_THREADS={began})")
 
 
 def validation_split(data: Dataset) -> Split | None:

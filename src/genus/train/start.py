@@ -29,7 +29,7 @@ from genus.train.loader import First, Loader, Streams, Windows
 from genus.train.machine import compute_dtype, default_device, matmul_ceiling
 from genus.train.options import TrainOptions
 from genus.train.pairs import Pairs
-from genus.train.record import same_data, specification, validation_split
+from genus.train.record import compare_threads, same_data, specification, validation_split
 from genus.train.replay import Replay, mixed
 from genus.train.take_up import take_up
 from genus.train.telemetry import Telemetry
@@ -118,6 +118,7 @@ def resume(path: str | Path, say: Say = print) -> Run:
     if run.config.get("finished"):
         raise ValueError(f"{path} is finished; train it further with: genus train {path} DATA -o NEW_RUN")
     data = same_data(run.config)
+    compare_threads(run.config, say)
     options, recipe = TrainOptions.from_json(run.config["options"]), from_json(run.config["recipe"])
     if isinstance(recipe.training, Counting):
         return count(run, data, say)
