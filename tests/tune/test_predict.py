@@ -135,6 +135,13 @@ def test_what_cannot_be_done(run: Path, tmp_path: Path) -> None:
         predict(run, tmp_path / "in.txt", tmp_path / "out.tsv")
     with pytest.raises(ValueError, match="is the file that is read, and would be written over"):
         predict(run, tmp_path / "in.txt", tmp_path / "x" / ".." / "in.txt")
+    (tmp_path / "in.csv").write_text("review;stars\ngood;5\n")
+    with pytest.raises(ValueError, match=r"review;stars .one column: write the file with commas instead of semicolons"):
+        predict(run, tmp_path / "in.csv")
+    (tmp_path / "in.csv").write_text("text,label\n")
+    said: list[str] = []
+    assert predict(run, tmp_path / "in.csv", tmp_path / "out.csv", say=said.append).rows == 0
+    assert said == [f"{tmp_path / 'in.csv'} has no rows: there was nothing to label"]
     spec = genus.load(run).spec.replace(head=Vectors())
     huggingface.save(tmp_path / "bare", spec.build(), spec, genus.load(run).tokenizer)
     with pytest.raises(ValueError, match="was not made by genus tune and is no classifier"):
@@ -146,7 +153,7 @@ def test_a_classifier_that_was_not_tuned_here(run: Path, tmp_path: Path) -> None
     (tmp_path / "in.csv").write_text("review,label\na great film,pos\nso dull,pos\n", encoding="utf-8")
     tally = predict(run / "model", tmp_path / "in.csv", tmp_path / "out.csv", text="review", say=_quiet)
     assert [row["prediction"] for row in read(tmp_path / "out.csv").rows] == ["pos", "neg"] and tally.scores["accuracy"] == 0.5
-    with pytest.raises(ValueError, match=r"has no column 'text'.*review, label.*Name it with --text"):
+    with pytest.raises(ValueError, match=r"has no column 'text'.*review, label\. Name the one to read with --text"):
         predict(run / "model", tmp_path / "in.csv", tmp_path / "out.csv")
 
 

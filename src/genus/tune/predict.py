@@ -23,13 +23,13 @@ import genus.tune.tasks  # noqa: F401  (registers every task)
 from genus.prepare.records import STDIN, Entry, Record, Rejected, stream
 from genus.recipes.recipe import Recipe
 from genus.run import Loaded, load
-from genus.spec import from_json, nearest
+from genus.spec import from_json
 from genus.train.machine import compute_dtype, default_device
 from genus.tune.base import Base
 from genus.tune.examples import Examples
 from genus.tune.fitting import predict as predicted
 from genus.tune.options import TuneOptions
-from genus.tune.task import Say, Task
+from genus.tune.task import Say, Task, columns_told
 from genus.tune.tasks.classification import Classification
 from genus.tune.writing import WritingTask
 
@@ -130,8 +130,8 @@ class Labeller:
             if there and own not in there:
                 flag = ("--text", "--pair")[min(number, 1)]
                 raise ValueError(
-                    f"{path} has no column {own!r}, which the model reads; its columns are {', '.join(there)}"
-                    f"{nearest(own, there)}. Name it with {flag}"
+                    f"{path} has no column {own!r}, which the model reads; its columns are {columns_told(own, there)}. "
+                    f"Name the one to read with {flag}"
                 )
 
 
@@ -220,11 +220,14 @@ def predict(
     tally.seconds, tally.cut, tally.labelled = time.perf_counter() - begin, labeller.cut, len(told)
     if told:
         tally.scores = labeller.task.score([p for p, _ in told], [row for _, row in told])
-    _report(tally, labeller, out, say)
+    _report(tally, labeller, file, out, say)
     return tally
 
 
-def _report(tally: Tally, labeller: Labeller, out: str | Path | None, say: Say) -> None:
+def _report(tally: Tally, labeller: Labeller, file: str | Path, out: str | Path | None, say: Say) -> None:
+    if not tally.rows:
+        say(f"{'standard input' if str(file) == STDIN else file} has no rows: there was nothing to label")
+        return
     speed = tally.rows / max(tally.seconds, 1e-9)
     say(f"{tally.rows:,} rows{'' if out is None else f' to {out}'}, {speed:,.0f} a second; {tally.errors:,} with an error")
     if tally.cut:

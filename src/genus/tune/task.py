@@ -210,9 +210,17 @@ def column(records: Records, wanted: str | None, usual: Iterable[str], what: str
 
 def missing(records: Records, what: str, flag: str, wanted: str = "") -> ValueError:
     """The error for a column that is not there."""
-    hint = nearest(wanted, records.columns) if wanted else ""
-    there = "" if hint.startswith("; choose") else f"; there are {', '.join(records.columns) or 'none'}"
-    return ValueError(f"no {what.removeprefix('the ')} in {records.name} (name one with {flag}){there}{hint}")
+    there = columns_told(wanted, records.columns)
+    return ValueError(f"no {what.removeprefix('the ')} in {records.name} (name one with {flag}); there are {there}")
+
+
+def columns_told(wanted: str, columns: Sequence[str]) -> str:
+    """The columns that there are, with a hint where one looks like the one that is wanted, or like several."""
+    told = ", ".join(columns) or "none"
+    if len(columns) == 1 and ";" in columns[0]:
+        return f"{told} (one column: write the file with commas instead of semicolons)"
+    hint = nearest(wanted, columns) if wanted else ""
+    return f"{told} ({hint.removeprefix('; ')})" if "did you mean" in hint else told
 
 
 def empty(value: Any) -> bool:
