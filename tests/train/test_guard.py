@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from genus.train.guard import GIVE_UP, SETTLE, Guard
+from genus.train.guard import GIVE_UP, PERSISTS, SETTLE, Guard
 
 
 def test_numbers_that_are_none_are_refused() -> None:
@@ -25,6 +25,18 @@ def test_a_spike_is_refused_once_the_usual_is_known() -> None:
     assert guard.seen > SETTLE
     assert "times the usual" in str(guard.check(1.0, 100.0))
     assert guard.check(1.0, 2.0) is None and guard.refused == 0
+
+
+def test_large_norms_that_stay_are_the_usual_ones() -> None:
+    guard = Guard()
+    for _ in range(SETTLE):
+        assert guard.check(1.0, 1.0) is None
+    for _ in range(PERSISTS):
+        assert "times the usual" in str(guard.check(1.0, 50.0))
+    for _ in range(2 * GIVE_UP):
+        assert guard.check(1.0, 50.0) is None
+    assert guard.total == PERSISTS
+    assert "times the usual" in str(guard.check(1.0, 5000.0))
 
 
 def test_a_hopeless_run_stops_with_advice() -> None:
