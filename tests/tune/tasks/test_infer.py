@@ -70,7 +70,7 @@ def test_wishes() -> None:
     [
         (
             Wishes(label="lable"),
-            r"no column 'lable' in the records \(name one with --label\); there are text, label; did you mean 'label'",
+            r"no column 'lable' in the records \(name one with --label\); there are text, label \(did you mean 'label'",
         ),
         (Wishes(task="clasification"), "no task 'clasification'; did you mean 'classification'"),
         (Wishes(task="questions"), "looks like contexts in the records .*; there are text, label"),
