@@ -18,6 +18,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
+from genus.ops.activation import gated, gelu_tanh
 from genus.ops.attention import attention
 from genus.ops.cross_entropy import linear_cross_entropy
 from genus.ops.dispatch import Op
@@ -25,6 +26,7 @@ from genus.ops.dropout import dropout
 from genus.ops.linear import linear
 from genus.ops.memory import keep_freed_memory
 from genus.ops.norm import layer_norm, rms_norm
+from genus.ops.rotary import rotary
 from genus.train.machine import describe
 
 BF16 = torch.bfloat16
@@ -33,10 +35,14 @@ Case = tuple[str, dict[str, Callable[[], Tensor]], list[Tensor]]
 
 @dataclass(frozen=True)
 class Options:
-    """threads: of torch; with one, processor time is measured, else wall time. rounds: turns of every path."""
+    """threads: of torch; with one, processor time is measured, else wall time. rounds: turns of every path.
+
+    only: cases whose names contain one of these words; all where there are none.
+    """
 
     threads: int = 1
     rounds: int = 5
+    only: tuple[str, ...] = ()
 
 
 def _leaf(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -67,8 +73,12 @@ def cases() -> Iterator[Case]:
     yield "rms_norm 8192 x 512", _paths(rms_norm, x, w, 1e-5), [x, w]
     yield "layer_norm 8192 x 512", _paths(layer_norm, x, w, b, 1e-5), [x, w, b]
     x = _leaf(2048, 2048, dtype=BF16)
-    gelu = {"tanh": lambda: F.gelu(x, approximate="tanh"), "erf": lambda: F.gelu(x), "silu instead": lambda: F.silu(x)}
-    yield "gelu 2048 x 2048", gelu, [x]
+    yield "gelu 2048 x 2048", {"erf, in torch": lambda: F.gelu(x), **_paths(gelu_tanh, x)}, [x]
+    gate, up = _leaf(2048, 2048, dtype=BF16), _leaf(2048, 2048, dtype=BF16)
+    apart = {"silu, then product": lambda: F.silu(gate) * up, "kernel": lambda: gated("silu", gate, up)}
+    yield "gated silu 2048 x 2048", apart, [gate, up]
+    heads, angle = _leaf(8, 512, 8, 64, dtype=BF16), torch.rand(512, 32) * 6
+    yield "rotary 8 x 8 x 512 x 64", _paths(rotary, heads.transpose(1, 2), angle.cos().to(BF16), angle.sin().to(BF16)), [heads]
     yield "dropout 2048 x 2048", _paths(dropout, x, 0.1, True), [x]
 
 
@@ -97,6 +107,8 @@ def main(options: Options) -> None:
     print(f"{describe()['device']}, {options.threads} threads, torch {torch.__version__}")
     print(f"{'':<46}{'path':<14}{'forward ms':>12}{'backward ms':>12}{'both':>9}")
     for case in cases():
+        if options.only and not any(word in case[0] for word in options.only):
+            continue
         for i, (name, (f, b)) in enumerate(sorted(_least(case, options.rounds, clock).items(), key=lambda item: -sum(item[1]))):
             print(f"{'' if i else case[0]:<46}{name:<14}{f:>12.1f}{b:>12.1f}{f + b:>9.1f}", flush=True)
 

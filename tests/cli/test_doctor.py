@@ -23,7 +23,7 @@ def test_quick(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for word in ("processor", "cores", "instructions", "memory", "torch", "threads", "kernels", "operation", "needed", "[data]"):
         assert f"\n{word}" in shown
-    assert "linear_cross_entropy  reference" in shown and " ms" not in shown and "memory read" not in shown
+    assert "linear_cross_entropy  " in shown and " ms" not in shown and "memory read" not in shown
 
 
 def test_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     assert found["ceilings"].pop("share") >= 0 and found["ceilings"] == {"fp32": 4e11, "bf16": 4e11, "memory": 4e10}
     assert found["threads"] == {"count": 1, "source": "OMP_NUM_THREADS", "speeds": [], "share": None}
     ops = {p["op"]: p for p in found["paths"]}
-    assert ops["layer_norm"]["path"] == "torch" and ops["linear"]["forward"] > 0 and ops["linear"]["backward"] > 0
+    assert ops["layer_norm"]["path"] in ("native", "torch") and ops["linear"]["forward"] > 0 and ops["linear"]["backward"] > 0
     assert ops["linear"]["operations"] > 0 and all(p["right"] for p in found["paths"])
     assert all(f["kind"] != "broken" for f in found["findings"])
 

@@ -29,7 +29,7 @@ def test_what_models_call(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     seen = tour(CPU, [small(work) for work in WORKS], said.append)
     assert said == [work.what for work in WORKS]
-    ops = {"rms_norm", "layer_norm", "linear", "linears", "rotary", "attention", "silu", "gelu_tanh", "linear_cross_entropy"}
+    ops = {"rms_norm", "layer_norm", "linear", "linears", "rotary", "attention", "gated", "gelu_tanh", "linear_cross_entropy"}
     ops |= {"dropout", "document_attention", "fast_weights", "short_conv", "recurrent", "additive_attention", "decode_attention"}
     assert ops <= {s.op for s in seen}
     assert {s.weights for s in seen if s.what.startswith("training")} == {None}

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from genus.ops import dropout as dropout_module
 from genus.ops.dispatch import forced
 from genus.ops.dropout import dropout
+from genus.ops.native import library
 
-PATHS = ["reference", *dropout.paths]
+needs_kernel = pytest.mark.skipif(library("training") is None, reason="no kernel in C here")
+PATHS = ["reference", *(name for name, (fits, _) in dropout.paths.items() if fits(torch.ones(1), 0.5))]
 
 
 @pytest.fixture(params=PATHS, name="each_path")
@@ -75,3 +78,37 @@ def test_precision_and_strides() -> None:
 def test_identity() -> None:
     x = torch.randn(3)
     assert dropout(x, 0.5, training=False) is x and dropout(x, 0.0) is x
+
+
+@needs_kernel
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_same_on_any_number_of_threads(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, found = torch.randn(300, 111).to(dtype).requires_grad_(), []
+    assert dropout.chosen(x, 0.3) == "native"
+    for threads in (1, 2, 7):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        torch.manual_seed(5)
+        y = dropout(x, 0.3)
+        found.append((y, *torch.autograd.grad(y.sum(), x)))
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
+def _philox(counter: int, seed: int) -> list[int]:
+    """Philox4x32-10 as it is written (Salmon et al. 2011, section 3.3)."""
+    word = 2**32
+    c, k = [counter % word, counter // word, 0, 0], [seed % word, seed // word]
+    for _ in range(10):
+        x, y = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+        c = [y // word ^ c[1] ^ k[0], y % word, x // word ^ c[3] ^ k[1], x % word]
+        k = [(k[0] + 0x9E3779B9) % word, (k[1] + 0xBB67AE85) % word]
+    return c
+
+
+@needs_kernel
+def test_the_bits_are_philox() -> None:
+    assert [f"{word:08x}" for word in _philox(0, 0)] == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]  # Random123's own test
+    seed, n = 0x1234_5678_9ABC_DEF1, 150
+    kept = dropout_module._dropped(torch.ones(n), 0.5, seed) != 0
+    words = [[_philox(8 * block + lane, seed) for lane in range(8)] for block in range(3)]
+    bits = [w >> half & 0xFFFF for block in words for i in range(4) for lane in block for w in (lane[i],) for half in (0, 16)]
+    assert kept.tolist() == [b >= 32768 for b in bits[:n]]

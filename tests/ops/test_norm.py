@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from genus.ops import norm
 from genus.ops.native import library
 from genus.ops.norm import layer_norm, rms_norm
 
 CLOSE = {torch.float32: {"atol": 2e-5, "rtol": 1e-4}, torch.bfloat16: {"atol": 5e-2, "rtol": 5e-2}}
+needs_kernel = pytest.mark.skipif(library("rows") is None, reason="no kernel in C here")
 SHAPES = [(1, 1, 4), (3, 5, 17), (2, 64, 32), (7, 3)]
 
 
@@ -68,7 +70,7 @@ def test_strides(op: Any) -> None:
             torch.testing.assert_close(a, b, atol=0.3, rtol=5e-2, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.skipif(library("rows") is None, reason="no kernel in C here")
+@needs_kernel
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [*SHAPES, (2, 3, 300), (400, 200)])
 def test_without_a_gradient_the_kernel_runs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -81,7 +83,33 @@ def test_without_a_gradient_the_kernel_runs(shape: tuple[int, ...], dtype: torch
             torch.testing.assert_close(op(x, *args), op.reference(x, *args), **close)
             swapped = x.movedim(0, -2)  # what is not dense is copied
             torch.testing.assert_close(op(swapped, *args), op.reference(swapped, *args), **close)
-    assert rms_norm.chosen(x, weight, 1e-5) != "native"  # the weight wants a gradient
+
+
+@needs_kernel
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 3, 300), (400, 200)])
+def test_kernel_with_gradients(shape: tuple[int, ...], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the definition in float32, of what is not dense; on any number of threads the same."""
+    x = (torch.randn(shape) * 3 + 1).to(dtype).movedim(0, -2).requires_grad_()
+    weight, shift = (torch.randn(shape[-1]).requires_grad_() for _ in range(2))
+    close = 1e-6 if dtype == torch.float32 else 4e-3
+    for op, args in ((rms_norm, (weight, 1e-5)), (layer_norm, (weight, shift, 1e-5)), (layer_norm, (weight, None, 1e-5))):
+        assert op.chosen(x, *args) == "native"
+        found = []
+        for threads in (1, 3):
+            monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+            found.append(_run(op, x, *args))
+        assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        exact = _run(op.reference, x.detach().float().requires_grad_(), *args)
+        for a, b in zip(found[0], exact, strict=True):
+            assert a.shape == b.shape and (a.float() - b).norm() < close * (b.norm() + 1)
+
+
+@needs_kernel
+def test_kernel_without_rows() -> None:
+    x, weight = torch.randn(0, 8).bfloat16().requires_grad_(), torch.ones(8, requires_grad=True)
+    y, *grads = _run(rms_norm, x, weight, 1e-5)
+    assert y.shape == (0, 8) and grads[0].shape == (0, 8) and torch.equal(grads[1], torch.zeros(8))
 
 
 def test_formulas() -> None:
@@ -101,7 +129,8 @@ def test_master_weights_keep_their_precision() -> None:
         assert weight.grad is not None and weight.grad.dtype == torch.float32
 
 
-def test_which_path() -> None:
+def test_which_path(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = torch.randn(2, 4), torch.ones(4, requires_grad=True)
+    monkeypatch.setattr(norm, "_kernel", lambda: None)
     assert rms_norm.chosen(x.bfloat16(), weight, 1e-6) == "fused"
     assert rms_norm.chosen(x, weight, 1e-6) == "torch"

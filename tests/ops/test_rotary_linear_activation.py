@@ -8,10 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genus.ops.activation import ACTIVATIONS, activation, gelu_tanh
+from genus.ops.activation import ACTIVATIONS, activation, gated, gelu_tanh, silu
 from genus.ops.linear import linear
 from genus.ops.native import library
 from genus.ops.rotary import rotary
+
+needs_kernel = pytest.mark.skipif(library("rows") is None, reason="no kernel in C here")
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -52,29 +54,73 @@ def test_activations() -> None:
         activation("swish", x)
 
 
-def test_gelu_through_the_sigmoid() -> None:
+TAILS = [-1e4, -100.0, 100.0, 1e4]
+
+
+@pytest.mark.parametrize("path", ["sigmoid", "native"])
+def test_gelu_through_the_sigmoid(path: str) -> None:
     """bfloat16 against the definition in float32: value and slope, far into both tails."""
-    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e4, -100.0, 100.0, 1e4])]).bfloat16().requires_grad_()
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor(TAILS)]).bfloat16().requires_grad_()
+    fits, run = gelu_tanh.paths[path]
+    if not fits(x):
+        pytest.skip("no kernel in C here")
     exact = x.detach().float().requires_grad_()
-    assert gelu_tanh.chosen(x) == "sigmoid" and gelu_tanh.chosen(exact) == "reference"
-    y, z = gelu_tanh(x), gelu_tanh.reference(exact)
+    y, z = run(x), gelu_tanh.reference(exact)
     (slope,), (slope_exact,) = torch.autograd.grad(y.sum(), x), torch.autograd.grad(z.sum(), exact)
     torch.testing.assert_close(y.float(), z, atol=4e-3, rtol=1e-2)
     torch.testing.assert_close(slope.float(), slope_exact, atol=2e-2, rtol=1e-2)
 
 
+@needs_kernel
+@pytest.mark.parametrize("name", ["silu", "gelu_tanh"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 17, 33), (300, 130)])
+def test_gates(shape: tuple[int, ...], dtype: torch.dtype, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone and with a gate, value and gradients against the definition in float32; gradients that are expanded; threads."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    x, up = ((torch.randn(shape) * 4).to(dtype).requires_grad_() for _ in range(2))
+    exact = [t.detach().float().requires_grad_() for t in (x, up)]
+    torch_s = {"silu": F.silu, "gelu_tanh": lambda t: F.gelu(t, approximate="tanh")}[name]
+    close = {"atol": 2e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 1e-3, "rtol": 2**-7}
+    op = {"silu": silu, "gelu_tanh": gelu_tanh}[name]
+    assert op.chosen(x) == "native" and gated.chosen(name, x, up) == "native"
+    for own, wanted, leaves in ((op, torch_s, 1), (lambda a, b: gated(name, a, b), lambda a, b: torch_s(a) * b, 2)):
+        y, z = own(*(x, up)[:leaves]), wanted(*exact[:leaves])
+        weigh = torch.randn(shape).to(dtype)
+        pairs = [(y, z)]
+        for g in (weigh, torch.ones((), dtype=dtype).expand(shape)):
+            got = torch.autograd.grad(y, (x, up)[:leaves], g, retain_graph=True)
+            pairs += zip(got, torch.autograd.grad(z, exact[:leaves], g.float(), retain_graph=True), strict=True)
+        for a, b in pairs:
+            torch.testing.assert_close(a.float(), b, **close)
+        with torch.no_grad():
+            assert torch.equal(own(*(x, up)[:leaves]), y)
+
+
+def test_gates_by_another_path() -> None:
+    """What the kernel does not take: numbers that are not side by side, other activations and precisions."""
+    x, up = torch.randn(4, 6).T, torch.randn(4, 6).T
+    for name in ACTIVATIONS:
+        torch.testing.assert_close(gated(name, x, up), activation(name, x) * up)
+    assert gated.chosen("silu", x, up) == "reference" == gated.chosen("relu", x.contiguous(), up.contiguous())
+    assert gated.chosen("silu", x.contiguous().double(), up.contiguous().double()) == "reference"
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("batched", [False, True])
-def test_rotary_in_place(batched: bool, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("name", ["in place", "native"])
+def test_rotary_paths(name: str, batched: bool, dtype: torch.dtype) -> None:
     """A transposed view, a part of each head that is not turned, a gradient that is expanded."""
     x = torch.randn(2, 5, 3, 10).to(dtype).requires_grad_()
     angle = torch.rand(2, 1, 5, 4) * 6 if batched else torch.rand(5, 4) * 6
     tables = angle.cos().to(dtype), angle.sin().to(dtype)
-    assert rotary.chosen(x.transpose(1, 2), *tables) == "in place"
+    fits, own = rotary.paths[name]
+    if not fits(x.transpose(1, 2), *tables):
+        pytest.skip("no kernel in C here")
     close = {torch.float32: {"atol": 1e-5, "rtol": 1e-5}, torch.bfloat16: {"atol": 4e-2, "rtol": 2e-2}}[dtype]
     for weigh in (lambda y: (y.float() * torch.arange(10.0)).sum(), lambda y: y.sum()):
         results = []
-        for path in (rotary, rotary.reference):
+        for path in (own, rotary.reference):
             y = path(x.transpose(1, 2), *tables)
             results.append([y, *torch.autograd.grad(weigh(y), x)])
         scale = float(results[1][1].abs().max())
@@ -99,7 +145,7 @@ def test_linear_paths(shape: tuple[int, ...], frozen: int | None) -> None:
         torch.testing.assert_close(a, c, atol=5e-2, rtol=2e-2)
 
 
-@pytest.mark.skipif(library("rows") is None, reason="no kernel in C here")
+@needs_kernel
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("head", [6, 40, 64])

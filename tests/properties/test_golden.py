@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from genus.ops.cross_entropy import IGNORE
+from genus.ops.dispatch import forced
 
 TABLE = Path(__file__).with_name("golden.json")
 STEPS, ROWS, TIME, MASK = 50, 8, 32, 60
@@ -53,7 +54,8 @@ def _train(case) -> tuple[float, float]:
 
 @pytest.mark.exempt("counting", reason="is counted, not descended")
 def test_fifty_steps(case, request: pytest.FixtureRequest) -> None:
-    first, last = _train(case)
+    with forced(dropout="packed"):  # the kernel in C, where there is one, draws other numbers
+        first, last = _train(case)
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     if request.config.getoption("--update-golden", default=False):
         table[case.name] = round(last, 4)

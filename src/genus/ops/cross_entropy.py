@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genus.ops import native
 from genus.ops.dispatch import Op
 from genus.ops.linear import linear
+from genus.ops.native import computes
 
 IGNORE = -100
 CHUNK_BYTES = 64 * 2**20  # one block of logits: the larger, the fewer passes over the weight's gradient
 
 
-def _logits(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    scale: float,
-    softcap: float | None,
-) -> Tensor:
-    logits = linear(hidden * scale if scale != 1.0 else hidden, weight, bias).float()
-    return logits if softcap is None else torch.tanh(logits / softcap) * softcap
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    return linear(hidden * scale if scale != 1.0 else hidden, weight, bias)
 
 
 @Op
@@ -42,7 +38,8 @@ def linear_cross_entropy(
         hidden: (positions, dim). weight: (vocabulary, dim). targets: (positions,), -100 = ignored. bias: (vocabulary,).
         smoothing: share of the target's probability that is spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
     """
-    logits = _logits(hidden, weight, bias, scale, softcap)
+    logits = _logits(hidden, weight, bias, scale).float()
+    logits = logits if softcap is None else torch.tanh(logits / softcap) * softcap
     return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
 
 
@@ -74,7 +71,7 @@ class _Chunked(torch.autograd.Function):
         for start in range(0, len(targets), rows):
             part = slice(start, start + rows)
             y, h = targets[part], hidden[part]
-            raw = _logits(h, low, bias, scale, None)
+            raw = _logits(h, low, bias, scale).float()
             logits = raw if softcap is None else torch.tanh(raw / softcap) * softcap
             keep = y != IGNORE
             index = y.masked_fill(~keep, 0)[:, None]
@@ -119,6 +116,105 @@ class _Chunked(torch.autograd.Function):
             None,
             None,
         )
+
+
+_Options = ctypes.c_float * 3
+
+
+def _kernel() -> native.Kernel | None:
+    return native.kernel("loss", "genus_loss", "ppnnnpnpn")
+
+
+def _losses(logits: Tensor, targets: Tensor, factor: float, softcap: float | None, smoothing: float, back: bool) -> Tensor:
+    """Sum of the losses of logits (positions, vocabulary); where `back`, the logits become `factor` times their gradient."""
+    found = torch.empty(len(logits), 4)
+    options = _Options(softcap or 0.0, smoothing, factor)
+    function = _kernel()
+    assert function is not None
+    function(
+        logits.data_ptr(),
+        targets.data_ptr(),
+        *logits.shape,
+        logits.dtype == torch.bfloat16,
+        options,
+        back,
+        found.data_ptr(),
+        torch.get_num_threads(),
+        held=(logits, targets, found),
+    )
+    most, total, own, mean = found.unbind(1)
+    lost = total.log_().add_(most).sub_(own)
+    return (torch.lerp(lost, lost + own - mean, smoothing) if smoothing else lost).sum()
+
+
+class _Native(torch.autograd.Function):
+    """As `_Chunked`; what is between the three products is one pass of a kernel in C over the logits, which it turns into their
+    gradient in their place and precision."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        bias: Tensor | None,
+        scale: float,
+        softcap: float | None,
+        smoothing: float,
+        gradients: bool,
+    ) -> Tensor:
+        low, targets = weight.to(hidden.dtype), targets.contiguous()
+        wrong = targets[(targets != IGNORE) & ((targets < 0) | (targets >= len(weight)))]
+        if len(wrong):
+            raise IndexError(f"target {int(wrong[0])} is out of bounds: the vocabulary has {len(weight)} symbols")
+        needs = gradients and any(ctx.needs_input_grad)
+        rows = max(16, CHUNK_BYTES // (hidden.element_size() * weight.shape[0]))
+        total = torch.zeros(())
+        d_hidden = torch.empty_like(hidden) if needs else None
+        d_weight = d_bias = None
+        for start in range(0, len(targets), rows):
+            part = slice(start, start + rows)
+            h = hidden[part]
+            logits = _logits(h, low, bias, scale).contiguous()
+            total += _losses(logits, targets[part], scale, softcap, smoothing, needs)
+            if d_hidden is None:
+                continue
+            torch.matmul(logits, low, out=d_hidden[part])
+            of_weight = logits.mT @ h
+            d_weight = of_weight.float() if d_weight is None else d_weight.add_(of_weight)
+            if bias is not None:
+                of_bias = logits.sum(0, dtype=torch.float32).div_(scale)
+                d_bias = of_bias if d_bias is None else d_bias.add_(of_bias)
+        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        ctx.weight_dtype, ctx.bias_dtype = weight.dtype, None if bias is None else bias.dtype
+        return total
+
+    backward = _Chunked.backward
+
+
+def _fits_native(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    smoothing: float = 0.0,
+) -> bool:
+    return isinstance(weight, Tensor) and computes(hidden) and len(hidden) > 0 and scale != 0.0 and _kernel() is not None
+
+
+@linear_cross_entropy.path("native", when=_fits_native)
+def _linear_cross_entropy_native(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    return _Native.apply(hidden, weight, targets, bias, scale, softcap, smoothing, torch.is_grad_enabled())  # type: ignore[no-any-return]
 
 
 @linear_cross_entropy.path(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from genus.ops import native
 from genus.ops.dispatch import Op
+from genus.ops.native import computes
+
+LARGEST = 65535 / 65536  # a probability beyond it is 1
 
 
 @Op
@@ -14,6 +21,49 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     if not training or p == 0.0:
         return x
     return x * (torch.rand_like(x, dtype=torch.float32) >= p).to(x.dtype) / (1 - p)
+
+
+def _kernel() -> native.Kernel | None:
+    return native.kernel("training", "genus_dropout", "pnnpnnpn")
+
+
+class _Native(torch.autograd.Function):
+    """The kernel in C, which makes a number's random bits from its place and a seed: on any number of threads, and again for the
+    gradient, so that nothing is kept. `p` is rounded to 1/65536."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float, seed: int) -> Tensor:
+        ctx.p, ctx.seed = p, seed
+        return _dropped(x, p, seed)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _dropped(grads[0], ctx.p, ctx.seed), None, None
+
+
+def _dropped(x: Tensor, p: float, seed: int) -> Tensor:
+    threshold = round(p * 65536)
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    function = _kernel()
+    assert function is not None
+    function(
+        x.data_ptr(),
+        seed,
+        threshold,
+        (ctypes.c_float * 1)(65536 / (65536 - threshold)),
+        x.numel(),
+        x.dtype == torch.bfloat16,
+        y.data_ptr(),
+        torch.get_num_threads(),
+        held=(x, y),
+    )
+    return y
+
+
+@dropout.path("native", when=lambda x, p, training=True: training and 0 < p <= LARGEST and computes(x) and _kernel() is not None)
+def _dropout_native(x: Tensor, p: float, training: bool = True) -> Tensor:
+    return _Native.apply(x, p, int(torch.empty((), dtype=torch.int64).random_(-(2**63), None)))  # type: ignore[no-any-return]
 
 
 @dropout.path(

@@ -100,11 +100,14 @@ def library(name: str) -> ctypes.CDLL | None:
         return None
 
 
+def computes(x: torch.Tensor) -> bool:
+    """Whether a kernel may work on this: on the processor, bf16 or float32, not under a compiler."""
+    return x.is_cpu and (x.dtype == torch.bfloat16 or x.dtype == torch.float32) and not torch.compiler.is_compiling()
+
+
 def reads(x: torch.Tensor, *parameters: torch.Tensor) -> bool:
-    """Whether a kernel that makes no gradient may read these: on the processor, bf16 or float32, not under a compiler."""
-    if not x.is_cpu or (x.dtype != torch.bfloat16 and x.dtype != torch.float32) or torch.compiler.is_compiling():
-        return False
-    return not (torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)))
+    """Whether a kernel that makes no gradient may read these."""
+    return computes(x) and not (torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)))
 
 
 def reason(name: str) -> str:

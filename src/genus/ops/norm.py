@@ -12,7 +12,9 @@ from torch import Tensor
 
 from genus.ops import native
 from genus.ops.dispatch import Op
-from genus.ops.native import reads
+from genus.ops.native import computes, reads
+
+PARTS = 16  # of the rows, as in ops/cpu/training.c
 
 
 @cache
@@ -22,14 +24,16 @@ def number(value: float) -> ctypes.Array[ctypes.c_float]:
 
 
 def _kernel() -> native.Kernel | None:
-    return native.kernel("rows", "genus_norm", "ppppnnnnpn")
+    return native.kernel("rows", "genus_norm", "ppppnnnnppn")
 
 
-def _normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
+def _backward_kernel() -> native.Kernel | None:
+    return native.kernel("training", "genus_norm_backward", "ppppnnnnppn")
+
+
+def _normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool, kept: Tensor | None = None) -> Tensor:
+    """By the kernel in C, all dense. `kept` (rows, 2) float32 is filled with what the backward pass needs of every row."""
     size = x.shape[-1]
-    x = x.contiguous()
-    weight = weight.float().contiguous()
-    bias = None if bias is None else bias.float().contiguous()
     y = torch.empty_like(x)
     function = _kernel()
     assert function is not None
@@ -43,10 +47,60 @@ def _normalised(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, cent
         size,
         x.dtype == torch.bfloat16,
         y.data_ptr(),
+        None if kept is None else kept.data_ptr(),
         torch.get_num_threads(),
-        held=(x, weight, bias, y),
+        held=(x, weight, bias, y, kept),
     )
     return y
+
+
+class _Norm(torch.autograd.Function):
+    """The kernels in C. Keeps the input and two numbers per row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
+        kept = torch.empty(x.numel() // max(1, x.shape[-1]), 2)
+        own = weight.float().contiguous()
+        ctx.save_for_backward(x, own, kept)
+        ctx.centred, ctx.dtypes = centred, (weight.dtype, None if bias is None else bias.dtype)
+        return _normalised(x, own, None if bias is None else bias.float().contiguous(), eps, centred, kept)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, kept = ctx.saved_tensors
+        g, d_x = grads[0].contiguous(), torch.empty_like(x)
+        parts = torch.zeros(PARTS, 2, x.shape[-1])
+        function = _backward_kernel()
+        assert function is not None
+        function(
+            g.data_ptr(),
+            x.data_ptr(),
+            weight.data_ptr(),
+            kept.data_ptr(),
+            ctx.centred,
+            len(kept),
+            x.shape[-1],
+            x.dtype == torch.bfloat16,
+            d_x.data_ptr(),
+            parts.data_ptr(),
+            torch.get_num_threads(),
+            held=(g, x, weight, kept, d_x, parts),
+        )
+        d_weight, d_bias = parts.sum(0)
+        of_weight, of_bias = ctx.dtypes
+        return d_x, d_weight.to(of_weight), None if of_bias is None else d_bias.to(of_bias), None, None
+
+
+def _native(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool) -> Tensor:
+    x = x.contiguous()
+    if reads(x, weight, *(() if bias is None else (bias,))):
+        bias = None if bias is None else bias.float().contiguous()
+        return _normalised(x, weight.float().contiguous(), bias, eps, centred)
+    return _Norm.apply(x, weight, bias, eps, centred)  # type: ignore[no-any-return]
+
+
+def _fits(x: Tensor) -> bool:
+    return computes(x) and _kernel() is not None and _backward_kernel() is not None
 
 
 @Op
@@ -58,10 +112,10 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Te
     return (y if bias is None else y + bias).to(x.dtype)
 
 
-@layer_norm.path("native", when=lambda x, weight, bias, eps: reads(x, weight) and _kernel() is not None)
+@layer_norm.path("native", when=lambda x, weight, bias, eps: _fits(x))
 def _layer_norm_native(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
-    """The kernel in C: in a step of decoding the way through torch takes longer than the work."""
-    return _normalised(x, weight, bias, eps, True)
+    """The kernels in C: in a step of decoding the way through torch takes longer than the work."""
+    return _native(x, weight, bias, eps, True)
 
 
 @layer_norm.path("torch", when=lambda *_: True)
@@ -105,10 +159,10 @@ class _RMSNorm(torch.autograd.Function):
         return x_grad, weight_grad, None
 
 
-@rms_norm.path("native", when=lambda x, weight, eps: reads(x, weight) and _kernel() is not None)
+@rms_norm.path("native", when=lambda x, weight, eps: _fits(x))
 def _rms_norm_native(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """The kernel in C."""
-    return _normalised(x, weight, None, eps, False)
+    """The kernels in C."""
+    return _native(x, weight, None, eps, False)
 
 
 @rms_norm.path(

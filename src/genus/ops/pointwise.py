@@ -1,4 +1,4 @@
-"""What is done number by number, in C (`ops/cpu/rows.c`): sums, products and the activations that models decode with."""
+"""What is done number by number, in C (`ops/cpu/rows.c`): the sums and products between a step's matrix products."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from genus.ops import native
 from genus.ops.norm import number
 
-ADD, MULTIPLY, SILU, GELU_TANH, RELU, GELU = range(6)
+ADD, MULTIPLY, RELU, GELU = range(4)
 
 
 def kernel() -> native.Kernel | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genus.ops import native
 from genus.ops.dispatch import Op
-from genus.ops.native import reads
+from genus.ops.native import computes, reads
 
 
 @Op
@@ -62,9 +62,8 @@ def _kernel() -> native.Kernel | None:
 _TWO, _THREE = ctypes.c_int64 * 2, ctypes.c_int64 * 3
 
 
-@rotary.path("native", when=lambda x, cos, sin: x.dtype == cos.dtype and x.stride(3) == 1 and reads(x) and _kernel() is not None)
-def _rotary_native(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """The kernel in C: in a step of decoding the way through torch takes longer than the work."""
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """By the kernel in C; a row's numbers lie side by side."""
     cos, sin = cos.contiguous(), sin.contiguous()
     y = torch.empty_like(x)
     batch, heads, time, size = x.shape
@@ -91,6 +90,29 @@ def _rotary_native(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         held=(x, cos, sin, y),
     )
     return y
+
+
+class _NativeRotation(torch.autograd.Function):
+    """The same with the kernel in C."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        g = grads[0] if grads[0].stride(3) == 1 else grads[0].contiguous()
+        return _turned(g, cos, -sin), None, None
+
+
+@rotary.path(
+    "native", when=lambda x, cos, sin: x.dtype == cos.dtype and x.stride(3) == 1 and computes(x) and _kernel() is not None
+)
+def _rotary_native(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The kernel in C: in a step of decoding the way through torch takes longer than the work."""
+    return _turned(x, cos, sin) if reads(x) else _NativeRotation.apply(x, cos, sin)  # type: ignore[no-any-return]
 
 
 @rotary.path("in place", when=_eager_cpu)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genus.ops.activation import activation
+from genus.ops.activation import activation, gated
 from genus.parts.ctx import Ctx
 from genus.parts.linear import Linear, joined, linear_parameters
 from genus.spec import Spec
@@ -50,7 +50,7 @@ class MLP(Spec):
             if self.gate_proj is None:
                 return self.down_proj(activation(self.spec.act, self.up_proj(x)))  # type: ignore[no-any-return]
             gate, up = joined(x, self.gate_proj, self.up_proj)
-            return self.down_proj(activation(self.spec.act, gate) * up)  # type: ignore[no-any-return]
+            return self.down_proj(gated(self.spec.act, gate, up))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@
 enum { LITTLE = 65536 }; /* numbers for which another thread is not woken */
 
 /* y (rows, size) = x / sqrt(mean of squares + eps) * weight + bias, where `centred` less the mean of x before. All dense; `weight`
- * and `bias` float32, bias may be none. */
+ * and `bias` float32, bias may be none. kept (rows, 2), or none: the mean, or 0, and the factor of a row. */
 int64_t genus_norm(
     const void *x, const float *weight, const float *bias, const float *eps, int64_t centred, int64_t rows, int64_t size,
-    int64_t bf16, void *y, int64_t threads) {
+    int64_t bf16, void *y, float *kept, int64_t threads) {
     if (rows * size < LITTLE) threads = 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < rows; r++) {
@@ -31,6 +31,7 @@ int64_t genus_norm(
         }
         const __m512 variance = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / size + *eps);
         const __m512 scale = _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(variance));
+        if (kept) kept[2 * r] = _mm512_cvtss_f32(mean), kept[2 * r + 1] = _mm512_cvtss_f32(scale);
         for (int64_t i = 0; i < size; i += 16) {
             const __mmask16 mask = first(size - i);
             __m512 z = _mm512_mul_ps(_mm512_sub_ps(load(bf16, x, from + i, mask), mean), scale);
@@ -66,10 +67,9 @@ int64_t genus_rotary(
     return 0;
 }
 
-enum { ADD, MULTIPLY, SILU, GELU_TANH, RELU, GELU };
+enum { ADD, MULTIPLY, RELU, GELU };
 
 static inline __attribute__((always_inline)) __m512 one(const int64_t what, __m512 a, __m512 b) {
-    const __m512 unit = _mm512_set1_ps(1.0f);
     switch (what) {
     case ADD:
         return _mm512_add_ps(a, b);
@@ -77,8 +77,8 @@ static inline __attribute__((always_inline)) __m512 one(const int64_t what, __m5
         return _mm512_mul_ps(a, b);
     case RELU: /* what is not a number stays so */
         return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NLE_UQ), a);
-    case GELU: { /* the normal distribution to 1e-7 (Abramowitz & Stegun 7.1.26), from the side where it is small */
-        const __m512 z = _mm512_mul_ps(_mm512_abs_ps(a), _mm512_set1_ps(0.70710678118f));
+    default: { /* GELU: the normal distribution to 1e-7 (Abramowitz & Stegun 7.1.26), from the side where it is small */
+        const __m512 unit = _mm512_set1_ps(1.0f), z = _mm512_mul_ps(_mm512_abs_ps(a), _mm512_set1_ps(0.70710678118f));
         const __m512 t = _mm512_div_ps(unit, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), unit));
         __m512 y = _mm512_fmadd_ps(t, _mm512_set1_ps(0.5307027145f), _mm512_set1_ps(-0.7265760135f));
         y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.7107068705f));
@@ -88,15 +88,7 @@ static inline __attribute__((always_inline)) __m512 one(const int64_t what, __m5
         const __mmask16 above = _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ);
         return _mm512_mul_ps(a, _mm512_mask_sub_ps(y, above, unit, y));
     }
-    case SILU:
-        b = a;
-        break;
-    default: /* sqrt(8 / pi) (x + 0.044715 x^3): (1 + tanh(u)) / 2 is the sigmoid of 2 u */
-        b = _mm512_fmadd_ps(_mm512_mul_ps(a, a), _mm512_set1_ps(0.07135481627f), _mm512_set1_ps(1.59576912161f));
-        b = _mm512_mul_ps(b, a);
     }
-    const __m512 e = exponential(_mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), b), _mm512_set1_ps(88.0f)));
-    return _mm512_div_ps(a, _mm512_add_ps(unit, e));
 }
 
 #define EACH(WHAT) \
@@ -112,7 +104,7 @@ static inline __attribute__((always_inline)) __m512 one(const int64_t what, __m5
 /* y (count) of a, and where `what` needs it b. All dense. */
 int64_t genus_pointwise(int64_t what, const void *a, const void *b, int64_t count, int64_t bf16, void *y, int64_t threads) {
     if (count < LITTLE) threads = 1;
-    switch (what) { EACH(ADD) EACH(MULTIPLY) EACH(SILU) EACH(GELU_TANH) EACH(RELU) EACH(GELU) }
+    switch (what) { EACH(ADD) EACH(MULTIPLY) EACH(RELU) EACH(GELU) }
     return 0;
 }
 
