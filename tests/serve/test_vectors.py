@@ -9,9 +9,12 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 import genus
+from genus.export import huggingface
+from genus.parts.task_head import Vectors
+from genus.serve.settings import Settings
 from genus.tune.features import features
 
-from .conftest import Site
+from .conftest import Site, running, save
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,20 @@ def test_pools_and_ids(client: OpenAI, folder: Path) -> None:
     assert np.allclose(first, want / np.linalg.norm(want), atol=1e-5)
     ids = client.embeddings.create(model="reader", input=[list(b"abc")], extra_body={"pool": "first"}).data[0].embedding
     assert np.allclose(ids, first, atol=1e-6)
+
+
+def test_a_sentence_encoder_pools_as_it_states(tmp_path: Path) -> None:
+    """From a folder of sentence-transformers."""
+    reader = genus.load(save(tmp_path, "reader"))
+    spec = reader.spec.replace(head=Vectors(take="max"))
+    encoder = spec.build()
+    encoder.load_state_dict(reader.model.state_dict(), strict=False)
+    huggingface.save(tmp_path / "stated", encoder, spec, reader.tokenizer)
+    assert (tmp_path / "stated" / "modules.json").is_file()
+    with running(Settings((str(tmp_path / "stated"),), port=0)) as site:
+        found = site.post("/v1/embeddings", {"model": "stated", "input": "abc"}).json["data"][0]["embedding"]
+    want = features(reader, None, ["abc"], "max")[0]
+    assert np.allclose(found, want / np.linalg.norm(want), atol=1e-5)
 
 
 @pytest.mark.parametrize(
