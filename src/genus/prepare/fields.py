@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from genus.prepare.decode import peek
+from genus.prepare.limits import seekable
 from genus.prepare.opening import is_address, open_raw
 from genus.prepare.readers import TABLE
 
@@ -68,7 +69,7 @@ def fields_of(source: Source) -> dict[str, bool]:
             return table_fields(source.path, source.format)
         try:
             with open_raw(source.path) as file:
-                return table_fields(file, source.format)
+                return table_fields(seekable(file), source.format)
         except OSError:
             return {}
     return text_fields(peek(source.path, source.compression), source.format, source.encoding)

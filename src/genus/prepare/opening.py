@@ -42,7 +42,23 @@ def open_raw(path: str) -> BinaryIO:
         return open(path, "rb", buffering=1 << 20)
     system, inside = _system(path)
     with _as_os_error(path):
-        return io.BufferedReader(_Remote(system.open(inside, "rb"), path), 1 << 20)  # type: ignore[return-value]
+        file = system.open(inside, "rb")
+        whole = _without_ranges(file)
+        if whole:
+            file.close()
+            file = system.open(inside, "rb", block_size=0)
+        return io.BufferedReader(_Remote(file, path, seekable=not whole), 1 << 20)  # type: ignore[return-value]
+
+
+def _without_ranges(file: Any) -> bool:
+    """Whether a server of HTTP only gives files as a whole: fsspec would notice after the first block, and stop there."""
+    if not hasattr(file, "async_fetch_range"):
+        return False
+    try:
+        file._fetch_range(1, 2)
+    except ValueError:
+        return True
+    return False
 
 
 def stamp(path: str) -> Stamp:
@@ -72,7 +88,8 @@ def is_file(path: str) -> bool:
 def below(address: str) -> tuple[bool, list[tuple[str, str]]]:
     """The files behind an address: whether it is a folder, and (address, path inside the folder) of each, in sorted order.
 
-    A file is itself. An address with * ? or [ is a pattern.
+    A file is itself. An address with * ? or [ is a pattern. What ends in / is a folder where it lists files: to HTTP the list of
+    a folder is a page like any other.
 
     Raises:
         ValueError: nothing there, or it cannot be looked at.
@@ -85,6 +102,8 @@ def below(address: str) -> tuple[bool, list[tuple[str, str]]]:
                 matches = sorted(path for path in system.glob(root) if system.isfile(path))
                 found = [path for path in matches if "/." in root or "/." not in path]
                 return False, [(system.unstrip_protocol(path), path.rpartition("/")[2]) for path in found]
+            if kind == "file" and address.endswith("/") and (listed := sorted(set(system.find(root)) - {root})):
+                return True, [(system.unstrip_protocol(path), path[len(root) :].lstrip("/")) for path in listed]
             if kind == "file":
                 return False, [(address, root.rstrip("/").rpartition("/")[2])]
             found = sorted(system.find(root)) if kind else []
@@ -95,11 +114,24 @@ def below(address: str) -> tuple[bool, list[tuple[str, str]]]:
     return True, [(system.unstrip_protocol(path), path[len(root) :].lstrip("/")) for path in found]
 
 
+def is_page(address: str) -> bool:
+    """Whether the server says that this is a web page, whatever its name."""
+    try:
+        system, inside = _system(address)
+        with _as_os_error(address):
+            return str(system.info(inside).get("mimetype") or "").startswith(("text/html", "application/xhtml"))
+    except OSError:
+        return False
+
+
 def _kind(system: Any, path: str) -> str | None:
     """Is it a "file", a "directory" or nothing (None)? Other than `isfile` it tells a failure from an absence."""
     try:
         return str(system.info(path)["type"])
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):  # fsspec's HTTP calls that not there, too
+            raise cause from None
         return None
 
 
@@ -124,14 +156,14 @@ def _as_os_error(path: str) -> Iterator[None]:
 
 
 class _Remote(io.RawIOBase):
-    def __init__(self, file: Any, path: str) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: Any, path: str, seekable: bool) -> None:
+        self._file, self._path, self._seekable = file, path, seekable
 
     def readable(self) -> bool:
         return True
 
     def seekable(self) -> bool:
-        return bool(self._file.seekable())
+        return self._seekable and bool(self._file.seekable())
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         with _as_os_error(self._path):

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from genus.prepare.dataset import HELD_OUT
 from genus.prepare.decode import Compression, guess_encoding, peek
 from genus.prepare.fields import choose_field, holds_lines
-from genus.prepare.opening import below, is_address, is_file, stamp
+from genus.prepare.opening import below, is_address, is_file, is_page, stamp
 from genus.prepare.pairs import choose_pairs
 from genus.prepare.readers import SUFFIXES, TABLE, kind_of, missing_package, suffix_of
 from genus.prepare.walk import CODE_FILES, VENDORED, is_vendored, walk
@@ -229,7 +229,9 @@ def _recognise(path: str, label: str, name: str, found: Found, named: bool = Fal
     if kind is None and not named:
         found.leave(suffix_of(name))
         return None
-    if kind is None:
+    if kind is None and is_address(path) and is_page(path):
+        kind = "html"
+    elif kind is None:
         kind = "text"
         found.remarks.append(f"{label}: unknown suffix, read as plain text")
     if missing := missing_package(kind):

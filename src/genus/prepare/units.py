@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from genus.prepare.decode import is_wide, open_binary, read_errors
 from genus.prepare.items import Item, Reject
-from genus.prepare.limits import Budget, Excess
+from genus.prepare.limits import Budget, Excess, seekable
 from genus.prepare.opening import is_address
 from genus.prepare.plain import BLANK_LINE, PIECE_BYTES
 from genus.prepare.read_pairs import read_lines_beside
@@ -172,7 +172,7 @@ def _row_groups(index: int, source: Source, size: int) -> Iterator[tuple[Part, i
 
     try:
         with open_binary(source.path, source.compression) as file:
-            metadata = parquet.read_metadata(file)
+            metadata = parquet.read_metadata(seekable(file))
     except (pa.ArrowException, *DAMAGE):
         yield Part(index, 0, 0), source.size  # the reader reports the damage
         return
