@@ -57,6 +57,8 @@ WORKS = (
     Work("decoding llama in bf16, one row", "llama", _WIDE, rows=1, time=1, weights="bf16"),
     Work("decoding llama in int8, one row", "llama", _WIDE, rows=1, time=1, weights="int8"),
     Work("decoding llama in int4, one row", "llama", _WIDE, rows=1, time=1, weights="int4"),
+    Work("decoding gated-deltanet, one row", "gated-deltanet", {**_PLAIN, "heads": 4}, rows=1, time=1, weights="bf16"),
+    Work("decoding lstm, one row", "lstm", _PLAIN, rows=1, time=1, weights="bf16"),
 )
 
 
