@@ -1,7 +1,7 @@
 """What a request costs as its context grows: a model whose state has a constant size beside a Transformer of the same size.
 
     python -m benchmarks.long_context
-    python -m benchmarks.long_context --cpu --rows 1 --weights int8                    # a busy machine: one thread, processor time
+    python -m benchmarks.long_context --cpu --rows 1 --weights int8                   # a busy machine: one thread, processor time
     python -m benchmarks.long_context --contexts 128 512 --dim 96 --depth 2      # to try the script itself
 
 Both are decoded by the scheduler of `genus serve`, with random weights: so many requests with prompts of so many tokens, read in
