@@ -17,7 +17,17 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run", "--disable-extensions"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--mute-audio", "--hide-scrollbars"),
 )
-KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9}
+KEYS = {
+    "Enter": 13,
+    "Escape": 27,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+    "Tab": 9,
+    "End": 35,
+    "Home": 36,
+}
 
 
 def find() -> str | None:
@@ -110,7 +120,13 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyUp", **names)
 
     def type(self, text: str) -> None:
-        """Text, as if it were typed into what has the focus."""
+        """Text, key by key, into what has the focus."""
+        for letter in text:
+            self.call("Input.dispatchKeyEvent", type="keyDown", key=letter, text=letter)
+            self.call("Input.dispatchKeyEvent", type="keyUp", key=letter)
+
+    def paste(self, text: str) -> None:
+        """Text at once, into what has the focus."""
         self.call("Input.insertText", text=text)
 
     def give_file(self, selector: str, file: Path) -> None:

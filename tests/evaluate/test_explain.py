@@ -151,3 +151,6 @@ def test_focus() -> None:
     assert focus(["<s>", " It", " was", " it", "."]) == 3
     assert focus(["[CLS]", "a", " dog", ".", "[SEP]"]) == 2
     assert focus(["[CLS]", "."]) == 1
+    assert focus(["the", " ", "i", "t", " was", " w", "he", "re"]) == 3  # spelled; and no part of a word
+    assert focus(["[CLS]", "it", "##em", "it", "was", "[SEP]"]) == 3
+    assert focus(["那", "只", "它₁", "它₂", "它₃", "累"]) == 4

@@ -22,6 +22,8 @@ from genus.prepare.tokenizer import bytes_tokenizer
 from genus.serve.server import Server, listen, make
 from genus.serve.settings import Settings
 
+from .page_folder import training, tuned
+
 SIZES = {"dim": 32, "depth": 2, "heads": 2, "vocab": 257, "context": 256}
 RECIPES = {"writer": "gpt2", "talker": "llama", "rewriter": "t5", "reader": "bert", "memory": "lstm"}
 
@@ -53,6 +55,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in RECIPES:
         save(path, name)
     return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the page can show: models of several kinds, a tuned run, and one that trains."""
+    path = tmp_path_factory.mktemp("runs")
+    for name in ("talker", "writer", "rewriter"):
+        save(path, name)
+    tuned(path)
+    training(path, "young", 20)
+    return path
+
+
+@pytest.fixture(scope="module")
+def desk(runs: Path) -> Iterator[Site]:
+    """A server of `runs`."""
+    with running(Settings((str(runs),), port=0, slots=4)) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Any, desk: Site) -> Iterator[Any]:
+    """The page as it opens, on a wide screen and in English."""
+    browser.size(1100)
+    browser.open(desk.url)
+    browser.wait("document.querySelector('.chat textarea[name=message]')")
+    yield browser
+    assert not browser.problems
 
 
 @dataclass(frozen=True)

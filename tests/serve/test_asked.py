@@ -77,7 +77,13 @@ def test_unknown_fields_are_named_with_the_nearest() -> None:
     assert param(ClassifyRequest, {"model": "m", "input": 3})[0] == "input"
     body = {"model": "m", "messages": HELLO, "tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "ad"}}}
     field, message = param(ChatRequest, body)
-    assert field == "tool_choice" and "'add'" in message
+    assert field == "tool_choice" and "no tool 'ad'; did you mean 'add'" in message
+    _, message = param(ChatRequest, {"model": "m", "messages": HELLO, "logit_bias": {"x": 1}})
+    assert message.endswith('not "x"')
+    assert param(CompletionRequest, []) == (
+        None,
+        "the body is JSON, but no object; send a JSON object with Content-Type: application/json",
+    )
 
 
 def test_what_clients_send_back_is_taken() -> None:

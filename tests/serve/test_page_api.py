@@ -7,7 +7,6 @@ import io
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,9 @@ from genus.serve.settings import Settings
 from genus.tune.predict import Labeller
 
 from .conftest import Site, running
-from .page_folder import go_on, training, tuned
+from .page_folder import go_on, training
 
 PAGE = Path(genus.__file__).parent / "serve" / "page"
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tuned run and one that trains."""
-    folder = tmp_path_factory.mktemp("runs")
-    tuned(folder)
-    training(folder, "young", 20)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def desk(runs: Path) -> Iterator[Site]:
-    with running(Settings((str(runs),), port=0, slots=2)) as found:
-        yield found
 
 
 # ---- its own files

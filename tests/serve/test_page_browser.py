@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,66 +13,9 @@ import pytest
 from genus.serve.settings import Settings
 from genus.tune.predict import Labeller
 
-from .conftest import Site, running, save
-from .page_folder import go_on, training, tuned
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models of several kinds, a tuned run, and one that trains."""
-    path = tmp_path_factory.mktemp("page")
-    for name in ("talker", "writer", "rewriter"):
-        save(path, name)
-    tuned(path)
-    training(path, "young", 20)
-    return path
-
-
-@pytest.fixture(scope="module")
-def desk(folder: Path) -> Iterator[Site]:
-    with running(Settings((str(folder),), port=0, slots=4)) as found:
-        yield found
-
-
-@pytest.fixture
-def page(browser: Any, desk: Site) -> Any:
-    """The page as it opens, on a wide screen and in English."""
-    browser.size(1100)
-    browser.open(desk.url)
-    browser.wait("document.querySelector('.chat textarea[name=message]')")
-    yield browser
-    assert not browser.problems
-
-
-def go(page: Any, tab: str) -> None:
-    page.run(f"location.hash = '{tab}'")
-    page.wait(f"document.querySelector('main > .{tab}')")
-
-
-def pick(page: Any, selector: str, value: str) -> None:
-    page.run(
-        f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.value = {json.dumps(value)}; "
-        "e.dispatchEvent(new Event('input', {bubbles: true})); e.dispatchEvent(new Event('change', {bubbles: true})); })()"
-    )
-
-
-def say(page: Any, text: str) -> None:
-    page.run("document.querySelector('textarea[name=message]').focus()")
-    page.type(text)
-    page.press("Enter")
-
-
-def answered(page: Any, count: int = 1) -> list[str]:
-    page.wait(f"[...document.querySelectorAll('.foot')].filter((e) => e.textContent).length >= {count}")
-    return page.run("[...document.querySelectorAll('.said')].map((e) => e.textContent)")
-
-
-def choose(page: Any, first: str, second: str = "") -> None:
-    for i, name in enumerate((first, second)):
-        page.run(
-            f"(() => {{ const e = document.querySelectorAll('.chat > .row select')[{i}]; e.value = '{name}'; e.onchange(); }})()"
-        )
-
+from .conftest import Site, running
+from .page_folder import go_on
+from .page_steps import answered, choose, go, pick, say
 
 # ---- chat
 
@@ -151,7 +93,9 @@ def test_a_rewriter_and_a_message_that_cannot_be_answered(page: Any) -> None:
     say(page, "It was")
     answered(page)
     choose(page, "writer")
-    say(page, "x" * 3000)
+    page.run("document.querySelector('textarea[name=message]').focus()")
+    page.paste("x" * 3000)
+    page.press("Enter")
     page.wait("document.querySelector('.foot.problem')")
     assert "tokens" in page.run("document.querySelector('.foot.problem').textContent")
     page.problems[:] = [each for each in page.problems if "400" not in each]  # the browser notes the status
@@ -185,22 +129,22 @@ def test_attention(page: Any) -> None:
     page.wait("[...document.querySelectorAll('.looks select option')].some((o) => o.value === 'cross')")
 
 
-def test_curves_follow_a_run(page: Any, folder: Path) -> None:
+def test_curves_follow_a_run(page: Any, runs: Path) -> None:
     go(page, "runs")
     page.wait("document.querySelector('.report svg')")
     assert page.run("document.querySelector('.report h1').textContent") == "young"
     before = page.run("document.querySelector('.report svg').outerHTML")
-    go_on(folder / "young", 20, 30)
+    go_on(runs / "young", 20, 30)
     page.wait(f"document.querySelector('.report svg').outerHTML !== {json.dumps(before)}")
     page.run("[...document.querySelectorAll('.runs input')].find((b) => !b.checked).click()")
     page.wait("document.querySelector('.report h1').textContent.startsWith('Comparison')")
 
 
-def test_a_file(page: Any, folder: Path, tmp_path: Path) -> None:
+def test_a_file(page: Any, runs: Path, tmp_path: Path) -> None:
     go(page, "predict")
     file = tmp_path / "films.csv"
     file.write_text("text\n" + "".join(f"the film was {word}\n" for word in ("great", "dull") * 100), encoding="utf-8")
-    told = Labeller.load(folder / "critic")([{"text": f"the film was {word}"} for word in ("great", "dull")])
+    told = Labeller.load(runs / "critic")([{"text": f"the film was {word}"} for word in ("great", "dull")])
     expected = [each["prediction"] for each in told]
     page.give_file("input[name=file]", file)
     page.downloads(tmp_path)
@@ -248,8 +192,8 @@ def test_a_phone(page: Any, language: str) -> None:
     assert sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")) < 150
 
 
-def test_a_key_is_asked_for(browser: Any, folder: Path) -> None:
-    with running(Settings((str(folder / "writer"),), port=0, key="a secret key")) as locked:
+def test_a_key_is_asked_for(browser: Any, runs: Path) -> None:
+    with running(Settings((str(runs / "writer"),), port=0, key="a secret key")) as locked:
         browser.size(1100)
         browser.open(locked.url)
         browser.wait("document.querySelector('dialog[open] input')")

@@ -64,7 +64,7 @@ def main(options: Options) -> int:
         options.models,
         options.host,
         options.port,
-        options.key or os.environ.get("GENUS_KEY") or None,
+        os.environ.get("GENUS_KEY") if options.key is None else options.key,
         options.allow_host,
         options.weights,
         options.slots,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -246,12 +247,18 @@ def _short(values: Tensor) -> list[float]:
     return [float(f"{x:.6g}") for x in values.tolist()]
 
 
-PRONOUNS = ("it", "he", "she", "they", "它", "他", "她")
+PRONOUN = re.compile("(?<![a-z])(?:it|he|she|they)(?![a-z])|[它他她]", re.IGNORECASE)
 
 
 def focus(tokens: Sequence[str]) -> int:
-    """The token that a reader may want to begin with: the last pronoun, else the last piece of a word."""
-    words = [token.strip().lower() for token in tokens]
-    told = [i for i, word in enumerate(words) if word in PRONOUNS]
-    plain = [i for i, word in enumerate(words) if word[:1].isalpha()]
-    return (told or plain or [len(words) - 1])[-1]
+    """The token that a reader may want to begin with: the last pronoun's (the last of them where a vocabulary spells it), else
+    the last piece of a word.
+    """
+    gap = "" if any(" " in token for token in tokens) else " "  # vocabularies without spaces hold whole words, and ##pieces
+    text, ends = "", list[int]()
+    for token in tokens:
+        text += token[2:] if token.startswith("##") else gap + token
+        ends.append(len(text))
+    told = [bisect_left(ends, found.end()) for found in PRONOUN.finditer(text)]
+    plain = [i for i, token in enumerate(tokens) if token.strip()[:1].isalpha()]
+    return (told or plain or [len(tokens) - 1])[-1]

@@ -19,6 +19,7 @@ p { margin: .4rem 0; } .dim, figcaption, dt { color: var(--dim); }
 .big dd { font-size: 1.3rem; font-variant-numeric: tabular-nums; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; }
 figure { margin: 0; min-width: 0; } figcaption { font-size: .85rem; margin-bottom: .2rem; }
+figure > svg { overflow: visible; }
 svg { display: block; width: 100%; height: auto; font-size: 12px; } svg text { fill: var(--dim); }
 svg path { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
 svg .grid, svg .axis { stroke: var(--line); stroke-width: 1; } svg .axis { stroke: var(--dim); }

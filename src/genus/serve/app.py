@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from genus import __version__
-from genus.serve import answers, chat, completions, errors, labels, page, vectors
+from genus.serve import answers, chat, completions, errors, labels, page, page_api, vectors
 from genus.serve.guard import Guard
 from genus.serve.metrics import CONTENT_TYPE, Labels
 from genus.serve.models import Registry
@@ -48,11 +47,7 @@ def create_app(settings: Settings, registry: Registry | None = None) -> FastAPI:
     app.state.service = service
     errors.install(app)
     routers = [part.router(service) for part in (completions, chat, vectors, labels)] + [_about(service)]
-    if find_spec("genus.serve.page_api"):
-        from genus.serve import page_api
-
-        routers.append(page_api.router(service.registry))
-    routers.append(page.router())
+    routers += [page_api.router(service.registry), page.router()]
     for router in routers:
         app.include_router(router)
     known = {path for router in routers for route in router.routes if isinstance(path := getattr(route, "path", None), str)}

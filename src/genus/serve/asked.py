@@ -98,7 +98,7 @@ class Writing(Question):
     def _ids(cls, value: dict[str, float] | None) -> dict[str, float] | None:
         for key in value or {}:
             if not (key.isascii() and key.isdigit() and len(key) < 10):
-                raise PydanticCustomError("token", 'the keys must be token ids, such as "50256", not {key!r}', {"key": key})
+                raise PydanticCustomError("token", 'the keys must be token ids, such as "50256", not "{key}"', {"key": key})
         return value
 
     @property
@@ -256,7 +256,7 @@ class ChatRequest(Writing):
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
             raise PydanticCustomError(
                 "unknown_tool",
-                "there is no tool {name!r}{hint}",
+                "there is no tool '{name}'{hint}",
                 {
                     "name": self.tool_choice.function.name,
                     "hint": nearest(self.tool_choice.function.name, names),

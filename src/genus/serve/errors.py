@@ -99,8 +99,9 @@ def explained(errors: Sequence[Any], body: Any) -> Refused:
     path = [*_path(each["loc"], body), *filter(None, [each.get("ctx", {}).get("field")])]
     param = ".".join(map(str, path)) or None
     message = str(each["msg"]).removeprefix("Value error, ")
-    if each["type"] == "missing" and param is None:
-        message = "the body is missing; send a JSON object with Content-Type: application/json"
+    if param is None and each["type"] in ("missing", "model_type", "model_attributes_type"):
+        found = "missing" if each["type"] == "missing" else "JSON, but no object"
+        message = f"the body is {found}; send a JSON object with Content-Type: application/json"
     return invalid(f"{param}: {message}" if param else message, param, each["type"])
 
 

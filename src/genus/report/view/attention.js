@@ -10,7 +10,7 @@ const PLACES = {
 };
 const SMALL = 24; // positions from which a picture of a head is drawn with one pixel for each
 const LABELLED = 40; // positions up to which the large picture has words at its edges
-const BAR = 7; // rem of a bar of weight 1
+const BAR = 7; // rem of the longest bar of a table with one column of them
 
 /** Weights of a layer as an array of heads, each a Float32Array of rows; the mean of all heads stands at -1. */
 function unpack(layer, queries, keys) {
@@ -84,10 +84,13 @@ export function show(root, data, t) {
   }
 
   function opening(tokens) {
-    const told = tokens.map((token) => plain(token).toLowerCase());
-    const pronoun = told.findLastIndex((word) => ["it", "he", "she", "they", "它", "他", "她"].includes(word));
-    const word = told.findLastIndex((each) => /^\p{L}/u.test(each));
-    return pronoun >= 0 ? pronoun : Math.max(word, 0);
+    const gap = tokens.some((token) => token.includes(" ")) ? "" : " "; // vocabularies without spaces hold whole words, and ##pieces
+    const ends = [];
+    let text = "";
+    for (const token of tokens) ends.push((text += token.startsWith("##") ? token.slice(2) : gap + token).length);
+    const pronoun = [...text.matchAll(/(?<![a-z])(?:it|he|she|they)(?![a-z])|[它他她]/gi)].at(-1);
+    const word = tokens.findLastIndex((token) => /^\p{L}/u.test(plain(token)));
+    return pronoun ? ends.findIndex((end) => end >= pronoun.index + pronoun[0].length) : Math.max(word, 0);
   }
 
   function drawWords() {
@@ -232,6 +235,7 @@ export function show(root, data, t) {
       return head >= 0 ? found[head] : found[0].map((_, i) => found.reduce((sum, each) => sum + each[i], 0) / found.length);
     };
     const columns = [["Write", of("write")], ["β", of("beta")], ["Kept", of("decay")]].filter(([, found]) => found);
+    const wide = columns.length ? BAR / 2 : BAR;
     const table = el("table", { className: "shares" });
     const top = el("tr");
     for (const name of ["Word", "Weight", ...columns.map(([each]) => each)]) top.append(el("th", { textContent: t(name) }));
@@ -240,18 +244,18 @@ export function show(root, data, t) {
     values.forEach((value, i) => {
       const line = el("tr");
       if (i === state.query && state.place !== "cross") line.className = "at";
-      line.append(el("td", { textContent: plain(keys()[i]) }), bar(value, most));
-      for (const [name, found] of columns) line.append(bar(found[i], name === "Write" ? largest(found) : 1));
+      line.append(el("td", { textContent: plain(keys()[i]) }), bar(value, most, wide));
+      for (const [name, found] of columns) line.append(bar(found[i], name === "Write" ? largest(found) : 1, wide));
       table.tBodies[0].append(line);
     });
     shares.replaceChildren(table);
   }
 
-  function bar(value, most) {
+  function bar(value, most, wide) {
     const mark = el("i");
-    mark.style.width = `${((BAR * Math.abs(value)) / most).toFixed(2)}rem`;
+    mark.style.width = `${((wide * Math.abs(value)) / most).toFixed(2)}rem`;
     const box = el("div", { className: value < 0 ? "bar less" : "bar" });
-    box.append(mark, el("span", { textContent: Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3) }));
+    box.append(mark, el("span", { textContent: Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3).replace(/^-(0\.0+)$/, "$1") }));
     const made = el("td");
     made.append(box);
     return made;

@@ -104,6 +104,13 @@ const ZH = {
   "The server does not answer. Is it still running?": "服务器没有响应。它还在运行吗？",
   "Language": "语言",
   "Skip to the content": "跳到正文",
+  "Point at a word, tap it, or move with the arrow keys.": "指向或点按一个词，或用方向键移动。",
+  "Try again": "重试",
+  "Usual values": "恢复默认值",
+  "Progress": "进度",
+  "A key has Latin letters, digits and signs only.": "密钥只含拉丁字母、数字和符号。",
+  "The server does not take this key.": "服务器不接受这个密钥。",
+  "The connection was lost before the answer ended.": "回答结束之前连接断开了。",
 };
 
 /** A function from English to the language, "en" or "zh"; what follows the text is put in the place of {0}, {1} ... */

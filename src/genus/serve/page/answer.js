@@ -8,6 +8,12 @@ const shade = (log) => `p${STEPS.filter((step) => Math.exp(log) < step).length}`
 const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replaceAll(" ", "·") || "∅";
 const percent = (log) => short(100 * Math.exp(log));
 
+/** What the shades mean, and how to learn more of a token. */
+export function legend(t) {
+  const shades = STEPS.map((step, i) => el("span", { className: `p${i + 1}` }, `< ${Math.round(100 * step)} %`));
+  return el("p", { className: "shades dim" }, shades, el("span", {}, t("Point at a word, tap it, or move with the arrow keys.")));
+}
+
 /** A view of one answer. `add` takes what `answer` of api.js yields. */
 export class AnswerView {
   constructor(t, name) {
@@ -15,17 +21,22 @@ export class AnswerView {
     this.held = [];
     this.all = [];
     this.shown = -1;
+    this.facts = null; // when it has ended
     this.text = el("div", { className: "said", tabIndex: 0, role: "group", "aria-label": name });
     this.tip = el("div", { className: "tip", hidden: true });
     this.tip.setAttribute("role", "status");
-    this.foot = el("p", { className: "dim foot" });
+    this.foot = el("p", { className: "dim foot", role: "status" });
     this.root = el("div", { className: "answer" }, this.text, this.tip, this.foot);
     this.text.onmouseover = (event) => this.show(this.spans().indexOf(event.target.closest("span")));
     this.text.onmouseleave = () => this.show(-1);
     this.text.onblur = () => this.show(-1);
     this.text.onclick = (event) => this.show(this.spans().indexOf(event.target.closest("span")));
     this.text.onkeydown = (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (event.key === "Escape" && !this.tip.hidden) {
+        event.stopPropagation(); // the answer goes on
+        this.show(-1);
+      }
+      const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
       if (!step || !this.all.length) return;
       event.preventDefault();
       this.show(Math.min(this.spans().length - 1, Math.max(0, this.shown + step)));
@@ -81,9 +92,16 @@ export class AnswerView {
     })));
   }
 
+  /** Another language, by its translator. */
+  speak(t) {
+    this.t = t;
+    if (this.facts) this.end(this.facts);
+  }
+
   /** The line below: how fast, how sure, and why it ended. */
   end(facts) {
     const { t } = this;
+    this.facts = facts;
     const logs = this.all.map((token) => token.log).filter(Number.isFinite);
     const told = [];
     if (facts.tokens) told.push(t("{0} tokens, {1} a second", facts.tokens, short(facts.tokens / Math.max(facts.seconds, 1e-3))));
@@ -91,7 +109,7 @@ export class AnswerView {
     if (logs.length) told.push(t("mean log-probability {0}", short(logs.reduce((a, b) => a + b, 0) / logs.length)));
     const reasons = { length: "the token limit was reached", stopped: "stopped", deadline: "the time limit was reached" };
     if (reasons[facts.finish]) told.push(t(reasons[facts.finish]));
-    if (facts.problem) told.push(facts.problem);
+    if (facts.problem) told.push(t(facts.problem));
     this.foot.classList.toggle("problem", Boolean(facts.problem));
     this.foot.textContent = told.join(" · ");
   }

@@ -3,7 +3,7 @@
 let key = sessionStorage.getItem("genus-key") ?? "";
 let ask = async () => null;
 
-/** Called when the server wants a key; it gives one, or null. */
+/** Called when the server wants a key, with whether it refused one; it gives one, or null. */
 export function onKey(handler) {
   ask = handler;
 }
@@ -16,8 +16,9 @@ export class Problem extends Error {
   }
 }
 
-async function send(path, options, again = true) {
-  const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+async function send(path, options) {
+  const sent = key;
+  const headers = { ...options.headers, ...(sent ? { Authorization: `Bearer ${sent}` } : {}) };
   let response;
   try {
     response = await fetch(path, { ...options, headers });
@@ -25,13 +26,15 @@ async function send(path, options, again = true) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The server does not answer. Is it still running?", 0);
   }
-  if (response.status === 401 && again) {
-    const given = await ask();
+  if (response.status === 401) {
+    if (sent !== key) return send(path, options); // another request has been given one meanwhile
+    const given = await ask(sent !== "");
     if (given) {
       key = given;
       sessionStorage.setItem("genus-key", key);
       return send(path, options);
     }
+    throw new Problem("The server asks for a key", 401);
   }
   if (!response.ok) {
     const told = await response.json().catch(() => null);
@@ -72,14 +75,19 @@ export async function remove(path) {
   await send(path, { method: "DELETE" });
 }
 
+function lost(error) {
+  if (error?.name === "AbortError") throw error;
+  throw new Problem("The connection was lost before the answer ended.", 0);
+}
+
 /** The events of an answer that is written piece by piece, each read as JSON. An error in their midst is thrown. */
 export async function* events(path, body, signal) {
   const response = await send(path, posted(body, signal));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let waiting = "";
   for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
+    const { value, done } = await reader.read().catch(lost);
+    if (done) lost();
     waiting += value;
     const parts = waiting.split(/\r?\n\r?\n/);
     waiting = parts.pop();

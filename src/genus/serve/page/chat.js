@@ -1,12 +1,12 @@
 // Conversations with one model, or with two side by side.
 
-import { AnswerView } from "./answer.js";
+import { AnswerView, legend } from "./answer.js";
 import { answer, called, Problem } from "./api.js";
 import { settings } from "./settings.js";
 import { el } from "./view/dom.js";
 
 const writes = (model) => model.abilities.some((each) => ["chat", "complete", "rewrite"].includes(each));
-const talk = { turns: [], names: [null, null] }; // outlives a change of tab or language
+const talk = { turns: [], names: [null, null], draft: "" }; // outlives a change of tab or language
 let running = null; // what stops the answers that are being written
 let changed = () => {}; // tells the tab that stands there now
 
@@ -31,13 +31,13 @@ export function start(root, { t, models }) {
   const shades = el("input", { type: "checkbox", checked: localStorage.getItem("genus-shades") !== "off" });
   const log = el("div", { className: "talk", role: "log" });
   log.setAttribute("aria-live", "off");
-  const text = el("textarea", { rows: 3, name: "message" });
+  const text = el("textarea", { rows: 3, name: "message", value: talk.draft, oninput: () => (talk.draft = text.value) });
   const [send, stop, again, fresh] = ["Send", "Stop", "Again", "New conversation"].map((label, i) =>
     el("button", { type: i ? "button" : "submit", className: i ? "" : "main" }, t(label)));
   const form = el("form", { className: "ask" }, text, el("div", { className: "row" }, send, stop, again, fresh,
     el("label", { className: "check" }, shades, t("Show probabilities"))));
 
-  root.append(el("div", { className: "row" }, choices), rules.root, log, form);
+  root.append(el("div", { className: "row" }, choices), rules.root, log, legend(t), form);
   shades.onchange = () => {
     localStorage.setItem("genus-shades", shades.checked ? "on" : "off");
     log.classList.toggle("shaded", shades.checked);
@@ -45,9 +45,9 @@ export function start(root, { t, models }) {
   shades.onchange();
   form.onsubmit = (event) => {
     event.preventDefault();
-    if (running || !text.value.trim()) return;
+    if (running || !text.value.trim() || !rules.check()) return;
     const said = text.value;
-    text.value = "";
+    text.value = talk.draft = "";
     talk.turns.push({ said, answers: [] });
     draw(talk.turns.at(-1));
     reply();
@@ -58,9 +58,13 @@ export function start(root, { t, models }) {
       form.requestSubmit();
     }
   };
-  root.onkeydown = (event) => event.key === "Escape" && running?.abort();
+  root.onkeydown = (event) => {
+    if (event.key === "Escape") running?.abort();
+  };
   stop.onclick = () => running?.abort();
-  again.onclick = () => !running && talk.turns.length && reply();
+  again.onclick = () => {
+    if (!running && talk.turns.length && rules.check()) reply();
+  };
   fresh.onclick = () => {
     running?.abort();
     talk.turns = [];
@@ -81,16 +85,18 @@ export function start(root, { t, models }) {
     const kind = model(0).abilities;
     text.placeholder = t(kind.includes("chat") ? "Your message" : kind.includes("rewrite") ? "Text to rewrite" : "Text to continue");
     text.setAttribute("aria-label", text.placeholder);
+    const focused = document.activeElement;
     send.disabled = Boolean(running);
     stop.disabled = !running;
     again.disabled = Boolean(running) || !talk.turns.length;
+    if (focused?.disabled && form.contains(focused)) (running ? stop : focused === stop ? again : send).focus(); // it would be nowhere
   }
 
   function draw(turn) {
     turn.place = el("div", { className: "answers" });
     log.append(el("div", { className: "turn" }, el("p", { className: "mine" }, el("span", { className: "dim" }, `${t("You")} `), turn.said), turn.place));
     for (const each of turn.answers) {
-      each.view.t = t;
+      each.view.speak(t);
       turn.place.append(each.column);
     }
   }
@@ -123,17 +129,17 @@ export function start(root, { t, models }) {
         each.view.add(piece);
         facts.finish = piece.finish ?? facts.finish;
         facts.tokens = piece.usage?.completion_tokens ?? facts.tokens;
-        follow();
+        follow(each.column);
       }
     } catch (error) {
       if (error.name === "AbortError") facts.finish = "stopped";
-      else if (error instanceof Problem) facts.problem = t(error.message);
+      else if (error instanceof Problem) facts.problem = error.message;
       else throw error;
     } finally {
       facts.seconds = (performance.now() - begin) / 1000;
       facts.tokens ||= each.view.all.length;
       each.view.end(facts);
-      follow();
+      follow(each.column);
     }
   }
 
@@ -149,7 +155,8 @@ export function start(root, { t, models }) {
   }
 
   /** Stay at the end of the text as it grows, unless the reader has gone elsewhere. */
-  function follow() {
+  function follow(column) {
+    if (!column.isConnected) return; // another tab is shown
     const rest = document.documentElement.scrollHeight - innerHeight - scrollY;
     if (rest < 160) scrollTo(0, document.documentElement.scrollHeight);
   }

@@ -14,7 +14,7 @@ export function start(root, { t, language }) {
   const list = el("div", { className: "scroll" });
   const note = el("p", { className: "dim", role: "status" }, t("Loading …"));
   const report = el("div", { className: "report" });
-  root.append(list, note, report);
+  root.append(note, list, report);
   let shown = "";
   let table = "";
   let timer = 0;

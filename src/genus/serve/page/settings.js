@@ -15,8 +15,9 @@ const FIELDS = [
   ["seed", "Seed", 0, 2 ** 31, 1, null],
 ];
 const PLACE = "genus-settings";
+const usually = (name) => FIELDS.find(([each]) => each === name)[5];
 
-/** The controls, folded together, and `rules()`: what to send. They are remembered in this browser. */
+/** The controls, folded together; `rules()`: what to send; `check()`: whether it can be. They are remembered in this browser. */
 export function settings(t, conversation) {
   const kept = read();
   const inputs = FIELDS.map(([name, label, min, max, step, usual]) => {
@@ -31,7 +32,8 @@ export function settings(t, conversation) {
     el("div", { className: "fields" },
       inputs.map(([, label, input]) => el("label", {}, t(label), input)),
       el("label", {}, t("Stop at"), stop),
-      conversation ? el("label", {}, t("System message"), system) : null));
+      conversation ? el("label", {}, t("System message"), system) : null),
+    el("button", { type: "button", onclick: reset }, t("Usual values")));
   const keep = () => {
     const values = Object.fromEntries(inputs.map(([name, , input]) => [name, input.value]));
     localStorage.setItem(PLACE, JSON.stringify({ ...values, stop: stop.value, system: system.value, open: root.open }));
@@ -39,18 +41,37 @@ export function settings(t, conversation) {
   root.addEventListener("input", keep);
   root.addEventListener("toggle", keep);
 
+  function reset() {
+    for (const [name, , input] of inputs) input.value = usually(name) ?? "";
+    stop.value = system.value = "";
+    keep();
+  }
+
+  /** False, and the place shown, where a number is none, or out of its range. */
+  function check() {
+    for (const [, , input] of inputs) {
+      const { badInput, rangeUnderflow, rangeOverflow, stepMismatch } = input.validity;
+      const wrong = badInput || rangeUnderflow || rangeOverflow || (input.step === "1" && stepMismatch);
+      input.setAttribute("aria-invalid", String(wrong));
+      if (!wrong) continue;
+      root.open = true;
+      input.reportValidity();
+      return false;
+    }
+    return true;
+  }
+
   function rules() {
     const sent = {};
     for (const [name, , input] of inputs) {
-      const usual = FIELDS.find(([each]) => each === name)[5];
-      const value = input.value === "" ? usual : Number(input.value);
+      const value = input.value === "" ? usually(name) : Number(input.value);
       if (value !== null && Number.isFinite(value)) sent[name] = value;
     }
     const ends = stop.value.split("\n").map((line) => line.replaceAll("\\n", "\n")).filter(Boolean);
     if (ends.length) sent.stop = ends;
     return sent;
   }
-  return { root, rules, system: () => (conversation ? system.value.trim() : "") };
+  return { root, rules, check, system: () => (conversation ? system.value.trim() : "") };
 }
 
 function read() {
