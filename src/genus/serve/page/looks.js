@@ -34,7 +34,7 @@ export function start(root, { t, models }) {
   root.append(form, views);
   form.onsubmit = (event) => {
     event.preventDefault();
-    kept.found = {};
+    Object.assign(kept, { text: sentence.value, target: target.value, found: {} });
     read();
   };
   read();
