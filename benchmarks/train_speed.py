@@ -1,7 +1,8 @@
 """Training speed beside other libraries, at the same shapes and the same precision (float32 weights, bfloat16 compute).
 
-    python -m benchmarks.train_speed                    # both shapes, both families, every peer eager and compiled
+    python -m benchmarks.train_speed                    # two shapes, both families, every peer eager and compiled
     python -m benchmarks.train_speed --shapes small --kinds llama --no-compiled
+    python -m benchmarks.train_speed --shapes mini small large base --kinds llama --no-compiled --rounds 2    # all four
     python -m benchmarks.train_speed --profile          # where one step of Genus goes
 
 Every contestant runs whole updates: forward, cross-entropy, backward, clipping, AdamW. Genus runs the update of its own trainer.
@@ -43,6 +44,8 @@ from genus.train.trainer import Budget, Plan, Trainer
 SHAPES = {
     "small": Shape(depth=6, dim=384, heads=6, context=256, vocab=65, batch=64, hidden=1024),
     "large": Shape(depth=8, dim=512, heads=8, context=512, vocab=16384, batch=8, hidden=1408),
+    "mini": Shape(depth=4, dim=128, heads=4, context=64, vocab=65, batch=12, hidden=344),
+    "base": Shape(depth=12, dim=768, heads=12, context=1024, vocab=50304, batch=2, hidden=2048),
     "tiny": Shape(depth=2, dim=64, heads=4, context=64, vocab=65, batch=4, hidden=192),  # to try the script itself
 }
 
@@ -57,7 +60,7 @@ class Options:
         json: also write the results there. profile: time the parts of one update of Genus instead.
     """
 
-    shapes: tuple[Literal["small", "large", "tiny"], ...] = ("small", "large")
+    shapes: tuple[Literal["small", "large", "mini", "base", "tiny"], ...] = ("small", "large")
     kinds: tuple[Literal["gpt2", "llama"], ...] = ("gpt2", "llama")
     rounds: int = 3
     seconds: float = 6.0
