@@ -77,8 +77,8 @@ def cases() -> Iterator[Case]:
     gate, up = _leaf(2048, 2048, dtype=BF16), _leaf(2048, 2048, dtype=BF16)
     apart = {"silu, then product": lambda: F.silu(gate) * up, "kernel": lambda: gated("silu", gate, up)}
     yield "gated silu 2048 x 2048", apart, [gate, up]
-    heads, angle = _leaf(8, 512, 8, 64, dtype=BF16), torch.rand(512, 32) * 6
-    yield "rotary 8 x 8 x 512 x 64", _paths(rotary, heads.transpose(1, 2), angle.cos().to(BF16), angle.sin().to(BF16)), [heads]
+    qk, angle = _leaf(8, 512, 8, 64, dtype=BF16), torch.rand(512, 32) * 6
+    yield "rotary 8 x 8 x 512 x 64", _paths(rotary, qk.transpose(1, 2), angle.cos().to(BF16), angle.sin().to(BF16)), [qk]
     yield "dropout 2048 x 2048", _paths(dropout, x, 0.1, True), [x]
 
 

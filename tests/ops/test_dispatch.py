@@ -43,7 +43,7 @@ def test_forced_ends_with_an_error_too() -> None:
 
 
 def test_forcing_what_is_not_there() -> None:
-    message = "op attention has no path 'flash'; it has: reference, blocked, sdpa"
+    message = "op attention has no path 'flash'; it has: reference, native, blocked, sdpa"
     with pytest.raises(ValueError, match=message), forced(attention="flash"):
         pass
 
