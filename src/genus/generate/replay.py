@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from genus.generate.state import Layout, State, at, leaves
+from genus.generate.state import Layout, State, at
 from genus.ops.decode_attention import Spans
 from genus.ops.tape import Recorder, Tape, Unrecordable, replayer
 from genus.parts.ctx import Ctx
@@ -41,11 +42,13 @@ class Replays:
         return self._model.decode(ids, state, dtype, self._stack)  # type: ignore[no-any-return]
 
     def _stack(self, x: Tensor, ctx: Ctx, layers: Any) -> Tensor:
+        assert ctx.ragged is not None
         held = _Held.of(layers, self._layout)
-        key = (x.shape, x.dtype, torch.get_num_threads(), *((t.shape, t.stride()) for t in (*held.growing, *held.constant)))
+        shapes = [(t.shape, t.stride()) for part in (held.growing, held.constant) for t in part]
+        key = (x.shape, x.dtype, torch.get_num_threads(), *shapes)
         places = [t.data_ptr() for t in held.growing]
         found = self._steps.get(key, 0)
-        if isinstance(found, _Step) and self._has_room(ctx, layers):
+        if isinstance(found, _Step) and ctx.ragged.end <= found.room:
             if found.places == places:
                 return found.again(x, ctx, held)
             found.places = places
@@ -53,7 +56,8 @@ class Replays:
         if isinstance(found, int) and self._works:
             self._put(key, found + 1)
             if found + 1 >= SEEN:
-                step = _Step.record(self._model.stack, x, ctx, layers, held)
+                room = min((at(layers, path).shape[axis] for path, axis in self._layout.text.items()), default=sys.maxsize)
+                step = _Step.record(self._model.stack, x, ctx, layers, held, room)
                 self._works = step is not None
                 if step is not None:
                     self._put(key, step)
@@ -72,11 +76,6 @@ class Replays:
             self._steps.clear()
         return plain
 
-    def _has_room(self, ctx: Ctx, layers: Any) -> bool:
-        """Whether the state has a place for these positions; the kernels do not look."""
-        assert ctx.ragged is not None
-        return all(ctx.ragged.end <= at(layers, path).shape[axis] for path, axis in self._layout.text.items())
-
     def _put(self, key: Key, value: _Step | int) -> None:
         self._steps.pop(key, None)
         while len(self._steps) >= TAPES:
@@ -94,13 +93,17 @@ class _Held:
 
     @classmethod
     def of(cls, layers: Any, layout: Layout) -> _Held:
+        if not layout.constant:  # a path for each tensor would take longer than all else that is done here
+            return cls([t for parts in layers for own in parts if own for t in own.values()], [], [])
         growing, constant, holders = [], [], []
-        for path, holder, key in leaves(layers):
-            if path in layout.text or path in layout.source:
-                growing.append(holder[key])
-            else:
-                constant.append(holder[key])
-                holders.append((holder, key))
+        for i, parts in enumerate(layers):
+            for j, own in enumerate(parts):
+                for name, tensor in (own or {}).items():
+                    if (i, j, name) in layout.text or (i, j, name) in layout.source:
+                        growing.append(tensor)
+                    else:
+                        constant.append(tensor)
+                        holders.append((own, name))
         return cls(growing, constant, holders)
 
     def now(self) -> list[Tensor]:
@@ -128,16 +131,21 @@ class _Once(Ctx):
 
 @dataclass
 class _Step:
-    """A recorded step: what it reads is overwritten, then all calls are made again. `places`: of the growing state."""
+    """A recorded step: what it reads is overwritten, then all calls are made again.
+
+    Attributes:
+        places: of the growing state. room: positions that it has; the kernels do not look.
+    """
 
     tape: Tape
     x: Tensor
     ctx: _Once
     y: Tensor
     places: list[int]
+    room: int
 
     @classmethod
-    def record(cls, stack: Any, x: Tensor, ctx: Ctx, layers: Any, held: _Held) -> _Step | None:
+    def record(cls, stack: Any, x: Tensor, ctx: Ctx, layers: Any, held: _Held, room: int) -> _Step | None:
         """The step, or None where something in it cannot be recorded. The growing state is written to as by the stack itself."""
         assert ctx.ragged is not None
         recorder = Recorder()
@@ -155,7 +163,7 @@ class _Step:
         if not all(t.is_contiguous() and _alone(t) for t in new) or len({y.data_ptr(), *map(Tensor.data_ptr, new)}) <= len(new):
             return None
         recorder.tape.loosen([*held.growing, *held.constant, *new])
-        return cls(recorder.tape, x, own, y, [t.data_ptr() for t in held.growing])
+        return cls(recorder.tape, x, own, y, [t.data_ptr() for t in held.growing], room)
 
     def again(self, x: Tensor, ctx: Ctx, held: _Held) -> Tensor:
         """The stack's output for other vectors in another context."""
