@@ -85,15 +85,28 @@ def test_only_tokenizers_it_knows() -> None:
 def test_memory_is_bounded_and_given_up_where_nothing_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(byte_bpe, "MEMORY", 100)
     encoder = fast_encoder(CORES[QWEN2])
-    assert encoder is not None and encoder.pays
+    assert encoder is not None and encoder.pays()
     for i in range(200):
         encoder.encode(" ".join(f"word{chr(97 + i % 26)}{chr(97 + j % 26)}{chr(97 + j // 26)}" for j in range(60)))
         assert len(encoder._memory) <= 100 + 130
-    assert not encoder.pays
+    assert not encoder.pays()
     texts = ["明月" * (i % 7) + chr(0x4E00 + i) for i in range(20_000)]
     tokenizer = Tokenizer(CORES[QWEN2], {})
     for start in range(0, 20_000, 5000):
         ids, lengths = tokenizer.encode_documents(texts[start : start + 5000])
         assert lengths.sum() == len(ids)
-    assert not tokenizer._documents._fast.pays
+    assert not tokenizer._documents._fast.pays()
     assert tokenizer.decode(ids[: lengths[0]].tolist()) == texts[15_000]
+
+
+def test_pieces_that_are_met_again_are_remembered_and_a_new_trial_is_made_after_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_bpe, "MEMORY", 100)
+    encoder = fast_encoder(CORES[QWEN2])
+    assert encoder is not None
+    for i in range(50):  # "common" comes again before it is forgotten, the others do not
+        encoder.encode("common" + "".join(f" word{chr(97 + i % 26)}{chr(97 + i // 26)}{chr(97 + j)}" for j in range(26)))
+    missed = encoder._memory.missed
+    encoder.encode("common")
+    assert encoder._memory.missed == missed
+    encoder._met, encoder._memory.missed = 20_000, 10_000
+    assert [encoder.pays() for _ in range(byte_bpe.REST + 1)] == [False] * (byte_bpe.REST - 1) + [True, True]

@@ -107,9 +107,7 @@ def test_only_numbers_travel(source: Path, monkeypatch: pytest.MonkeyPatch) -> N
             done(unit)  # type: ignore[operator]
         stages.append(stage)
 
-    monkeypatch.setattr(
-        "genus.prepare.pool.run", lambda space, plan, stage, waiting, _, done: look(space, plan, stage, waiting, done)
-    )
+    monkeypatch.setattr("genus.prepare.pool.Pool.__call__", lambda _, *told: look(*told))
     told = {"split_documents": "line", "tokenizer": "bytes", "steps": ["own_steps.Often"]}
     data = prepare(source, source.with_name("out"), **told)
     assert stages == ["round-0", "round-1", "encode"]

@@ -105,6 +105,19 @@ def test_workers_and_rounds_leave_no_trace_in_the_result(tmp_path) -> None:
     assert one.manifest["funnel"][2]["facts"]["words"] == ["THE"] and one.manifest["funnel"][3]["facts"]["words"] == ["a"]
 
 
+def test_workers_stay_from_one_stage_to_the_next(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, start = [], subprocess.Popen
+
+    def count(*words: object, **told: object) -> subprocess.Popen:
+        started.append(start(*words, **told))  # type: ignore[call-overload]
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", count)
+    data = prepare(corpus(tmp_path / "in"), tmp_path / "out", **options(workers=2))
+    assert len(data.manifest["funnel"]) == 4 and len(started) == 2, "two rounds and tokenizing, two processes"
+    assert all(child.poll() is not None for child in started), "none outlives the command"
+
+
 KILLED = """
 import os, signal, sys
 import genus.prepare.units as units

@@ -24,7 +24,12 @@ GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|
 """Pre-tokenizer patterns of the three families, as their tokenizer.json spell them (GPT-2's is built into `ByteLevel`)."""
 
 MEMORY = 200_000
-"""Pieces whose ids are kept: some 50 MB. When full it is emptied, which text met again soon refills."""
+"""Pieces whose ids are kept: some 50 MB. When half as many are new, those that were not met meanwhile are forgotten."""
+
+LATELY = 1_000_000
+"""Pieces that tell whether they repeat often enough; what was before counts ever less."""
+REST = 16
+"""Batches after which it is tried again when they did not."""
 
 
 def fast_encoder(core: Core) -> Encoder | None:
@@ -52,11 +57,20 @@ class Encoder:
         self._split = compiled(pattern).findall
         self._memory = _Memory(model)
         self._met = 0
+        self._rested = 0
 
-    @property
     def pays(self) -> bool:
-        """Whether pieces repeat often enough: Chinese verse under GPT-2's kind of pattern, say, hardly has a line twice."""
-        return self._met < 10_000 or self._memory.missed < self._met / 3
+        """Whether pieces repeated often enough lately: Chinese verse under GPT-2's kind of pattern, say, hardly has a line twice.
+
+        To be asked before every batch of texts.
+        """
+        if self._met < 10_000 or self._memory.missed < self._met / 3:
+            return True
+        self._rested += 1
+        if self._rested < REST:
+            return False
+        self._met = self._memory.missed = self._rested = 0
+        return True
 
     def encode(self, text: str) -> list[int] | None:
         """Ids of a text; None when it holds a character that is better left to `tokenizers`."""
@@ -64,8 +78,10 @@ class Encoder:
             return None
         if text.isascii() and _UNSURE_ASCII.search(text):
             return None
-        if len(self._memory) > MEMORY:
-            self._memory.clear()
+        if len(self._memory) > MEMORY // 2:
+            self._memory.age()
+        if self._met > LATELY:
+            self._met, self._memory.missed = self._met // 2, self._memory.missed // 2
         pieces = self._split(text)
         self._met += len(pieces)
         return list(chain.from_iterable(map(self._memory.__getitem__, pieces)))
@@ -76,13 +92,21 @@ class _Memory(dict[str, list[int]]):
 
     def __init__(self, model: models.BPE | models.Unigram) -> None:
         self._tokenize = model.tokenize
+        self._older: dict[str, list[int]] = {}
         self.missed = 0
 
     def __missing__(self, piece: str) -> list[int]:
-        ids = [token.id for token in self._tokenize("".join(map(_SPELLING.__getitem__, piece.encode())))]
+        ids = self._older.get(piece)
+        if ids is None:
+            ids = [token.id for token in self._tokenize("".join(map(_SPELLING.__getitem__, piece.encode())))]
+            self.missed += 1
         self[piece] = ids
-        self.missed += 1
         return ids
+
+    def age(self) -> None:
+        """Forget what has not been met since this was last called."""
+        self._older = dict(self)
+        self.clear()
 
 
 def byte_level(pattern: str) -> pre_tokenizers.PreTokenizer:

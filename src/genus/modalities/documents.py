@@ -39,7 +39,7 @@ class DocumentEncoder:
             lengths = np.array([len(ids) + 1 for ids in arrays], dtype=np.int64)
             flat = [each for ids in arrays for each in (ids, end)]
             return np.concatenate(flat) if flat else np.zeros(0, dtype=np.int32), lengths
-        known = self._fast if self._fast is not None and self._fast.pays else None
+        known = self._fast if self._fast is not None and self._fast.pays() else None
         parts = [self.pieces(text) for text in texts]
         pieces = [piece for each in parts for piece in each]
         encoded = [None if known is None else known.encode(piece) for piece in pieces]

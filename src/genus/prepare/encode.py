@@ -6,14 +6,16 @@ from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
+from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from genus.modalities.text import Tokenizer
 from genus.prepare.batches import SOURCE_TEXT, TEXT, read_store
-from genus.prepare.dataset import SPLITS
+from genus.prepare.dataset import SPLITS, sha256
 from genus.prepare.plan import Plan
 from genus.prepare.quarantine import MIXTURE, REPEATS, Rejections
 from genus.prepare.rounds import last_stage
@@ -38,7 +40,8 @@ def encode_unit(space: Workspace, plan: Plan, unit: int) -> None:
     Pairs have their sources beside them, as a split of its own called `SPLIT-source`.
     """
     names = sides(plan.pairs)
-    tokenizer = Tokenizer.load(space.folder / "tokenizer")
+    folder = space.folder / "tokenizer"
+    tokenizer = _tokenizer(folder, "".join(map(sha256, sorted(folder.iterdir()))))
     with ExitStack() as stack:
         rejections = stack.enter_context(Rejections.writing(space.file(STAGE, unit, "rejected")))
         writers = {
@@ -67,6 +70,12 @@ def encode_unit(space: Workspace, plan: Plan, unit: int) -> None:
     with appearing(space.file(STAGE, unit, "npz")) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
     space.mark_done(STAGE, unit, {"counts": counts, "runs": runs})
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(folder: Path, content: str) -> Tokenizer:
+    """Kept from one unit to the next with the words it remembers, which doubles its speed. `content` changes with the files."""
+    return Tokenizer.load(folder)
 
 
 def run_lengths(values: Iterable[int]) -> list[list[int]]:

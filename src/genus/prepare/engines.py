@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Protocol
 
-from genus.prepare import pool
 from genus.prepare.plan import Plan
+from genus.prepare.pool import Pool, cores
 from genus.prepare.workspace import Workspace
 
 LOCAL, RAY = "local", "ray"
@@ -27,13 +27,13 @@ def engine(name: str, workers: int | None) -> Iterator[Engine]:
         ValueError: there is none of this name, or it is not installed.
     """
     if name == LOCAL:
-        processes = workers or pool.cores()
-        yield lambda space, plan, stage, waiting, done: pool.run(space, plan, stage, waiting, processes, done)
+        with closing(Pool(workers or cores())) as run:
+            yield run
     elif name == RAY or name.startswith(f"{RAY}://"):
         from genus.prepare.ray_engine import connected
 
-        with connected(None if name == RAY else name, workers) as run:
-            yield run
+        with connected(None if name == RAY else name, workers) as cluster:
+            yield cluster
     else:
         raise ValueError(f"--engine {name}: give local, ray, or the address of a Ray cluster such as ray://HOST:10001")
 

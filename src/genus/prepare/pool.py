@@ -22,40 +22,65 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run(space: Workspace, plan: Plan, stage: str, waiting: list[int], workers: int, done: Callable[[int], None]) -> None:
-    """Do the waiting units of a stage.
+class Pool:
+    """Does units here, or in processes that stay from one stage to the next: starting one takes seconds. An `engines.Engine`."""
 
-    A single unit runs in this process, where the tokenizer uses all threads itself.
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._children: list[subprocess.Popen[str]] = []
+        self._folder: Path | None = None
 
-    Raises:
-        ValueError: what a unit complained of.
-        RuntimeError: a worker died.
-    """
-    if min(workers, len(waiting)) <= 1:
+    def __call__(self, space: Workspace, plan: Plan, stage: str, waiting: list[int], done: Callable[[int], None]) -> None:
+        """Do the waiting units of a stage.
+
+        A single unit runs in this process, where the tokenizer uses all threads itself.
+
+        Raises:
+            ValueError: what a unit complained of.
+            RuntimeError: a worker died.
+        """
+        processes = min(self._workers, len(waiting))
+        if processes <= 1:
+            for unit in waiting:
+                stages.run_unit(space, plan, stage, unit)
+                done(unit)
+            return
+        if (self._folder, len(self._children)) != (space.folder, processes):
+            self.close()
+            self._start(space.folder, processes)
+        try:
+            self._share(stage, waiting, done)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the processes, whatever they are at."""
+        for child in self._children:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()
+        self._children = []
+
+    def _start(self, folder: Path, processes: int) -> None:
+        threads = str(max(1, self._workers // processes))
+        path = os.pathsep.join([str(Path(genus.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        environment = os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
+        command = [sys.executable, "-m", "genus.prepare.worker", str(folder)]
+        self._folder = folder
+        self._children = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment)
+            for _ in range(processes)
+        ]
+
+    def _share(self, stage: str, waiting: list[int], done: Callable[[int], None]) -> None:
+        jobs: Queue[int] = Queue()
         for unit in waiting:
-            stages.run_unit(space, plan, stage, unit)
-            done(unit)
-    else:
-        _in_processes(space, stage, waiting, min(workers, len(waiting)), workers, done)
-
-
-def _in_processes(
-    space: Workspace, stage: str, waiting: list[int], processes: int, workers: int, done: Callable[[int], None]
-) -> None:
-    jobs: Queue[int] = Queue()
-    for unit in waiting:
-        jobs.put(unit)
-    answers: Queue[dict] = Queue()
-    threads = str(max(1, workers // processes))
-    path = os.pathsep.join([str(Path(genus.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    environment = os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
-    command = [sys.executable, "-m", "genus.prepare.worker", str(space.folder)]
-    children = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment)
-        for _ in range(processes)
-    ]
-    try:
-        for child in children:
+            jobs.put(unit)
+        answers: Queue[dict] = Queue()
+        for child in self._children:
             threading.Thread(target=_feed, args=(child, stage, jobs, answers), daemon=True).start()
         for _ in waiting:
             answer = answers.get()
@@ -67,13 +92,6 @@ def _in_processes(
                     "run the command again, with fewer --workers if memory was short"
                 )
             done(answer["done"])
-    finally:
-        for child in children:
-            child.kill()
-            child.wait()
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    pipe.close()
 
 
 def _feed(child: subprocess.Popen[str], stage: str, jobs: Queue[int], answers: Queue[dict]) -> None:

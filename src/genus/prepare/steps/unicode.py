@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -44,12 +46,15 @@ class Unicode(Step):
 
         def clean(batch: pa.RecordBatch, name: str) -> Outcome:
             column = batch.column(name)
-            texts: list[str | None] = [None] * batch.num_rows
             found = matches(column, garbled)
-            for i in found:
-                text = column[i].as_py()
-                texts[i] = _by_line(text, garbled, repair) if repair else unicodedata.normalize(form or "NFC", text)
-            return replace_text(batch, texts, "Unicode repaired", name) if found else Outcome(batch, [], [], {})
+            if not found:
+                return Outcome(batch, [], [], {})
+            old = column.take(found).to_pylist()
+            new = _by_line(old, garbled, repair) if repair else [unicodedata.normalize(form or "NFC", text) for text in old]
+            texts: list[str | None] = [None] * batch.num_rows
+            for i, text in zip(found, new, strict=True):
+                texts[i] = text
+            return replace_text(batch, texts, "Unicode repaired", name)
 
         return lambda batch: each_column(batch, clean)
 
@@ -61,16 +66,21 @@ def matches(texts: pa.Array, pattern: str) -> list[int]:
     return np.flatnonzero(np.asarray(pc.match_substring_regex(texts, pattern))).tolist()
 
 
-def _by_line(text: str, pattern: str, repair: Callable[[str, bool], str]) -> str:
+def _by_line(texts: Sequence[str], pattern: str, repair: Callable[[str, bool], str]) -> list[str]:
     """Repair the lines that need it. Like ftfy, each by itself, and from the first line with a "<" on entities stay."""
     import pyarrow as pa
 
-    lines = text.split("\n")
-    lines = [*(line + "\n" for line in lines[:-1]), lines[-1]]
-    markup = next((i for i, line in enumerate(lines) if "<" in line), len(lines))
-    for i in matches(pa.array(lines, type=pa.large_string()), pattern):
-        lines[i] = repair(lines[i], i < markup)
-    return "".join(lines)
+    of = [text.split("\n") for text in texts]
+    lines = [line for each in of for line in (*(line + "\n" for line in each[:-1]), each[-1])]
+    ends = list(accumulate(map(len, of)))
+    markup: dict[int, int] = {}  # of a text its first line with a "<"
+    for i in matches(pa.array(lines, type=pa.large_string()), pattern):  # one call, for the pattern takes long to compile
+        text = bisect_right(ends, i)
+        if text not in markup:
+            start = ends[text] - len(of[text])
+            markup[text] = next((at for at in range(start, ends[text]) if "<" in lines[at]), ends[text])
+        lines[i] = repair(lines[i], i < markup[text])
+    return ["".join(lines[end - len(each) : end]) for each, end in zip(of, ends, strict=True)]
 
 
 def _repairer(form: Literal["NFC", "NFKC"] | None) -> Callable[[str, bool], str]:
