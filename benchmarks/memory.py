@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from benchmarks._processes import run
 
 from genus.demo import chapters
 
@@ -53,38 +53,8 @@ def grow(path: Path, size: int) -> None:
 
 
 def peak(*words: object) -> int:
-    """Largest memory in bytes that the command and its children own together.
-
-    Raises:
-        SystemExit: the command failed.
-    """
-    command = [sys.executable, "-m", "genus", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        most = 0
-        while process.poll() is None:
-            most = max(most, sum(owned(pid) for pid in family(process.pid)))
-            time.sleep(0.05)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")
-    return most
-
-
-def family(pid: int) -> list[int]:
-    """The process and its children."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        children = []
-    return [pid, *map(int, children)]
-
-
-def owned(pid: int) -> int:
-    """Resident bytes of a process, without pages of mapped files."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
+    """Largest memory in bytes that the command and its children own together."""
+    return run([sys.executable, "-m", "genus", *words], every=0.05).peak
 
 
 if __name__ == "__main__":
