@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,8 @@ class Bytes:
         return self.data[start:stop]
 
 
-def curve(kind: str, seed: int, kernels: bool, options: Options) -> np.ndarray:
-    """(points) the mean loss of every 20 updates, in nats per byte."""
+def curve(kind: str, seed: int, kernels: bool, options: Options) -> tuple[np.ndarray, float]:
+    """(points) the mean loss of every 20 updates, in nats per byte; and the median of the processor seconds of an update."""
     sizes = {"dim": options.dim, "depth": options.depth, "heads": options.heads, "vocab": 257, "context": options.context}
     recipe = make(kind, **sizes)
     recipe = recipe.replace(training=recipe.training.replace(batch=options.batch, context=options.context))
@@ -85,13 +86,20 @@ def curve(kind: str, seed: int, kernels: bool, options: Options) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder, nullcontext() if kernels else forced(**WITHOUT):
         run = Run.create(Path(folder) / "run", {})
         trainer = Trainer(recipe, model, data, None, run, plan, Telemetry(run, 1.0, 1.0, 1.0, quiet=True), lambda loss: loss)
-        losses = [total / count for total, _, _, count in (trainer.update() for _ in range(options.steps))]
-    return np.array(losses).reshape(-1, MEAN).mean(1)
+        losses, seconds = [], []
+        for _ in range(options.steps):
+            begin = time.process_time()
+            total, _, _, count = trainer.update()
+            seconds.append(time.process_time() - begin)
+            losses.append(total / count)
+    return np.array(losses).reshape(-1, MEAN).mean(1), float(np.median(seconds))
 
 
 def agree(kind: str, options: Options) -> bool:
     """Print the four curves; whether the kernels' are as near as they should be."""
-    with_, without = ([curve(kind, seed, kernels, options) for seed in (0, 1)] for kernels in (True, False))
+    found = [[curve(kind, seed, kernels, options) for seed in (0, 1)] for kernels in (True, False)]
+    with_, without = ([losses for losses, _ in runs] for runs in found)
+    own, other = (min(seconds for _, seconds in runs) for runs in found)
     print(f"\n{kind}: {options.depth} layers, {options.dim} wide, context {options.context}, batch {options.batch}")
     print(
         f"{'updates':>8}"
@@ -103,6 +111,7 @@ def agree(kind: str, options: Options) -> bool:
     paths = np.abs(np.array(with_) - np.array(without))[:, 1:]
     print(f"between seeds: {seeds.mean():.4f} on average, {seeds.max():.4f} at most")
     print(f"between paths: {paths.mean():.4f} on average, {paths.max():.4f} at most")
+    print(f"processor time of an update: {1e3 * own:.0f} ms with the kernels, {1e3 * other:.0f} without, {other / own:.2f} times")
     return bool(paths.mean() <= seeds.mean() and paths.max() <= seeds.max())
 
 
