@@ -6,6 +6,8 @@ import json
 import os
 import random
 import struct
+import subprocess
+import sys
 import tarfile
 import tracemalloc
 import zipfile
@@ -250,6 +252,31 @@ def test_a_line_of_ten_gigabytes(kind: str) -> None:
     short, rejected, peak = consume(kind, 10 * 2**30)
     assert peak < 800 * 2**20
     assert kind == "text" or (short, len(rejected)) == (["first", "last"], 1)
+
+
+MEASURED = """
+import json, resource, sys
+from genus.prepare import prepare
+data = prepare(sys.argv[1], sys.argv[2], tokenizer="bytes", workers=1)
+documents = sum(split["documents"] for split in data.manifest["splits"].values())
+print(json.dumps([documents, data.manifest["drops"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "quote"])
+def test_prepare_needs_bounded_memory_for_a_long_line(kind: str, tmp_path: Path) -> None:
+    beginning, _, end = READERS[kind]
+    file = tmp_path / f"a.{'csv' if kind == 'quote' else kind}"
+    with open(file, "wb") as out:
+        out.write(beginning)
+        for _ in range(800):
+            out.write(b"x" * 2**20)
+        out.write(end)
+    command = [sys.executable, "-c", MEASURED, str(file), str(tmp_path / "out")]
+    documents, drops, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert documents and sum(drops.values()) == 1, drops
+    assert peak * 1024 < 600 * 2**20
 
 
 def test_json_that_is_nested_or_long_beyond_measure(tmp_path: Path) -> None:
