@@ -118,6 +118,7 @@ def test_a_long_line_arrives_whole(terminal: Callable[[], Terminal]) -> None:
     talk.wait("> ")
     talk.type("\x1b[200~one\rtwo\x1b[201~\r")  # pasted
     talk.wait("7 characters, 2 lines; said 2")
+    talk.wait("> ")
     talk.type(CTRL_D)
     assert talk.status() == 0
 
