@@ -25,7 +25,7 @@ def test_terminal_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     file = tmp_path / "new" / "page.html"
     assert cli.main(["explain", folder(tmp_path, "gpt2"), "--html", str(file)]) == 0
     told = capsys.readouterr().out
-    assert told.startswith(SENTENCE) and 'what "d" looks at, mean over the heads of a layer' in told
+    assert told.startswith(SENTENCE) and 'what "t" looks at, mean over the heads of a layer' in told  # of "it", spelt in bytes
     assert "  layer 2" in told and told.strip().endswith(str(file))
     assert SENTENCE.replace("'", "&#x27;") in file.read_text(encoding="utf-8")
 

@@ -64,7 +64,7 @@ class Language(Step):
         if not self.keep:
             return keep(batch, [None] * len(languages), counts=counts)
         reasons = [None if self._wanted(each) else "another language" if each else "language not clear" for each in languages]
-        gone = np.array([reason is not None for reason in reasons])
+        gone = np.array([reason is not None for reason in reasons], dtype=bool)
         counts |= histograms.counts("language.confidence", confidences)
         counts |= histograms.counts("language.confidence dropped", confidences[gone])
         return keep(batch, reasons, counts=counts)
