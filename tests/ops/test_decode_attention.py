@@ -66,6 +66,15 @@ def test_the_kernel_is_the_definition(dtype: torch.dtype, heads: int, groups: in
 
 
 @pytest.mark.skipif(kernel() is None, reason="no kernel in C here")
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_what_is_not_a_number_stays_so(softcap: float | None) -> None:
+    q, k, v = _inputs(6)
+    q[1] = float("nan")
+    y = decode_attention(q, k, v, Spans(SPANS, 9, q.device), None, 0.3, softcap)
+    assert y[1].isnan().all() and not y[[0, 2, 3]].isnan().any()
+
+
+@pytest.mark.skipif(kernel() is None, reason="no kernel in C here")
 def test_a_row_of_the_kernel_is_the_same_bit_for_bit_in_any_company() -> None:
     q, k, v = _inputs(6)
     together = decode_attention(q, k, v, Spans(SPANS, 9, q.device))

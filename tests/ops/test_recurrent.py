@@ -59,6 +59,20 @@ def test_learning_in_bf16(cell: str, hidden: int) -> None:
         assert recurrent.chosen(cell, x.bfloat16(), weights, state) == "torch"
 
 
+@pytest.mark.parametrize(("cell", "hidden"), [("LSTM", LARGE), ("GRU", 33)])
+def test_what_is_not_a_number_stays_so(cell: str, hidden: int) -> None:
+    """Or a loss that has gone wrong looks right."""
+    if kernels(cell) is None:
+        pytest.skip("no kernels here")
+    x, weights, state = _inputs(cell, 2, 3, 4, hidden)
+    x = x.detach().bfloat16()
+    x[1, 1] = float("nan")
+    assert recurrent.chosen(cell, x, weights, state) == "unrolled"
+    y, end = recurrent(cell, x, weights, state)
+    assert y[1, 1:].isnan().all() and end[0][1].isnan().all()
+    assert not y[0].isnan().any() and not y[1, 0].isnan().any()
+
+
 @pytest.mark.parametrize("cell", FUSED)
 def test_against_pytorchs_modules(cell: str) -> None:
     x, weights, state = _inputs(cell, 2, 9, 5, 4)

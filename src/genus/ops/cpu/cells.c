@@ -5,24 +5,12 @@
  */
 #include "numbers.h"
 
-enum { LITTLE = 16384 }; /* numbers for which another thread is not woken */
-
-static inline __attribute__((always_inline)) __m512 sigmoid(__m512 x) {
-    const __m512 unit = _mm512_set1_ps(1.0f);
-    const __m512 e = exponential(_mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), x), _mm512_set1_ps(88.0f)));
-    return _mm512_div_ps(unit, _mm512_add_ps(unit, e));
-}
-
-static inline __attribute__((always_inline)) __m512 hyperbolic(__m512 x) { /* tanh x = 2 sigmoid 2x - 1 */
-    return _mm512_fmsub_ps(_mm512_set1_ps(2.0f), sigmoid(_mm512_add_ps(x, x)), _mm512_set1_ps(1.0f));
-}
-
 static inline __m512 slope(__m512 s) { return _mm512_fnmadd_ps(s, s, s); } /* of the sigmoid that is s: s (1 - s) */
 
 static inline __m512 bend(__m512 t) { return _mm512_fnmadd_ps(t, t, _mm512_set1_ps(1.0f)); } /* of the tanh that is t: 1 - t^2 */
 
 #define EACH_ROW_AND_PART \
-    if (rows * size < LITTLE) threads = 1; \
+    if (4 * rows * size < LITTLE) threads = 1; /* about the numbers of the gates */ \
     _Pragma("omp parallel for num_threads(threads) schedule(static)") \
     for (int64_t r = 0; r < rows; r++) \
         for (int64_t i = 0; i < size; i += 16)
@@ -34,14 +22,14 @@ int64_t genus_lstm(void *gates, const float *before, float *c, void *h, int64_t 
         const __mmask16 mask = first(size - i);
         const int64_t at = r * size + i, gate = 4 * r * size + i;
         const __m512 in = sigmoid(load(bf16, gates, gate, mask)), forget = sigmoid(load(bf16, gates, gate + size, mask));
-        const __m512 new = hyperbolic(load(bf16, gates, gate + 2 * size, mask)), out = sigmoid(load(bf16, gates, gate + 3 * size, mask));
+        const __m512 new = tangent(load(bf16, gates, gate + 2 * size, mask)), out = sigmoid(load(bf16, gates, gate + 3 * size, mask));
         const __m512 cell = _mm512_fmadd_ps(forget, _mm512_maskz_loadu_ps(mask, before + at), _mm512_mul_ps(in, new));
         store(bf16, gates, gate, mask, in);
         store(bf16, gates, gate + size, mask, forget);
         store(bf16, gates, gate + 2 * size, mask, new);
         store(bf16, gates, gate + 3 * size, mask, out);
         _mm512_mask_storeu_ps(c + at, mask, cell);
-        store(bf16, h, at, mask, _mm512_mul_ps(out, hyperbolic(cell)));
+        store(bf16, h, at, mask, _mm512_mul_ps(out, tangent(cell)));
     }
     return 0;
 }
@@ -56,7 +44,7 @@ int64_t genus_lstm_back(
         const int64_t at = r * size + i, gate = 4 * r * size + i;
         const __m512 in = load(bf16, gates, gate, mask), forget = load(bf16, gates, gate + size, mask);
         const __m512 new = load(bf16, gates, gate + 2 * size, mask), out = load(bf16, gates, gate + 3 * size, mask);
-        const __m512 past = _mm512_maskz_loadu_ps(mask, before + at), seen = hyperbolic(_mm512_maskz_loadu_ps(mask, c + at));
+        const __m512 past = _mm512_maskz_loadu_ps(mask, before + at), seen = tangent(_mm512_maskz_loadu_ps(mask, c + at));
         const __m512 grad = _mm512_add_ps(load(bf16, y_grad, at, mask), load(bf16, h_grad, at, mask));
         const __m512 cell = _mm512_fmadd_ps(_mm512_mul_ps(grad, out), bend(seen), _mm512_maskz_loadu_ps(mask, c_grad + at));
         store(bf16, gates, gate, mask, _mm512_mul_ps(_mm512_mul_ps(cell, new), slope(in)));
@@ -77,7 +65,7 @@ int64_t genus_gru(
         const int64_t at = r * size + i, gate = 3 * r * size + i;
         const __m512 reset = sigmoid(_mm512_add_ps(load(bf16, given, gate, mask), load(bf16, said, gate, mask)));
         const __m512 keep = sigmoid(_mm512_add_ps(load(bf16, given, gate + size, mask), load(bf16, said, gate + size, mask)));
-        const __m512 new = hyperbolic(
+        const __m512 new = tangent(
             _mm512_fmadd_ps(reset, load(bf16, said, gate + 2 * size, mask), load(bf16, given, gate + 2 * size, mask)));
         store(bf16, given, gate, mask, reset);
         store(bf16, given, gate + size, mask, keep);

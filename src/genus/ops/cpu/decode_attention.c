@@ -32,11 +32,11 @@ static float soften(const Shape *s, float *scores, const float *bias, int64_t co
     const __m512 low = _mm512_set1_ps(-INFINITY), scale = _mm512_set1_ps(s->scale), one = _mm512_set1_ps(1.0f);
     __m512 most = low, sum = _mm512_setzero_ps();
     for (int64_t i = 0; i < count; i += 16) {
-        const __mmask16 mask = count - i < 16 ? (1u << (count - i)) - 1 : 0xFFFF;
+        const __mmask16 mask = first(count - i);
         __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, scores + i), scale);
         if (s->softcap != 0) { /* c tanh(x / c) = c - 2 c / (e^(2 x / c) + 1) */
             const __m512 cap = _mm512_set1_ps(s->softcap), up = _mm512_set1_ps(80.0f);
-            const __m512 e = exponential(_mm512_min_ps(_mm512_mul_ps(x, _mm512_set1_ps(2.0f / s->softcap)), up));
+            const __m512 e = exponential(_mm512_min_ps(up, _mm512_mul_ps(x, _mm512_set1_ps(2.0f / s->softcap))));
             x = _mm512_sub_ps(cap, _mm512_div_ps(_mm512_add_ps(cap, cap), _mm512_add_ps(e, one)));
         }
         if (bias) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, bias + i));
@@ -45,7 +45,7 @@ static float soften(const Shape *s, float *scores, const float *bias, int64_t co
     }
     const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most));
     for (int64_t i = 0; i < count; i += 16) {
-        const __mmask16 mask = count - i < 16 ? (1u << (count - i)) - 1 : 0xFFFF;
+        const __mmask16 mask = first(count - i);
         const __m512 p = exponential(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, scores + i), top));
         _mm512_mask_storeu_ps(scores + i, mask, p);
         sum = _mm512_mask_add_ps(sum, mask, sum, p);
@@ -57,15 +57,15 @@ static float soften(const Shape *s, float *scores, const float *bias, int64_t co
 static inline __attribute__((always_inline)) void attend(
     const Shape *s, const int bf16, const int vectors, int64_t row, int64_t group, int64_t t, int64_t start, int64_t stop,
     const void *q, const void *k, const void *v, const float *bias, void *y, float *scratch) {
-    const int64_t count = stop - start, share = s->heads / s->groups, first = group * share, size = bf16 ? 2 : 4;
-    const __mmask16 last = s->head % 16 ? (1u << (s->head % 16)) - 1 : 0xFFFF;
+    const int64_t count = stop - start, share = s->heads / s->groups, leader = group * share, size = bf16 ? 2 : 4;
+    const __mmask16 last = first(s->head - 16 * (vectors - 1));
     const char *keys = (const char *)k + (row * s->k_row + group * s->k_head + start * s->k_key) * size;
     const char *values = (const char *)v + (row * s->v_row + group * s->v_head + start * s->v_key) * size;
     float *sums = scratch + share * count;
     for (int64_t block = 0; block < count; block += BLOCK) {
         const int64_t end = block + BLOCK < count ? block + BLOCK : count;
         for (int64_t r = 0; r < share; r++) {
-            const int64_t at = row * s->q_row + (first + r) * s->q_head + t * s->q_time;
+            const int64_t at = row * s->q_row + (leader + r) * s->q_head + t * s->q_time;
             __m512 query[MOST];
             for (int i = 0; i < vectors; i++) query[i] = load(bf16, q, at + 16 * i, i == vectors - 1 ? last : 0xFFFF);
             for (int64_t n = block; n < end; n++) {
@@ -82,7 +82,7 @@ static inline __attribute__((always_inline)) void attend(
     }
     float *totals = sums + share * MOST * 16;
     for (int64_t r = 0; r < share; r++) {
-        const int64_t at = row * s->bias_row + (first + r) * s->bias_head + t * s->bias_time + start;
+        const int64_t at = row * s->bias_row + (leader + r) * s->bias_head + t * s->bias_time + start;
         totals[r] = soften(s, scratch + r * count, bias ? bias + at : NULL, count);
     }
     memset(sums, 0, share * MOST * 16 * sizeof *sums);
@@ -102,12 +102,11 @@ static inline __attribute__((always_inline)) void attend(
     }
     for (int64_t r = 0; r < share; r++) {
         const __m512 less = _mm512_set1_ps(1.0f / totals[r]);
-        const int64_t to = ((row * s->time + t) * s->heads + first + r) * s->head;
+        const int64_t to = ((row * s->time + t) * s->heads + leader + r) * s->head;
         for (int i = 0; i < vectors; i++) {
             const __mmask16 mask = i == vectors - 1 ? last : 0xFFFF;
             const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(sums + (r * MOST + i) * 16), less);
-            if (bf16) _mm256_mask_storeu_epi16((uint16_t *)y + to + 16 * i, mask, (__m256i)_mm512_cvtneps_pbh(x));
-            else _mm512_mask_storeu_ps((float *)y + to + 16 * i, mask, x);
+            store(bf16, y, to + 16 * i, mask, x);
         }
     }
 }

@@ -2,6 +2,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+enum { LITTLE = 65536 }; /* numbers for which another thread is not woken */
+
 static inline __m512 widen(__m256i bf16) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bf16), 16)); }
 
 static inline __attribute__((always_inline)) __m512 load(const int bf16, const void *base, int64_t at, __mmask16 mask) {
@@ -38,4 +40,15 @@ static inline __m512 exponential(__m512 x) {
     y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(5.0000001201e-1f));
     y = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(r, r), y, r), _mm512_set1_ps(1.0f));
     return _mm512_scalef_ps(y, n);
+}
+
+/* Of what is not a number, neither: the minimum of two is the second where one is none. */
+static inline __attribute__((always_inline)) __m512 sigmoid(__m512 x) {
+    const __m512 unit = _mm512_set1_ps(1.0f);
+    const __m512 e = exponential(_mm512_min_ps(_mm512_set1_ps(88.0f), _mm512_sub_ps(_mm512_setzero_ps(), x)));
+    return _mm512_div_ps(unit, _mm512_add_ps(unit, e));
+}
+
+static inline __attribute__((always_inline)) __m512 tangent(__m512 x) { /* tanh x = 2 sigmoid 2x - 1 */
+    return _mm512_fmsub_ps(_mm512_set1_ps(2.0f), sigmoid(_mm512_add_ps(x, x)), _mm512_set1_ps(1.0f));
 }

@@ -7,8 +7,6 @@
 
 #include "numbers.h"
 
-enum { LITTLE = 65536 }; /* numbers for which another thread is not woken */
-
 /* y (rows, size) = x / sqrt(mean of squares + eps) * weight + bias, where `centred` less the mean of x before. All dense; `weight`
  * and `bias` float32, bias may be none. kept (rows, 2), or none: the mean, or 0, and the factor of a row. */
 int64_t genus_norm(

@@ -6,10 +6,9 @@
 #include "numbers.h"
 
 enum {
-    MOST = 16,      /* width */
-    BLOCK = 128,    /* channels of a thread at a time */
-    PIECE = 64,     /* positions of a block that are gone through before the next channels, so that few pages are open */
-    LITTLE = 65536, /* numbers for which another thread is not woken */
+    MOST = 16,   /* width */
+    BLOCK = 128, /* channels of a thread at a time */
+    PIECE = 64,  /* positions of a block that are gone through before the next channels, so that few pages are open */
 };
 
 typedef struct {

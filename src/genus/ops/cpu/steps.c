@@ -7,10 +7,7 @@
 
 #include "numbers.h"
 
-enum {
-    LITTLE = 65536, /* numbers for which another thread is not woken */
-    WIDE = 4,       /* vectors of 16 numbers of a value that are worked on together */
-};
+enum { WIDE = 4 }; /* vectors of 16 numbers of a value that are worked on together */
 
 typedef struct {
     int64_t rows, heads, features, values;
@@ -177,16 +174,6 @@ int64_t genus_short_conv(
         }
     }
     return 0;
-}
-
-static inline __m512 sigmoid(__m512 x) {
-    const __m512 one = _mm512_set1_ps(1.0f), low = _mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), x), _mm512_set1_ps(88.0f));
-    const __m512 y = _mm512_div_ps(one, _mm512_add_ps(one, exponential(low)));
-    return _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x); /* what is not a number stays so */
-}
-
-static inline __m512 tangent(__m512 x) { /* tanh(x) = 2 sigmoid(2 x) - 1 */
-    return _mm512_fmsub_ps(_mm512_set1_ps(2.0f), sigmoid(_mm512_add_ps(x, x)), _mm512_set1_ps(1.0f));
 }
 
 enum { RNN, LSTM, GRU };

@@ -5,17 +5,14 @@
  */
 #include "numbers.h"
 
-enum { LITTLE = 65536 }; /* numbers for which another thread is not woken */
-
 enum { SILU, GELU_TANH };
 
 /* x sigmoid(v): what sigmoid(v) is, and how fast x sigmoid(v) grows with x. GELU's v is sqrt(8 / pi) (x + 0.044715 x^3). */
-static inline __attribute__((always_inline)) __m512 sigmoid(const int what, __m512 x, __m512 *slope) {
+static inline __attribute__((always_inline)) __m512 opening(const int what, __m512 x, __m512 *slope) {
     const __m512 unit = _mm512_set1_ps(1.0f), b = _mm512_set1_ps(1.59576912161f), a = _mm512_set1_ps(0.07135481627f);
     const __m512 square = _mm512_mul_ps(x, x);
     const __m512 v = what == SILU ? x : _mm512_mul_ps(_mm512_fmadd_ps(square, a, b), x);
-    const __m512 e = exponential(_mm512_min_ps(_mm512_set1_ps(88.0f), _mm512_sub_ps(_mm512_setzero_ps(), v)));
-    const __m512 s = _mm512_div_ps(unit, _mm512_add_ps(unit, e));
+    const __m512 s = sigmoid(v);
     __m512 rise = _mm512_mul_ps(x, _mm512_sub_ps(unit, s)); /* x (1 - s) dv/dx */
     if (what == GELU_TANH) { /* far out 1 - s is nothing, and the square may be infinite */
         const __m512 near = _mm512_min_ps(_mm512_set1_ps(1e4f), square);
@@ -29,7 +26,7 @@ static inline __attribute__((always_inline)) void gate(
     const int what, const int bf16, const void *x, const void *up, int64_t at, __mmask16 mask, void *y) {
     __m512 slope;
     const __m512 from = load(bf16, x, at, mask);
-    __m512 z = _mm512_mul_ps(from, sigmoid(what, from, &slope));
+    __m512 z = _mm512_mul_ps(from, opening(what, from, &slope));
     if (up) z = _mm512_mul_ps(z, load(bf16, up, at, mask));
     store(bf16, y, at, mask, z);
 }
@@ -37,7 +34,7 @@ static inline __attribute__((always_inline)) void gate(
 static inline __attribute__((always_inline)) void gate_back(
     const int what, const int bf16, const void *g, const void *x, const void *up, int64_t at, __mmask16 mask, void *dx, void *d_up) {
     __m512 slope, back = load(bf16, g, at, mask);
-    const __m512 from = load(bf16, x, at, mask), s = sigmoid(what, from, &slope);
+    const __m512 from = load(bf16, x, at, mask), s = opening(what, from, &slope);
     if (up) {
         store(bf16, d_up, at, mask, _mm512_mul_ps(back, _mm512_mul_ps(from, s)));
         back = _mm512_mul_ps(back, load(bf16, up, at, mask));
