@@ -152,7 +152,8 @@ class Engine:
             last = torch.tensor([max(0, len(row) - 1) for row in rows], device=self.device)
             vectors = vectors[torch.arange(len(rows), device=self.device), last]
         logits: Tensor = self.model.head(vectors) if hasattr(self.model, "hidden") else vectors
-        logits[..., self.tokenizer.vocab_size :] = OUT
+        if logits.shape[-1] > self.tokenizer.vocab_size:
+            logits[..., self.tokenizer.vocab_size :] = OUT
         return logits
 
 

@@ -320,11 +320,14 @@ def _ragged(start: Tensor, time: int, doc: Tensor | None, equal: bool = True) ->
     before = start.tolist()
     counts = [time] * len(before) if doc is None else (doc != PADDING).sum(1).tolist()
     doc = None if min(counts) == time else doc
-    index = torch.arange(time, device=start.device)
     if equal and min(before) == max(before):
-        return Ctx(index + before[0], doc, before[0])
-    places = start[:, None] + index
-    rows, columns = torch.arange(len(before), device=start.device).repeat_interleave(time), places.flatten()
+        return Ctx(torch.arange(before[0], before[0] + time, device=start.device), doc, before[0])
+    rows = torch.arange(len(before), device=start.device)
+    if time == 1:  # every step of decoding comes here
+        places, columns = start[:, None], start
+    else:
+        places = start[:, None] + torch.arange(time, device=start.device)
+        rows, columns = rows.repeat_interleave(time), places.flatten()
     times: Tensor | None = None
     if doc is not None:
         rows, times = (doc != PADDING).nonzero(as_tuple=True)

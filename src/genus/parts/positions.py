@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.parts.ctx import Ctx, distances
@@ -45,18 +47,33 @@ class Rotary(Position):
     def tables(self, ctx: Ctx, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """cos and sin, (time, n) or (batch, 1, time, n), n = head_dim * share / 2; made once per forward pass."""
 
+        n = int(head_dim * self.share)
+
         def make(ctx: Ctx) -> tuple[Tensor, Tensor]:
-            n = int(head_dim * self.share)
-            even = torch.arange(0, n, 2, device=ctx.positions.device, dtype=torch.float32)
-            inverse = self.theta ** (-even / n)
-            if self.scaling is not None:
-                inverse = self.scaling.frequencies(inverse)
-            angle = ctx.positions.float()[..., None] * inverse
-            if angle.dim() == 3:
-                angle = angle[:, None]
-            return angle.cos().to(dtype), angle.sin().to(dtype)
+            if ctx.ragged is None:
+                cos, sin = self._turned(ctx.positions, n, dtype)
+            else:  # rows that are decoded ask again for every token
+                known = _first(self, n, dtype, ctx.positions.device, max(1024, 1 << ctx.ragged.end.bit_length()))
+                cos, sin = (F.embedding(ctx.positions, table) for table in known)
+            return (cos[:, None], sin[:, None]) if cos.dim() == 3 else (cos, sin)
 
         return ctx.once((self, head_dim, dtype), make)
+
+    def _turned(self, positions: Tensor, n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """cos and sin (..., n / 2) of positions (...)."""
+        even = torch.arange(0, n, 2, device=positions.device, dtype=torch.float32)
+        inverse = self.theta ** (-even / n)
+        if self.scaling is not None:
+            inverse = self.scaling.frequencies(inverse)
+        angle = positions.float()[..., None] * inverse
+        return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+@lru_cache(8)
+def _first(rotary: Rotary, n: int, dtype: torch.dtype, device: torch.device, count: int) -> tuple[Tensor, Tensor]:
+    """cos and sin (count, n / 2) of the first positions."""
+    with torch.inference_mode(False):  # so that they may stand in any computation
+        return rotary._turned(torch.arange(count, device=device), n, dtype)
 
 
 @dataclass(frozen=True)
