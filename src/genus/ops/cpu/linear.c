@@ -25,6 +25,7 @@ enum {
     AGAIN = 2,    /* passes over the rows from which on it pays to unpack weights once for all of them */
     BLOCK = 240,  /* rows for which weights are unpacked once */
     SPAN = 32,    /* inputs of a row that share a scale where the matrix has groups; without, CHUNK */
+    AHEAD = 2048, /* bytes; farther or nearer is slower */
 };
 
 typedef struct {
@@ -62,6 +63,12 @@ static inline __attribute__((always_inline)) void quads(const int bits, const ui
     }
 }
 
+/* Ask for weights that come soon, with a single row: the processor fetches ahead by itself, but stops at the end of a page. With
+ * more rows there is time enough, and asking costs more than it gains. Into the second-level cache: into the first it is slower. */
+static inline __attribute__((always_inline)) void ask(const uint8_t *codes, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) _mm_prefetch((const char *)codes + AHEAD + at, _MM_HINT_T1);
+}
+
 /* Of 16 outputs, the weights of inputs `at` and `at` + 1 of four, as pairs of bf16. */
 static inline __m512i pair(__m512i codes, int at, int bits) {
     const __m512i byte = _mm512_set1_epi32(255), none = _mm512_set1_epi32(zero(bits));
@@ -82,6 +89,7 @@ static inline __attribute__((always_inline)) void multiply_bf16(
             for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_setzero_ps();
         for (int64_t p = 0; p < pairs; p++, x += 2, codes += 256) {
             __m512bh w[VECTORS];
+            if (rows == 1) ask(codes, 256);
             for (int v = 0; v < VECTORS; v++) w[v] = (__m512bh)_mm512_loadu_si512(codes + 64 * v);
             for (int r = 0; r < rows; r++) {
                 int32_t two;
@@ -144,6 +152,7 @@ static inline __attribute__((always_inline)) void add_products(__m512i *sum, __m
             for (int64_t q = 0; q < end; q += 4, codes += 32 * bits) { \
                 __m512i w[VECTORS], all; \
                 int32_t four; \
+                if (ROWS_ == 1) ask(codes, 32 * bits); \
                 quads(bits, codes, w); \
                 UP_TO(STEP) \
             } \
