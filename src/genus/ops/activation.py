@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genus.ops import native, pointwise
 from genus.ops.dispatch import Op
+from genus.ops.first_order import first_order
 from genus.ops.native import computes, reads
 
 ACTIVATIONS = ("relu", "relu2", "gelu", "gelu_tanh", "silu", "tanh")
@@ -64,6 +65,7 @@ class _SigmoidGELU(torch.autograd.Function):
         return x * s
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         x, s = ctx.saved_tensors
         inner = torch.addcmul(x.new_tensor(B), x, x, value=3 * A)
@@ -115,6 +117,7 @@ class _Gate(torch.autograd.Function):
         return _gate(name, x, up)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor | None]:
         x, up = ctx.saved_tensors
         g, d_x, d_up = grads[0].contiguous(), torch.empty_like(x), None if up is None else torch.empty_like(up)

@@ -12,6 +12,7 @@ from torch import Tensor
 from genus.ops import native
 from genus.ops.dispatch import Op
 from genus.ops.dropout import dropout as drop
+from genus.ops.first_order import first_order
 
 LONG = 1024  # beyond it, weights kept for the backward pass take more memory than all else in a layer
 BLOCK = 128  # queries at a time on the CPU
@@ -94,6 +95,7 @@ class _Blocked(torch.autograd.Function):
         return y
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *saved = ctx.saved_tensors
         batch, heads, time, head = ctx.shape
@@ -194,6 +196,7 @@ class _Native(torch.autograd.Function):
         return y
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, y, kept, seen = ctx.saved_tensors
         g = _rows(grads[0])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genus.ops import native
 from genus.ops.dispatch import Op
+from genus.ops.first_order import first_order
 from genus.ops.linear import linear
 from genus.ops.native import computes
 
@@ -102,6 +103,7 @@ class _Chunked(torch.autograd.Function):
         return total
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight, d_bias = ctx.saved_tensors
         g = grads[0]

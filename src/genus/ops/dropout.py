@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genus.ops import native
 from genus.ops.dispatch import Op
+from genus.ops.first_order import first_order
 from genus.ops.native import computes
 
 LARGEST = 65535 / 65536  # a probability beyond it is 1
@@ -37,6 +38,7 @@ class _Native(torch.autograd.Function):
         return _dropped(x, p, seed)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         return _dropped(grads[0], ctx.p, ctx.seed), None, None
 

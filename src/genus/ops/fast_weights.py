@@ -11,10 +11,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from genus.ops import native
 from genus.ops.dispatch import Op
+from genus.ops.first_order import first_order
 
 EPS = 1e-6  # added to the normaliser (Katharopoulos et al. 2020)
 STEEPEST = -40.0  # exp(-40) is nothing beside 1; steeper decays would only cost the cumulative sums their digits
@@ -203,7 +203,7 @@ class _UnitLowerInverse(torch.autograd.Function):
         return inverse
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (inverse,) = ctx.saved_tensors
         return -(inverse.mT @ grads[0] @ inverse.mT).tril(-1)
@@ -242,7 +242,7 @@ class _DeltaScan(torch.autograd.Function):
         return v, matrices, now
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         used, k, keep, v, matrices = ctx.saved_tensors
         grad_v, grad_matrices, now = grads

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genus.ops import native
 from genus.ops.dispatch import Op
+from genus.ops.first_order import first_order
 from genus.ops.native import computes, reads
 
 PARTS = 16  # of the rows, as in ops/cpu/training.c
@@ -66,6 +67,7 @@ class _Norm(torch.autograd.Function):
         return _normalised(x, own, None if bias is None else bias.float().contiguous(), eps, centred, kept)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, kept = ctx.saved_tensors
         g, d_x = grads[0].contiguous(), torch.empty_like(x)
@@ -147,6 +149,7 @@ class _RMSNorm(torch.autograd.Function):
         return (x * scale.to(x.dtype)).mul_(weight.to(x.dtype))
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, scale = ctx.saved_tensors
         scale_x = scale.to(x.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genus.ops import native
 from genus.ops.dispatch import Op
+from genus.ops.first_order import first_order
 from genus.ops.native import computes, reads
 
 
@@ -35,6 +36,7 @@ class _Rotation(torch.autograd.Function):
         return _turn(x, cos, sin, 1)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return _turn(grads[0], cos, sin, -1), None, None
@@ -101,6 +103,7 @@ class _NativeRotation(torch.autograd.Function):
         return _turned(x, cos, sin)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         g = grads[0] if grads[0].stride(3) == 1 else grads[0].contiguous()

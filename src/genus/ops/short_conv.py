@@ -11,10 +11,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from genus.ops import native
 from genus.ops.dispatch import Op
+from genus.ops.first_order import first_order
 
 MOST = 16  # positions of a window that the kernel takes
 
@@ -82,7 +82,7 @@ class _Native(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = _kernels()
         assert found is not None
@@ -122,7 +122,7 @@ class _Depthwise(torch.autograd.Function):
         return _convolve(padded, taps)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         padded, taps = ctx.saved_tensors
         grad, width = grads[0], taps.shape[1]

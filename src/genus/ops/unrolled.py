@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from genus.ops import native
+from genus.ops.first_order import first_order
 
 
 def kernels(cell: str) -> tuple[native.Kernel, native.Kernel] | None:
@@ -53,6 +54,7 @@ class LSTM(torch.autograd.Function):
         return hs[1:].clone(), hs[-1].clone(), cs[-1].to(c.dtype)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, w_ih, w_hh, gates, hs, cs = ctx.saved_tensors
         found = kernels("LSTM")
@@ -85,6 +87,7 @@ class GRU(torch.autograd.Function):
         return hs[1:].clone(), hs[-1].clone()
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, w_ih, w_hh, gates, said, hs = ctx.saved_tensors
         found = kernels("GRU")
