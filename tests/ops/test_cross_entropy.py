@@ -158,12 +158,12 @@ def test_kernel_tells_what_is_not_a_number_and_what_is_no_target() -> None:
 
 
 def test_which_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    hidden, weight = torch.randn(8, 4), torch.randn(32, 4)
+    hidden, weight, targets = torch.randn(8, 4), torch.randn(32, 4), torch.arange(8)
     monkeypatch.setattr(cross_entropy, "_kernel", lambda: None)
     monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 8 * 32 * 4)
-    assert linear_cross_entropy.chosen(hidden, weight, None) == "reference"
+    assert linear_cross_entropy.chosen(hidden, weight, targets) == "reference"
     monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 8 * 32 * 4 - 1)
-    assert linear_cross_entropy.chosen(hidden, weight, None) == "chunked"
+    assert linear_cross_entropy.chosen(hidden, weight, targets) == "chunked"
 
 
 def test_never_holds_all_logits(path: Path) -> None:

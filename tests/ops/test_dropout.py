@@ -42,6 +42,14 @@ def test_any_shape(shape: tuple[int, ...]) -> None:
     assert y.shape == shape and torch.isin(y, torch.tensor([0.0, 2.0])).all()
 
 
+@pytest.mark.parametrize("p", [1 - 1e-6, 1.0])
+def test_almost_all_and_all(p: float) -> None:
+    x = torch.randn(500, requires_grad=True)
+    y = dropout(x, p)
+    assert y.isfinite().all() and (y != 0).sum() <= (3 if p < 1 else 0)
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0] != 0, y != 0)
+
+
 @every_path
 def test_elements_are_independent() -> None:
     """Four neighbours share one draw of the generator; they must not share its fate."""

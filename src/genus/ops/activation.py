@@ -169,10 +169,6 @@ def _gated_native(name: str, gate: Tensor, up: Tensor) -> Tensor:
     return _gate(name, gate, up) if reads(gate, up) else _Gate.apply(name, gate, up)  # type: ignore[no-any-return]
 
 
-def _eager_cpu(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
-
-
-@gelu_tanh.path("sigmoid", when=_eager_cpu)
+@gelu_tanh.path("sigmoid", when=lambda x: x.dtype == torch.bfloat16 and computes(x))
 def _gelu_tanh_sigmoid(x: Tensor) -> Tensor:
     return _SigmoidGELU.apply(x)  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from genus.ops import native
 from genus.ops.dispatch import Op
 from genus.ops.dropout import dropout as drop
 from genus.ops.first_order import first_order
+from genus.ops.native import computes, number
 
 LONG = 1024  # beyond it, weights kept for the backward pass take more memory than all else in a layer
 BLOCK = 128  # queries at a time on the CPU
@@ -140,7 +141,7 @@ def _fits_blocked(
     return mask is None or mask.dtype == torch.bool
 
 
-_Strides, _Sizes, _Number = ctypes.c_int64 * 24, ctypes.c_int64 * 7, ctypes.c_float * 1
+_Strides, _Sizes = ctypes.c_int64 * 24, ctypes.c_int64 * 7
 
 
 def _forward_kernel() -> native.Kernel | None:
@@ -183,7 +184,7 @@ class _Native(torch.autograd.Function):
             v.data_ptr(),
             strides[2],
             sizes,
-            _Number(scale),
+            number(scale),
             None if seen is None else seen.data_ptr(),
             y.data_ptr(),
             strides[3],
@@ -207,7 +208,7 @@ class _Native(torch.autograd.Function):
             *(t.data_ptr() for t in (q, k, v, y, g)),
             _Strides(*(n for t in (q, k, v, y, g, dq, dk, dv) for n in t.stride()[:3])),
             ctx.sizes,
-            _Number(ctx.scale),
+            number(ctx.scale),
             None if seen is None else seen.data_ptr(),
             kept.data_ptr(),
             dq.data_ptr(),
@@ -230,14 +231,7 @@ def _fits_native(
     dropout: float = 0.0,
 ) -> bool:
     head = q.shape[-1]
-    if (
-        q.device.type != "cpu"
-        or softcap is not None
-        or dropout
-        or v.shape[-1] != head
-        or head % 16
-        or torch.compiler.is_compiling()
-    ):
+    if not computes(q) or softcap is not None or dropout or v.shape[-1] != head or head % 16:
         return False
     if any(t.dtype != torch.bfloat16 for t in (q, k, v)) or q.shape[2] < 2 or not k.numel() or _forward_kernel() is None:
         return False

@@ -120,6 +120,11 @@ class _Chunked(torch.autograd.Function):
         )
 
 
+def _in_order(hidden: Tensor, weight: Tensor, targets: Tensor) -> bool:
+    """Whether there is a plain matrix, and one target for each position; the definition tells what is wrong otherwise."""
+    return isinstance(weight, Tensor) and targets.dtype == torch.int64 and targets.shape == hidden.shape[:1]
+
+
 _Options = ctypes.c_float * 3
 
 
@@ -203,7 +208,9 @@ def _fits_native(
     softcap: float | None = None,
     smoothing: float = 0.0,
 ) -> bool:
-    return isinstance(weight, Tensor) and computes(hidden) and len(hidden) > 0 and scale != 0.0 and _kernel() is not None
+    if not _in_order(hidden, weight, targets) or len(hidden) == 0 or scale == 0.0:
+        return False
+    return computes(hidden) and _kernel() is not None
 
 
 @linear_cross_entropy.path("native", when=_fits_native)
@@ -221,7 +228,9 @@ def _linear_cross_entropy_native(
 
 @linear_cross_entropy.path(
     "chunked",
-    when=lambda hidden, weight, *_, **__: isinstance(weight, Tensor) and len(hidden) * weight.shape[0] * 4 > CHUNK_BYTES,
+    when=lambda hidden, weight, targets, *_, **__: (
+        _in_order(hidden, weight, targets) and len(hidden) * weight.shape[0] * 4 > CHUNK_BYTES
+    ),
 )
 def _linear_cross_entropy_chunked(
     hidden: Tensor,

@@ -93,11 +93,9 @@ def _fits_native(
     scale: float = 1.0,
     softcap: float | None = None,
 ) -> bool:
-    if q.device.type != "cpu" or q.dtype not in (torch.float32, torch.bfloat16) or not q.dtype == k.dtype == v.dtype:
+    if not q.dtype == k.dtype == v.dtype or q.shape[3] > WIDEST or q.shape[3] != v.shape[3]:
         return False
-    if q.shape[3] > WIDEST or q.shape[3] != v.shape[3] or torch.compiler.is_compiling():
-        return False
-    return not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))) and kernel() is not None
+    return native.reads(q, k, v, *(() if bias is None else (bias,))) and kernel() is not None
 
 
 @decode_attention.path("native", when=_fits_native)
@@ -139,8 +137,7 @@ def _native(
 
 def reads_spans(q: Tensor) -> bool:
     """Whether keys that no query sees cost nothing, so that they need not be cut off."""
-    free = q.is_cpu and kernel() is not None and not torch.compiler.is_compiling()
-    return free and decode_attention.may_take("native")
+    return native.computes(q) and kernel() is not None and decode_attention.may_take("native")
 
 
 def _far_apart(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
@@ -11,9 +10,9 @@ from torch import Tensor
 from genus.ops import native
 from genus.ops.dispatch import Op
 from genus.ops.first_order import first_order
-from genus.ops.native import computes
+from genus.ops.native import computes, number
 
-LARGEST = 65535 / 65536  # a probability beyond it is 1
+LARGEST = 65535 / 65536  # of the probabilities that 16 bits tell from 1
 
 
 @Op
@@ -21,7 +20,7 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     """Zero each element with probability `p` and scale the others by 1 / (1 - p); the identity when not training."""
     if not training or p == 0.0:
         return x
-    return x * (torch.rand_like(x, dtype=torch.float32) >= p).to(x.dtype) / (1 - p)
+    return x * (torch.rand_like(x, dtype=torch.float32) >= p).to(x.dtype) / (1 - p if p < 1 else 1)
 
 
 def _kernel() -> native.Kernel | None:
@@ -53,7 +52,7 @@ def _dropped(x: Tensor, p: float, seed: int) -> Tensor:
         x.data_ptr(),
         seed,
         threshold,
-        (ctypes.c_float * 1)(65536 / (65536 - threshold)),
+        number(65536 / (65536 - threshold)),
         x.numel(),
         x.dtype == torch.bfloat16,
         y.data_ptr(),
@@ -70,7 +69,7 @@ def _dropout_native(x: Tensor, p: float, training: bool = True) -> Tensor:
 
 @dropout.path(
     "packed",
-    when=lambda x, p, training=True: training and p > 0 and x.device.type == "cpu",
+    when=lambda x, p, training=True: training and 0 < p <= LARGEST and x.device.type == "cpu",
 )
 def _dropout_packed(x: Tensor, p: float, training: bool = True) -> Tensor:
     """The CPU generator runs on one thread, so draw 64 bits once for four 16-bit thresholds. `p` is rounded to 1/65536."""

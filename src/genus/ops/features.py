@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genus.ops import native
 from genus.ops.dispatch import Op
-from genus.ops.norm import number
+from genus.ops.native import number
 
 ELU_PLUS_ONE, UNIT_LENGTH = range(2)
 _THREE = ctypes.c_int64 * 3

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genus.ops import native
 from genus.ops.dispatch import Op
-from genus.ops.norm import number
+from genus.ops.native import number
 
 
 @Op
@@ -54,7 +54,9 @@ def _strength_native(x: Tensor, reach: float) -> Tensor:
 
 
 def _fits(x: Tensor, rate: Tensor, shift: Tensor) -> bool:
-    return _few(x) and rate.dtype == shift.dtype == torch.float32 and native.reads(x, rate, shift) and _fade() is not None
+    if not (rate.dtype == shift.dtype == torch.float32 and rate.shape == shift.shape == x.shape[2:]):
+        return False
+    return _few(x) and rate.is_contiguous() and shift.is_contiguous() and native.reads(x, rate, shift) and _fade() is not None
 
 
 @fade.path("native", when=_fits)

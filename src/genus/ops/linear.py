@@ -28,25 +28,18 @@ def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Te
     return F.linear(x, whole, None if bias is None else bias.to(x.dtype))
 
 
-def _decodes(x: Tensor) -> bool:
-    """Whether a packed product may run: on the processor, in its precisions, without a gradient, not under a compiler."""
-    if not x.is_cpu or (x.dtype != torch.bfloat16 and x.dtype != torch.float32):
-        return False
-    return not (x.requires_grad and torch.is_grad_enabled()) and not torch.compiler.is_compiling()
-
-
 @cache
 def _amx() -> bool:
     return bool(torch.cpu._is_amx_tile_supported())
 
 
-def _fits_native(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> bool:
-    if not isinstance(weight, Tiles) or not _decodes(x):
+def _fits_native(x: Tensor, weight: Tensor | Packed, *biases: Tensor | None) -> bool:
+    if not isinstance(weight, Tiles) or not native.reads(x, *(bias for bias in biases if bias is not None)):
         return False
     return not _amx() or x.dtype != torch.bfloat16 or x.numel() < LONG * x.shape[-1]
 
 
-@linear.path("native", when=_fits_native)
+@linear.path("native", when=lambda x, weight, bias=None: _fits_native(x, weight, bias))
 def _linear_native(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
     """The kernel in C, which reads every weight once, as it is stored, whatever the number of rows."""
     assert isinstance(weight, Tiles)
@@ -58,7 +51,9 @@ def _dots() -> native.Kernel | None:
 
 
 def _thin(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> bool:
-    if isinstance(weight, Packed) or bias is not None or len(weight) >= THIN or not 0 < x.numel() <= FEW * x.shape[-1]:
+    if isinstance(weight, Packed) or bias is not None or len(weight) >= THIN:
+        return False
+    if not 0 < x.numel() <= FEW * x.shape[-1] or x.shape[-1] != weight.shape[1]:
         return False
     return native.reads(x, weight) and native.reads(weight) and weight.is_contiguous() and _dots() is not None
 
@@ -79,7 +74,7 @@ def _linear_dots(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None)
 
 @linear.path(
     "int8pack",
-    when=lambda x, weight, bias=None: isinstance(weight, Int8Rows) and _decodes(x) and x.numel() <= FEW * x.shape[-1],
+    when=lambda x, weight, bias=None: isinstance(weight, Int8Rows) and native.reads(x) and x.numel() <= FEW * x.shape[-1],
 )
 def _linear_int8pack(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
     """torch's own product with int8, a scale for each output."""
@@ -87,7 +82,7 @@ def _linear_int8pack(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = N
     return weight.multiply(x, bias)
 
 
-@linear.path("int4pack", when=lambda x, weight, bias=None: isinstance(weight, TorchInt4) and _decodes(x))
+@linear.path("int4pack", when=lambda x, weight, bias=None: isinstance(weight, TorchInt4) and native.reads(x))
 def _linear_int4pack(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
     """torch's own product with int4, a scale for each group of inputs."""
     assert isinstance(weight, TorchInt4)
@@ -115,7 +110,7 @@ def linears(x: Tensor, weights: tuple[Tensor | Packed, ...], biases: tuple[Tenso
 
 def _all_native(x: Tensor, weights: tuple[Tensor | Packed, ...], biases: tuple[Tensor | None, ...]) -> bool:
     first = weights[0]
-    if not isinstance(first, Tiles) or not _fits_native(x, first):
+    if not isinstance(first, Tiles) or not _fits_native(x, first, *biases):
         return False
     return all(isinstance(w, Tiles) and (w.width, w.format, w.group) == (first.width, first.format, first.group) for w in weights)
 

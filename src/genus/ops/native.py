@@ -106,8 +106,14 @@ def computes(x: torch.Tensor) -> bool:
 
 
 def reads(x: torch.Tensor, *parameters: torch.Tensor) -> bool:
-    """Whether a kernel that makes no gradient may read these."""
+    """Whether a kernel that makes no gradient may read these: `computes(x)`, and none has a gradient."""
     return computes(x) and not (torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)))
+
+
+@cache
+def number(value: float) -> ctypes.Array[ctypes.c_float]:
+    """A float32 for a kernel to read."""
+    return (ctypes.c_float * 1)(value)
 
 
 def reason(name: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-from functools import cache
 from typing import Any
 
 import torch
@@ -13,15 +11,9 @@ from torch import Tensor
 from genus.ops import native
 from genus.ops.dispatch import Op
 from genus.ops.first_order import first_order
-from genus.ops.native import computes, reads
+from genus.ops.native import computes, number, reads
 
 PARTS = 16  # of the rows, as in ops/cpu/training.c
-
-
-@cache
-def number(value: float) -> ctypes.Array[ctypes.c_float]:
-    """A number for a kernel to read."""
-    return (ctypes.c_float * 1)(value)
 
 
 def _kernel() -> native.Kernel | None:
@@ -101,8 +93,10 @@ def _native(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred:
     return _Norm.apply(x, weight, bias, eps, centred)  # type: ignore[no-any-return]
 
 
-def _fits(x: Tensor) -> bool:
-    return computes(x) and _kernel() is not None and _backward_kernel() is not None
+def _fits(x: Tensor, *parameters: Tensor | None) -> bool:
+    if not computes(x) or any(p is not None and p.shape != x.shape[-1:] for p in parameters):
+        return False
+    return _kernel() is not None and _backward_kernel() is not None
 
 
 @Op
@@ -114,7 +108,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Te
     return (y if bias is None else y + bias).to(x.dtype)
 
 
-@layer_norm.path("native", when=lambda x, weight, bias, eps: _fits(x))
+@layer_norm.path("native", when=lambda x, weight, bias, eps: _fits(x, weight, bias))
 def _layer_norm_native(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     """The kernels in C: in a step of decoding the way through torch takes longer than the work."""
     return _native(x, weight, bias, eps, True)
@@ -162,18 +156,13 @@ class _RMSNorm(torch.autograd.Function):
         return x_grad, weight_grad, None
 
 
-@rms_norm.path("native", when=lambda x, weight, eps: _fits(x))
+@rms_norm.path("native", when=lambda x, weight, eps: _fits(x, weight))
 def _rms_norm_native(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """The kernels in C."""
     return _native(x, weight, None, eps, False)
 
 
-@rms_norm.path(
-    "fused",
-    when=lambda x, weight, eps: (
-        x.device.type == "cpu" and x.dtype == torch.bfloat16 and not torch.compiler.is_compiling()  # a compiler fuses the rest
-    ),
-)
+@rms_norm.path("fused", when=lambda x, weight, eps: x.dtype == torch.bfloat16 and computes(x))  # a compiler fuses the rest
 def _rms_norm_fused(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return _RMSNorm.apply(x.contiguous(), weight, eps)  # type: ignore[no-any-return]
 

@@ -146,13 +146,19 @@ class _Matrix(ctypes.Structure):
 
 
 def multiply_all(x: Tensor, matrices: Sequence[Tiles], biases: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-    """x (..., inputs) in bf16 or float32 to (..., outputs) of every matrix, in one call; all are stored with the same width."""
-    x = x.contiguous()
+    """x (..., inputs) in bf16 or float32 to (..., outputs) of every matrix, in one call; all are stored with the same width.
+
+    Raises:
+        ValueError: x has not as many inputs as a matrix.
+    """
+    x, inputs = x.contiguous(), x.shape[-1]
+    for matrix in matrices:
+        if matrix.shape[1] != inputs:
+            raise ValueError(f"{inputs} numbers cannot be multiplied by a matrix of {matrix.shape[1]} inputs")
     ys = tuple(x.new_empty(*x.shape[:-1], matrix.shape[0]) for matrix in matrices)
-    inputs = x.shape[-1]
     if not x.numel():
         return ys
-    kept = [bias if bias is None or bias.dtype == torch.float32 else bias.float() for bias in biases]
+    kept = [b if b is None or (b.dtype == torch.float32 and b.is_contiguous()) else b.float().contiguous() for b in biases]
     pointers = _pointers(len(ys))
     function = kernel()
     assert function is not None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genus.ops import native
-from genus.ops.norm import number
+from genus.ops.native import number
 
 ADD, MULTIPLY, RELU, GELU = range(4)
 
@@ -16,9 +16,9 @@ def kernel() -> native.Kernel | None:
     return native.kernel("rows", "genus_pointwise", "nppnnpn")
 
 
-def run(what: int, a: Tensor, b: Tensor | None = None, y: Tensor | None = None) -> Tensor:
-    """`what` of a, or of a and b, written to y. All dense, of one shape, and all bf16 or all float32."""
-    y = torch.empty_like(a) if y is None else y
+def run(what: int, a: Tensor, b: Tensor | None = None) -> Tensor:
+    """`what` of a, or of a and b. Both dense, of one shape, and both bf16 or both float32."""
+    y = torch.empty_like(a)
     function = kernel()
     assert function is not None
     function(

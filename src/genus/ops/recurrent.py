@@ -52,10 +52,7 @@ def recurrent(cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[T
             h = o.sigmoid() * rest[0].tanh()
             h = linear(h, projection[0]) if projection else h
         else:
-            (x_r, x_z, x_n), (h_r, h_z, h_n) = (
-                x_t.chunk(3, dim=-1),
-                r_t.chunk(3, dim=-1),
-            )
+            (x_r, x_z, x_n), (h_r, h_z, h_n) = x_t.chunk(3, dim=-1), r_t.chunk(3, dim=-1)
             z = (x_z + h_z).sigmoid()
             h = (1 - z) * (x_n + (x_r + h_r).sigmoid() * h_n).tanh() + z * h
         outputs.append(h)
@@ -75,11 +72,11 @@ def reset_first(x: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor) -> Tensor:
 
 
 def _learns_in_bf16(cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[Tensor]) -> bool:
-    if not x.is_cpu or x.dtype != torch.bfloat16 or not x.numel() or len(weights) > 4:
+    if x.dtype != torch.bfloat16 or not native.computes(x) or not x.numel() or len(weights) > 4:
         return False
     if not (cell == "GRU" or (cell == "LSTM" and state[0].shape[-1] >= LARGE)):
         return False
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or any(isinstance(w, Packed) for w in weights):
+    if not torch.is_grad_enabled() or any(isinstance(w, Packed) for w in weights):
         return False
     return any(t.requires_grad for t in (x, *weights, *state) if isinstance(t, Tensor)) and kernels(cell) is not None
 
@@ -101,14 +98,7 @@ def _recurrent_torch(
     """The library's fused sequence kernels (oneDNN on the CPU, cuDNN on the GPU)."""
     params = [w.to(x.dtype) for w in weights if isinstance(w, Tensor)]
     hx = [s.to(x.dtype).unsqueeze(0) for s in state]
-    options = (
-        True,
-        1,
-        0.0,
-        torch.is_grad_enabled(),
-        False,
-        True,
-    )  # biases, layers, dropout, train, bidirectional, batch_first
+    options = (True, 1, 0.0, torch.is_grad_enabled(), False, True)  # biases, layers, dropout, train, bidirectional, batch_first
     if cell == "LSTM":
         with warnings.catch_warnings():  # oneDNN has no projections, and torch says so before it goes its own way
             warnings.filterwarnings("ignore", message="LSTM with projections")
@@ -129,7 +119,7 @@ def _stored(cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[Ten
     if cell not in CELLS or len(weights) != 4 or not all(isinstance(w, Packed) for w in weights[:2]):
         return False
     same = all(s.dtype == x.dtype and s.is_contiguous() for s in state)
-    return same and native.reads(x, *state) and _kernel() is not None
+    return same and native.reads(x, *state, *(b for b in weights if isinstance(b, Tensor))) and _kernel() is not None
 
 
 @recurrent.path("native", when=_stored)

@@ -53,8 +53,14 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
     return y
 
 
+def _given(x: Tensor, cos: Tensor, sin: Tensor) -> bool:
+    """Whether the angles are in the precision of x, and nobody learns them."""
+    learnt = torch.is_grad_enabled() and (cos.requires_grad or sin.requires_grad)
+    return x.dtype == cos.dtype == sin.dtype and not learnt
+
+
 def _eager_cpu(x: Tensor, cos: Tensor, sin: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == cos.dtype and not torch.compiler.is_compiling()  # a compiler fuses the reference
+    return x.is_cpu and _given(x, cos, sin) and not torch.compiler.is_compiling()  # a compiler fuses the reference
 
 
 def _kernel() -> native.Kernel | None:
@@ -110,9 +116,13 @@ class _NativeRotation(torch.autograd.Function):
         return _turned(g, cos, -sin), None, None
 
 
-@rotary.path(
-    "native", when=lambda x, cos, sin: x.dtype == cos.dtype and x.stride(3) == 1 and computes(x) and _kernel() is not None
-)
+def _fits_native(x: Tensor, cos: Tensor, sin: Tensor) -> bool:
+    if x.stride(3) != 1 or cos.shape[-2] != x.shape[2] or cos.shape != sin.shape:
+        return False
+    return computes(x) and _given(x, cos, sin) and _kernel() is not None
+
+
+@rotary.path("native", when=_fits_native)
 def _rotary_native(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """The kernel in C: in a step of decoding the way through torch takes longer than the work."""
     return _turned(x, cos, sin) if reads(x) else _NativeRotation.apply(x, cos, sin)  # type: ignore[no-any-return]

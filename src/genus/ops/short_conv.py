@@ -46,9 +46,7 @@ def _kernels() -> tuple[native.Kernel, native.Kernel] | None:
 
 
 def _runs_native(x: Tensor, weight: Tensor, past: Tensor, fresh: Tensor | None = None) -> bool:
-    if not x.is_cpu or x.dtype not in (torch.bfloat16, torch.float32) or torch.compiler.is_compiling():
-        return False
-    return 1 < weight.shape[1] <= MOST and x.numel() > 0 and _kernels() is not None
+    return 1 < weight.shape[1] <= MOST and x.numel() > 0 and native.computes(x) and _kernels() is not None
 
 
 @short_conv.path("native", when=_runs_native)
@@ -157,8 +155,9 @@ def _kernel() -> native.Kernel | None:
 
 
 def _fits(x: Tensor, weight: Tensor, past: Tensor) -> bool:
-    dense = x.is_contiguous() and weight.is_contiguous() and past.is_contiguous()
-    return dense and x.dtype == past.dtype and weight.dtype == torch.float32 and native.reads(x, weight) and _kernel() is not None
+    if x.dtype != past.dtype or weight.dtype != torch.float32 or not native.reads(x, weight, past):
+        return False
+    return x.is_contiguous() and weight.is_contiguous() and past.is_contiguous() and _kernel() is not None
 
 
 @short_conv_step.path("native", when=_fits)

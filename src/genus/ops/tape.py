@@ -178,10 +178,10 @@ def _put(kept: Tensor, indices: Sequence[Tensor | None], new: Tensor, accumulate
         raise Unrecordable("an assignment by index")
     rows, columns = indices[0], indices[2]
     assert rows is not None and columns is not None
-    if new.numel() != len(rows) * kept.shape[1] * kept.shape[3]:
+    if rows.shape != columns.shape or rows.dim() != 1 or new.numel() != len(rows) * kept.shape[1] * kept.shape[3]:
         raise Unrecordable("an assignment by index")
     new = new.view(len(rows), kept.shape[1], kept.shape[3])  # torch has taken away dimensions of 1
-    if not (kept.stride(3) == new.stride(2) == 1 and rows.is_contiguous() and columns.is_contiguous()):
+    if not (kept.stride(3) == new.stride(2) == 1 and all(n.dtype == torch.int64 and n.is_contiguous() for n in (rows, columns))):
         raise Unrecordable("an assignment by index")
     function, size = native.kernel("rows", "genus_keep", "pppppp" + "nnn"), kept.element_size()
     assert function is not None

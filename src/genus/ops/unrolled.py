@@ -30,10 +30,14 @@ def _last(x: Tensor) -> tuple[int, int, bool, int]:
     return x.shape[0], x.shape[1], x.dtype == torch.bfloat16, torch.get_num_threads()
 
 
-def _weight_grads(grad_TBG: Tensor, x_TBD: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the weight and the bias of a product, over all steps."""
+def _weight_grad(grad_TBG: Tensor, x_TBD: Tensor) -> Tensor:
+    """Over all steps, as that of the bias."""
+    return grad_TBG.flatten(0, 1).T @ x_TBD.flatten(0, 1)
+
+
+def _bias_grad(grad_TBG: Tensor) -> Tensor:
     rows = grad_TBG.flatten(0, 1)
-    return rows.T @ x_TBD.flatten(0, 1), (rows.new_ones(1, len(rows)) @ rows)[0]
+    return (rows.new_ones(1, len(rows)) @ rows)[0]
 
 
 class LSTM(torch.autograd.Function):
@@ -64,8 +68,7 @@ class LSTM(torch.autograd.Function):
         for t in reversed(range(len(x))):
             found[1](*(a.data_ptr() for a in (grad[t], cs[t], cs[t + 1], y_grad[t], h_grad, c_grad)), *last)
             h_grad = grad[t] @ w_hh
-        of_ih, of_bias = _weight_grads(grad, x)
-        of_hh, _ = _weight_grads(grad, hs[:-1])
+        of_ih, of_hh, of_bias = _weight_grad(grad, x), _weight_grad(grad, hs[:-1]), _bias_grad(grad)
         return grad @ w_ih, of_ih, of_hh, of_bias, of_bias, h_grad, c_grad.to(grads[2].dtype)
 
 
@@ -98,6 +101,5 @@ class GRU(torch.autograd.Function):
         for t in reversed(range(len(x))):
             found[1](*(a.data_ptr() for a in (of_given[t], of_said[t], hs[t], y_grad[t], h_grad)), *last)
             h_grad.addmm_(of_said[t], w_hh)
-        of_ih, of_b_ih = _weight_grads(of_given, x)
-        of_hh, of_b_hh = _weight_grads(of_said, hs[:-1])
-        return of_given @ w_ih, of_ih, of_hh, of_b_ih, of_b_hh, h_grad
+        of_ih, of_hh = _weight_grad(of_given, x), _weight_grad(of_said, hs[:-1])
+        return of_given @ w_ih, of_ih, of_hh, _bias_grad(of_given), _bias_grad(of_said), h_grad
