@@ -10,7 +10,10 @@ from torch import Tensor
 
 from genus.doctor.timing import measure
 from genus.doctor.tour import WORKS, Seen, Work, note, tour
+from genus.ops.attention import attention
+from genus.ops.decode_attention import Spans, decode_attention
 from genus.ops.dispatch import OPS, Op, watched
+from genus.ops.document_attention import Documents, document_attention, stretches
 from genus.ops.dropout import dropout
 
 CPU = torch.device("cpu")
@@ -79,6 +82,29 @@ def test_right_and_wrong(double: Op[..., Tensor]) -> None:
     assert seen is not None and seen.path == "large"
     speed = measure(seen, CPU)
     assert not speed.right and speed.distance == pytest.approx(0.2) and speed.backward is None
+
+
+def test_what_a_mask_hides_is_not_counted() -> None:
+    q, k, v = (torch.randn(2, 3, 8, 4) for _ in range(3))
+    pair = 2 * 2 * 3 * 4  # two products, over the heads and their width
+    doc = torch.tensor([[0, 0, 1, 1, 1, 2, 2, 2], [0, 0, 0, 0, 0, 0, 1, -1]])
+    documents = Documents(stretches(doc), 2, 8)
+    same = (doc[:, :, None] == doc[:, None, :])[:, None] & (doc >= 0)[:, None, None, :]
+    bias = torch.zeros(1, 3, 8, 8)
+    spans = Spans([[(0, 8), (1, 8)], [(2, 5), (2, 6)]], 8, CPU)
+    for pairs, op, *arguments in (
+        (2 * 64, attention, q, k, v),
+        (2 * 36, attention, q, k, v, None, True),
+        (4 + 9 + 9 + 36 + 1, attention, q, k, v, same),
+        (3 + 6 + 6 + 21 + 1, attention, q, k, v, same, True),
+        (2 * 64, attention, q, k, v, bias),
+        (2 * 36, attention, q, k, v, bias.masked_fill(torch.ones(8, 8).triu(1).bool(), float("-inf"))),
+        (4 + 9 + 9 + 36 + 1, document_attention, q, k, v, documents),
+        (3 + 6 + 6 + 21 + 1, document_attention, q, k, v, documents, True),
+        (8 + 7 + 3 + 4, decode_attention, q[:, :, :2], k, v, spans),
+    ):
+        seen = seen_of(DECODING, op, *arguments)
+        assert seen is not None and measure(seen, CPU).operations == pair * pairs
 
 
 def test_chance_is_not_compared() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from inspect import BoundArguments, signature
 from typing import Any
 
@@ -26,7 +27,8 @@ NEAR = 0.05  # largest distance from the definition, as a part of its norm: inte
 class Speed:
     """Attributes:
     forward, backward: seconds, the least of the turns; None where there is no gradient. operations: floating-point operations
-        of the forward pass by the op's definition; 0 where torch counts none. bytes: that it reads and writes at least.
+        of the forward pass by the op's definition, but for what a mask hides; 0 where torch counts none. bytes: that it reads and
+        writes at least.
     distance: of the result from that of the definition, as a part of its norm; None where chance has a part in it.
     """
 
@@ -49,18 +51,14 @@ def measure(seen: Seen, device: torch.device) -> Speed:
         wanted = [leaf for leaf, wants in zip(leaves, seen.wants, strict=True) if wants and seen.learns]
         for leaf in wanted:
             leaf.requires_grad_()
-        call = _bound(seen)
+        given = BoundArguments(signature(seen.call.reference), seen.arguments)  # type: ignore[arg-type]
+        call = partial(seen.call, *given.args, **given.kwargs)  # by place, as conditions of paths expect
         forward, backward, result = _least(call, wanted, device)
         distance, operations = _compared(seen, call, device)
+        operations = round(operations * seen.call.needed(*given.args, **given.kwargs))
         held = [leaf for leaf in _pytree.tree_leaves((seen.arguments, result)) if isinstance(leaf, Tensor | Packed)]
         size = sum(leaf.bytes if isinstance(leaf, Packed) else leaf.numel() * leaf.element_size() for leaf in held)
         return Speed(forward, backward, operations, size, distance)
-
-
-def _bound(seen: Seen) -> Callable[[], Any]:
-    """The call without arguments; they are given by place, as conditions of paths expect."""
-    bound = BoundArguments(signature(seen.call.reference), seen.arguments)  # type: ignore[arg-type]
-    return lambda: seen.call(*bound.args, **bound.kwargs)
 
 
 def _least(call: Callable[[], Any], wanted: list[Tensor], device: torch.device) -> tuple[float, float | None, Any]:

@@ -59,6 +59,26 @@ def _future(time: int, device: torch.device) -> Tensor:
     return torch.ones(time, time, dtype=torch.bool, device=device).triu(1)
 
 
+@attention.needs
+def _seen(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> float:
+    """The share of the pairs of a query and a key that no mask hides."""
+    pairs = torch.ones(1, 1, q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+    if mask is not None:
+        pairs = pairs & (mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min)
+    if causal:
+        pairs = pairs & ~_future(q.shape[2], q.device)
+    return float(pairs.float().mean())
+
+
 class _Blocked(torch.autograd.Function):
     """Blocks of queries as batched matrix products, which skip the keys that a block cannot see.
 

@@ -72,6 +72,21 @@ def decode_attention(
     return attention(q, k, v, mask, False, scale, softcap)
 
 
+@decode_attention.needs
+def _seen(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    spans: Spans,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> float:
+    """The share of the keys that the new positions see."""
+    seen = [stop - start for row in spans.pairs for start, stop in row]
+    return sum(seen) / (len(seen) * spans.keys)
+
+
 class _Shape(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ("rows", "heads", "groups", "time", "head")]
     _fields_ += [(f"{of}_{name}", ctypes.c_int64) for of in "qkv" for name in ("row", "head", "place")]

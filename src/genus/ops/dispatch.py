@@ -19,18 +19,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OPS: dict[str, Op] = {}
+
 _forced: dict[str, str] = {}
 _watchers: dict[int, Callable[[Call], None]] = {}  # by thread
 
 
 class Op(Generic[P, R]):
-    """An operation: `op(...)` runs the first path that applies, `op.reference(...)` the readable definition."""
+    """An operation: `op(...)` runs the first path that applies, `op.reference(...)` the readable definition.
+
+    `op.needed(...)` is the share of the definition's operations that the result depends on: masks hide the rest.
+    """
 
     def __init__(self, reference: Callable[P, R]) -> None:
         self.reference = reference
         self.name = reference.__name__
         self.__doc__ = reference.__doc__
         self.paths: dict[str, tuple[Callable[P, bool], Callable[P, R]]] = {}
+        self.needed: Callable[P, float] = _all
         OPS[self.name] = self
 
     def path(self, name: str, when: Callable[P, bool]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -41,6 +46,11 @@ class Op(Generic[P, R]):
             return function
 
         return add
+
+    def needs(self, share: Callable[P, float]) -> Callable[P, float]:
+        """Decorator: the function that is `needed`. Without one, all operations are."""
+        self.needed = share
+        return share
 
     def may_take(self, name: str) -> bool:
         """Whether no other path than this is forced."""
@@ -64,6 +74,10 @@ class Op(Generic[P, R]):
             see(Call(self, signature(self.reference).bind(*args, **kwargs).arguments, result, name))
             _watchers[get_ident()] = see
         return result
+
+
+def _all(*args: Any, **kwargs: Any) -> float:
+    return 1.0
 
 
 class Call(NamedTuple):

@@ -119,6 +119,23 @@ def document_attention(
     return attention(q, k, v, documents.mask, causal, scale, softcap, dropout)
 
 
+@document_attention.needs
+def _seen(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    documents: Documents,
+    causal: bool = False,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> float:
+    """The share of the pairs of two positions that are in one document, and where causal in their order."""
+    length = (documents.spans[:, 2] - documents.spans[:, 1]).double()
+    pairs = length * (length + 1) / 2 if causal else length.square()
+    return float(pairs.sum()) / (documents.rows * documents.time**2)
+
+
 class _Take(torch.autograd.Function):
     """Rows (M, ...) of `x` by number, of which only the `real` ones get a gradient, each once: no sums in the backward pass."""
 
