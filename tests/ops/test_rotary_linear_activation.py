@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genus.ops.activation import ACTIVATIONS, activation, gated, gelu_tanh, silu
+from genus.ops.activation import ACTIVATIONS, activation, gated, gelu_tanh, silu, softcap
+from genus.ops.dispatch import forced
 from genus.ops.linear import linear
 from genus.ops.native import library
 from genus.ops.rotary import rotary
@@ -161,3 +162,14 @@ def test_rotary_without_a_gradient(batched: bool, dtype: torch.dtype, head: int)
             assert rotary.chosen(view, *tables) == "native"
             expected = rotary.reference(view.float(), *(table.float() for table in tables)).to(dtype)
             torch.testing.assert_close(rotary(view, *tables), expected, **close)
+
+
+@needs_kernel
+@torch.inference_mode()
+def test_softcap_paths() -> None:
+    x = torch.cat([torch.linspace(-200, 200, 4001), torch.tensor([0.0, float("inf"), float("-inf"), float("nan")])])
+    assert softcap.chosen(x, 30.0) == "native"
+    with forced(softcap="reference"):
+        expected = softcap(x, 30.0)
+    torch.testing.assert_close(softcap(x, 30.0), expected, rtol=1e-5, atol=1e-5, equal_nan=True)
+    assert softcap.chosen(x.bfloat16(), 30.0) == softcap.chosen(x[::2], 30.0) == "reference"

@@ -102,3 +102,23 @@ def test_pointwise(dtype: torch.dtype, count: int) -> None:
     for op in (silu, gelu_tanh, gelu):
         torch.testing.assert_close(op(extreme), op.reference(extreme), equal_nan=True, atol=1e-6, rtol=2**-7)
     assert pointwise.run(pointwise.RELU, extreme).isnan().tolist() == [False] * 5 + [True]
+
+
+@torch.inference_mode()
+def test_tables_and_conversions() -> None:
+    table, ids = torch.randn(50, 7), torch.tensor([[3], [49]])
+
+    def work() -> torch.Tensor:
+        return (torch.nn.functional.embedding(ids, table).bfloat16() * 2.0).float()
+
+    recorder = Recorder()
+    y = recorder.record(work)
+    assert len(recorder.tape) == 4
+    ids.copy_(torch.tensor([[0], [8]]))
+    recorder.tape.replay()
+    assert torch.equal(y, work())
+    ids[0, 0] = 50
+    with pytest.raises(IndexError, match="out of range"):
+        recorder.tape.replay()
+    with pytest.raises(Unrecordable, match="conversion"):
+        Recorder().record(lambda: ids.float())

@@ -74,6 +74,22 @@ class _SigmoidGELU(torch.autograd.Function):
 
 
 @Op
+def softcap(x: Tensor, cap: float) -> Tensor:
+    """cap tanh(x / cap): about x where that is small, never beyond `cap` (Bello et al. 2017; Gemma 2)."""
+    return torch.tanh(x / cap) * cap
+
+
+def _caps(x: Tensor, cap: float) -> bool:
+    return reads(x) and x.is_contiguous() and x.dtype == torch.float32 and pointwise.kernel() is not None
+
+
+@softcap.path("native", when=_caps)
+def _softcap_native(x: Tensor, cap: float) -> Tensor:
+    """The kernel in C."""
+    return pointwise.softcap(x, cap)
+
+
+@Op
 def gated(name: str, gate: Tensor, up: Tensor) -> Tensor:
     """`activation(name, gate) * up` (Dauphin et al. 2017; Shazeer 2020)."""
     return activation(name, gate) * up

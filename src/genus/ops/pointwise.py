@@ -41,3 +41,36 @@ def scale(a: Tensor, times: float) -> Tensor:
     assert function is not None
     function(a.data_ptr(), number(times), a.numel(), a.dtype == torch.bfloat16, y.data_ptr(), held=(a, y))
     return y
+
+
+def softcap(x: Tensor, cap: float) -> Tensor:
+    """cap tanh(x / cap) of x, dense and float32."""
+    y = torch.empty_like(x)
+    function = native.kernel("rows", "genus_softcap", "ppnpn")
+    assert function is not None
+    function(x.data_ptr(), number(cap), x.numel(), y.data_ptr(), torch.get_num_threads(), held=(x, y))
+    return y
+
+
+def convert(x: Tensor) -> Tensor:
+    """x, dense, in float32 where it is bf16, and in bf16 where it is float32."""
+    bf16 = x.dtype == torch.bfloat16
+    y = torch.empty_like(x, dtype=torch.float32 if bf16 else torch.bfloat16)
+    function = native.kernel("rows", "genus_convert", "pnnp")
+    assert function is not None
+    function(x.data_ptr(), bf16, x.numel(), y.data_ptr(), held=(x, y))
+    return y
+
+
+def look_up(table: Tensor, ids: Tensor) -> Tensor:
+    """(..., size): the rows of a table (known, size) at ids (...), all dense.
+
+    Raises:
+        IndexError: there is no such row.
+    """
+    y = table.new_empty(*ids.shape, table.shape[1])
+    function = native.kernel("rows", "genus_look_up", "pnpnnp")
+    assert function is not None
+    size = table.shape[1] * table.element_size()
+    function(table.data_ptr(), len(table), ids.data_ptr(), ids.numel(), size, y.data_ptr(), held=(table, ids, y))
+    return y

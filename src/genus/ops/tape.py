@@ -236,6 +236,20 @@ def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return _cat([tensors[0].unsqueeze(dim)], -1)
 
 
+def _convert(x: Tensor, **others: Any) -> Tensor:
+    """Between bf16 and float32."""
+    pair = {x.dtype, others.pop("dtype", None)}
+    if others or pair != {torch.bfloat16, torch.float32} or not native.reads(x) or not x.is_contiguous():
+        raise Unrecordable("a conversion")
+    return pointwise.convert(x)
+
+
+def _look_up(table: Tensor, ids: Tensor, *others: Any) -> Tensor:
+    if ids.dtype != torch.long or not (table.is_contiguous() and ids.is_contiguous() and table.is_cpu):
+        raise Unrecordable("a table")
+    return pointwise.look_up(table, ids)
+
+
 STAND_INS: dict[Any, Callable[..., Tensor]] = {
     aten.add.Tensor: _pointwise(pointwise.ADD),
     aten.mul.Tensor: _scaled_or(_pointwise(pointwise.MULTIPLY)),
@@ -243,5 +257,7 @@ STAND_INS: dict[Any, Callable[..., Tensor]] = {
     aten.index_put_.default: _put,
     aten.cat.default: _cat,
     aten.stack.default: _stack,
+    aten._to_copy.default: _convert,
+    aten.embedding.default: _look_up,
 }
 """Operations of torch for which there is a kernel with the same result."""

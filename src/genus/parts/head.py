@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genus.ops.activation import activation
+from genus.ops.activation import activation, softcap
 from genus.ops.cross_entropy import IGNORE, linear_cross_entropy
 from genus.ops.linear import linear
 from genus.parts.linear import Linear, linear_parameters
@@ -102,7 +102,7 @@ class Head(Spec):
             if self.spec.scale != 1.0:
                 x = x * self.spec.scale
             y = linear(x, self.weight, self.bias).float()
-            return y if self.spec.softcap is None else torch.tanh(y / self.spec.softcap) * self.spec.softcap
+            return y if self.spec.softcap is None else softcap(y, self.spec.softcap)
 
         def loss(self, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
             """Sum of the negative log-likelihoods in nats and number of targets; targets of -100 do not count.
