@@ -36,7 +36,7 @@ def told(model: Any, step: Any, state: Any, steps: int, dtype: torch.dtype) -> T
     rows = len(state["start"])
     ids, found = torch.arange(5, 5 + rows)[:, None], []
     for i in range(steps):
-        found.append(model.head(step(ids, state, dtype)[:, 0]).clone())
+        found.append(step(ids, state, dtype)[:, 0].clone())
         ids = found[-1].argmax(-1, keepdim=True)
         if i == steps // 2:
             state["start"] = state["start"] - torch.arange(rows)
@@ -54,9 +54,9 @@ def test_a_recorded_step_is_the_model(name: str, weights: str) -> None:
     one = model(name, weights)
     replays = Replays(one, Layout(one, dtype))
     state, other = blank(one, 3, dtype), blank(one, 3, dtype)
-    assert replays.takes(3, state)
+    assert replays.takes(torch.zeros(3, 1), state)
     expected = told(one, one.decode, other, 12, dtype)
-    assert torch.equal(told(one, replays.hidden, state, 12, dtype), expected)
+    assert torch.equal(told(one, replays.logits, state, 12, dtype), expected)
     assert [type(step) for step in replays._steps.values()] == [_Step]
     for mine, its in zip(state["layers"], other["layers"], strict=True):
         for part, same in zip(mine, its, strict=True):
@@ -73,7 +73,7 @@ def test_a_tape_moves_with_the_state_and_does_not_keep_it() -> None:
         state = blank(one, 2, torch.bfloat16)
         gone.append(weakref.ref(state["layers"][0][0]["keys"]))
         kept.append(torch.empty(10_000))  # so that the next state lies elsewhere
-        assert torch.equal(told(one, replays.hidden, state, 8, torch.bfloat16), expected)
+        assert torch.equal(told(one, replays.logits, state, 8, torch.bfloat16), expected)
         del state
     assert [type(step) for step in replays._steps.values()] == [_Step]
     assert not any(reference() is not None for reference in gone)
@@ -84,7 +84,7 @@ def test_float32_and_other_numbers_of_rows() -> None:
     replays = Replays(one, Layout(one, torch.float32))
     for rows in (1, 2, 1):
         expected = told(one, one.decode, blank(one, rows, torch.float32), 9, torch.float32)
-        assert torch.equal(told(one, replays.hidden, blank(one, rows, torch.float32), 9, torch.float32), expected)
+        assert torch.equal(told(one, replays.logits, blank(one, rows, torch.float32), 9, torch.float32), expected)
 
 
 @pytest.mark.parametrize("name", ["bloom", "mixtral", "performer", "nnlm"])
@@ -93,8 +93,8 @@ def test_what_cannot_be_recorded_runs_as_ever(name: str) -> None:
     one = model(name)
     replays = Replays(one, Layout(one, torch.bfloat16))
     expected = told(one, one.decode, blank(one, 2, torch.bfloat16), 8, torch.bfloat16)
-    assert torch.equal(told(one, replays.hidden, blank(one, 2, torch.bfloat16), 8, torch.bfloat16), expected)
-    assert not replays.takes(2, blank(one, 2, torch.bfloat16))
+    assert torch.equal(told(one, replays.logits, blank(one, 2, torch.bfloat16), 8, torch.bfloat16), expected)
+    assert not replays.takes(torch.zeros(2, 1), blank(one, 2, torch.bfloat16))
 
 
 @torch.inference_mode()
@@ -104,10 +104,10 @@ def test_a_full_state_is_told_and_not_written_beyond() -> None:
     state = blank(one, 1, torch.bfloat16)
     ids = torch.zeros(1, 1, dtype=torch.long)
     for _ in range(ROOM):
-        replays.hidden(ids, state, torch.bfloat16)
+        replays.logits(ids, state, torch.bfloat16)
     assert ROOM > SEEN
     with pytest.raises(ValueError, match=f"room for {ROOM} positions, not {ROOM + 1}"):
-        replays.hidden(ids, state, torch.bfloat16)
+        replays.logits(ids, state, torch.bfloat16)
 
 
 def test_a_step_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,5 +115,5 @@ def test_a_step_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> Non
     replays = Replays(one, Layout(one, torch.bfloat16))
     expected = told(one, one.decode, blank(one, 2, torch.bfloat16), 8, torch.bfloat16)
     monkeypatch.setattr(_Step, "again", lambda self, x, ctx, held: self.y + 1)
-    assert torch.equal(told(one, replays.hidden, blank(one, 2, torch.bfloat16), 8, torch.bfloat16), expected)
-    assert not replays.takes(2, blank(one, 2, torch.bfloat16))
+    assert torch.equal(told(one, replays.logits, blank(one, 2, torch.bfloat16), 8, torch.bfloat16), expected)
+    assert not replays.takes(torch.zeros(2, 1), blank(one, 2, torch.bfloat16))

@@ -105,20 +105,17 @@ def test_pointwise(dtype: torch.dtype, count: int) -> None:
 
 
 @torch.inference_mode()
-def test_tables_and_conversions() -> None:
-    table, ids = torch.randn(50, 7), torch.tensor([[3], [49]])
+def test_conversions() -> None:
+    x = torch.randn(3, 21)
 
     def work() -> torch.Tensor:
-        return (torch.nn.functional.embedding(ids, table).bfloat16() * 2.0).float()
+        return (x.bfloat16() * 2.0).float()
 
     recorder = Recorder()
     y = recorder.record(work)
-    assert len(recorder.tape) == 4
-    ids.copy_(torch.tensor([[0], [8]]))
+    assert len(recorder.tape) == 3
+    x.copy_(torch.randn(3, 21))
     recorder.tape.replay()
     assert torch.equal(y, work())
-    ids[0, 0] = 50
-    with pytest.raises(IndexError, match="out of range"):
-        recorder.tape.replay()
     with pytest.raises(Unrecordable, match="conversion"):
-        Recorder().record(lambda: ids.float())
+        Recorder().record(lambda: x.double())

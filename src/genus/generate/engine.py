@@ -140,21 +140,25 @@ class Engine:
             ids, doc = torch.tensor(rows, dtype=torch.long, device=self.device), None
         else:
             ids, doc = _left_aligned(rows, self.device)
-        if ids.shape[1] == 1 and doc is None and self._replays.takes(len(rows), state):
-            vectors = self._replays.hidden(ids, state, self.dtype)
-        elif hasattr(self.model, "hidden"):
-            vectors = self.model.hidden(ids, doc=doc, state=state, dtype=self.dtype)
+        if (every or ids.shape[1] == 1) and doc is None and self._replays.takes(ids, state):  # prompts come but once
+            logits = self._replays.logits(ids, state, self.dtype)
+            logits = logits if every else logits[:, 0]
         else:
-            vectors = self.model(ids, doc=doc, state=state, dtype=self.dtype)
+            logits = self._logits(ids, doc, rows, state, every)
+        if logits.shape[-1] > self.tokenizer.vocab_size:
+            logits[..., self.tokenizer.vocab_size :] = OUT
+        return logits
+
+    def _logits(self, ids: Tensor, doc: Tensor | None, rows: Sequence_[Sequence_[int]], state: State, every: bool) -> Tensor:
+        """Of any tokens; no vector meets the vocabulary that nobody asks for."""
+        whole = not hasattr(self.model, "hidden")
+        vectors: Tensor = (self.model if whole else self.model.hidden)(ids, doc=doc, state=state, dtype=self.dtype)
         if not every and ids.shape[1] == 1:
             vectors = vectors[:, 0]
         elif not every:
             last = torch.tensor([max(0, len(row) - 1) for row in rows], device=self.device)
             vectors = vectors[torch.arange(len(rows), device=self.device), last]
-        logits: Tensor = self.model.head(vectors) if hasattr(self.model, "hidden") else vectors
-        if logits.shape[-1] > self.tokenizer.vocab_size:
-            logits[..., self.tokenizer.vocab_size :] = OUT
-        return logits
+        return vectors if whole else self.model.head(vectors)  # type: ignore[no-any-return]
 
 
 def _left_aligned(rows: Sequence_[Sequence_[int]], device: torch.device) -> tuple[Tensor, Tensor]:

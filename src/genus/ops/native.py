@@ -43,9 +43,7 @@ class Unavailable(Exception):
 
 
 class Kernel:
-    """A function of a library. Its arguments are whole numbers and addresses, 64 bits each.
-
-    It returns 0, 1 without memory, or 2 for an index that is out of range.
+    """A function of a library. Its arguments are whole numbers and addresses, 64 bits each, and it returns 0 or what failed.
 
     Args:
         kinds: "n" for a number and "p" for an address (None, a number, or an array or structure of ctypes), argument by argument.
@@ -61,10 +59,10 @@ class Kernel:
         """Run it. `held`: the tensors behind the addresses.
 
         Raises:
-            MemoryError, IndexError: it says so.
+            MemoryError: it says so.
         """
-        if failed := self.function(*arguments):
-            raise IndexError("index out of range") if failed == 2 else MemoryError("no memory left for intermediate results")
+        if self.function(*arguments):
+            raise MemoryError("no memory left for a kernel's intermediate results")
         if _listeners:
             listener = _listeners.get(threading.get_ident())
             if listener is not None:

@@ -60,17 +60,3 @@ def convert(x: Tensor) -> Tensor:
     assert function is not None
     function(x.data_ptr(), bf16, x.numel(), y.data_ptr(), held=(x, y))
     return y
-
-
-def look_up(table: Tensor, ids: Tensor) -> Tensor:
-    """(..., size): the rows of a table (known, size) at ids (...), all dense.
-
-    Raises:
-        IndexError: there is no such row.
-    """
-    y = table.new_empty(*ids.shape, table.shape[1])
-    function = native.kernel("rows", "genus_look_up", "pnpnnp")
-    assert function is not None
-    size = table.shape[1] * table.element_size()
-    function(table.data_ptr(), len(table), ids.data_ptr(), ids.numel(), size, y.data_ptr(), held=(table, ids, y))
-    return y

@@ -44,6 +44,7 @@ class Tape:
         self._arguments: list[Any] = []
         self._held: list[Any] = []
         self._table: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self._places: Sequence[int] | None = None  # that stand in the table
         self._where = self._which = self._offset = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
@@ -75,9 +76,10 @@ class Tape:
     def replay(self, places: Sequence[int] | None = None) -> None:
         """Make all calls again. `places`: the addresses of the tensors that were loosened; None = where they were last."""
         if self._table is None:
-            self._table = np.array(self._calls, np.int64)
-        if places is not None:
+            self._table, self._places = np.array(self._calls, np.int64), None
+        if places is not None and places != self._places:
             self._table[self._where] = np.array(places, np.int64)[self._which] + self._offset
+            self._places = places
         function = replayer()
         assert function is not None
         function(len(self), self._table.ctypes.data)
@@ -244,12 +246,6 @@ def _convert(x: Tensor, **others: Any) -> Tensor:
     return pointwise.convert(x)
 
 
-def _look_up(table: Tensor, ids: Tensor, *others: Any) -> Tensor:
-    if ids.dtype != torch.long or not (table.is_contiguous() and ids.is_contiguous() and table.is_cpu):
-        raise Unrecordable("a table")
-    return pointwise.look_up(table, ids)
-
-
 STAND_INS: dict[Any, Callable[..., Tensor]] = {
     aten.add.Tensor: _pointwise(pointwise.ADD),
     aten.mul.Tensor: _scaled_or(_pointwise(pointwise.MULTIPLY)),
@@ -258,6 +254,5 @@ STAND_INS: dict[Any, Callable[..., Tensor]] = {
     aten.cat.default: _cat,
     aten.stack.default: _stack,
     aten._to_copy.default: _convert,
-    aten.embedding.default: _look_up,
 }
 """Operations of torch for which there is a kernel with the same result."""

@@ -162,18 +162,23 @@ class Model(Spec):
                 self._advance(state, ctx, ids.shape[1])
             return y  # type: ignore[no-any-return]
 
-        def decode(self, ids: Tensor, state: State, dtype: torch.dtype, stack: Callable[..., Tensor] | None = None) -> Tensor:
-            """`hidden` of one token for each row (B, 1), of a state whose rows have lengths of their own.
+        def decode(self, ids: Tensor, state: State, dtype: torch.dtype, through: Callable[..., Tensor] | None = None) -> Tensor:
+            """Logits (B, T, V) after equally many tokens for each row (B, T), of a state whose rows have lengths of their own.
 
             Args:
-                stack: what stands for `self.stack`, with its arguments.
+                through: what stands for `self.through`, with its arguments.
             """
-            ctx = _ragged(state["start"], 1, None, equal=False)
+            time = ids.shape[1]
+            ctx = _ragged(state["start"], time, None, equal=False)
             if self.encoder is not None:
                 ctx.memory_doc = state["memory_doc"]
-            y = (stack or self.stack)(self.embed(ids, ctx.positions, None, dtype), ctx, state["layers"])
-            self._advance(state, ctx, 1)
-            return y
+            logits = (through or self.through)(self.embed(ids, ctx.positions, None, dtype), ctx, state["layers"])
+            self._advance(state, ctx, time)
+            return logits
+
+        def through(self, x: Tensor, ctx: Ctx, layers: Any) -> Tensor:
+            """Logits (B, T, V) of tokens' vectors (B, T, D): the stack, which moves the state of its layers on, and the head."""
+            return self.head(self.stack(x, ctx, layers))  # type: ignore[no-any-return]
 
         def hidden_reverse(
             self,

@@ -1,7 +1,7 @@
 /* What is done between the products of a step of decoding: normalisation, rotation, what is done number by number, and keeping.
  *
  * Numbers are bf16 or float32 and are computed with in float32, rounded once. A row of the result depends on that row alone.
- * Every function returns 0, but for `genus_look_up`.
+ * Every function returns 0.
  */
 #include <string.h>
 
@@ -148,14 +148,5 @@ int64_t genus_softcap(const float *x, const float *cap, int64_t count, float *y,
 /* y (count), float32 of bf16 or bf16 of float32. */
 int64_t genus_convert(const void *x, int64_t bf16, int64_t count, void *y) {
     for (int64_t i = 0; i < count; i += 16) store(!bf16, y, i, first(count - i), load(bf16, x, i, first(count - i)));
-    return 0;
-}
-
-/* y (count) = those of `known` rows of a table that `ids` names, each of `size` bytes. Returns 2 where there is no such row. */
-int64_t genus_look_up(const void *table, int64_t known, const int64_t *ids, int64_t count, int64_t size, void *y) {
-    for (int64_t i = 0; i < count; i++) {
-        if (ids[i] < 0 || ids[i] >= known) return 2;
-        memcpy((char *)y + i * size, (const char *)table + ids[i] * size, size);
-    }
     return 0;
 }
