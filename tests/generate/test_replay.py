@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.generate.replay import SEEN, Replays, _Step
+from genus.generate.replay import SEEN, TAPES, Replays, _Step
 from genus.generate.state import Layout
 from genus.generate.weights import ready
 from genus.ops.tape import replayer
@@ -62,6 +62,68 @@ def test_a_recorded_step_is_the_model(name: str, weights: str) -> None:
         for part, same in zip(mine, its, strict=True):
             assert all(torch.equal(part[key], same[key]) for key in part or ())
     assert torch.equal(state["start"], other["start"])
+
+
+@torch.inference_mode()
+def several(model: Any, step: Any, rows: int, dtype: torch.dtype, time: int) -> tuple[Tensor, Any]:
+    """Logits after every token of passes over `time` tokens of each row, of which some are taken back; and the state."""
+    state, text = blank(model, rows, dtype), torch.randint(0, 128, (rows, ROOM), generator=torch.Generator().manual_seed(1))
+    state["start"] += torch.arange(rows)
+    found = []
+    for i in range(7):
+        ids = text.gather(1, state["start"][:, None] + torch.arange(time))
+        found.append(step(ids, state, dtype).clone())
+        state["start"] -= (torch.arange(rows) + i) % time
+    return torch.cat(found, 1), state
+
+
+@pytest.mark.parametrize("weights", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize("name", ATTENTION)
+def test_a_recorded_pass_over_several_tokens_is_the_model(name: str, weights: str) -> None:
+    """And, with stored weights, bit for bit what single tokens give: so a checked text is the text."""
+    dtype = torch.bfloat16
+    one = model(name, weights)
+    replays = Replays(one, Layout(one, dtype))
+
+    def singly(ids: Tensor, state: Any, dtype: torch.dtype) -> Tensor:
+        return torch.cat([one.decode(each, state, dtype) for each in ids.split(1, 1)], 1)
+
+    for time in (5, 2):
+        expected, state = several(one, one.decode, 3, dtype, time)
+        again, own = several(one, replays.logits, 3, dtype, time)
+        assert torch.equal(again, expected)
+        assert torch.equal(several(one, singly, 3, dtype, time)[0], expected)
+        assert torch.equal(own["start"], state["start"])
+        for mine, its in zip(own["layers"], state["layers"], strict=True):
+            for part, same in zip(mine, its, strict=True):
+                assert all(torch.equal(part[key], same[key]) for key in part or ())
+    assert [type(step) for step in replays._steps.values()] == [_Step, _Step]
+
+
+@pytest.mark.parametrize("name", ["lstm", "deltanet"])
+def test_where_several_tokens_cannot_be_recorded_single_ones_still_are(name: str) -> None:
+    one = model(name)
+    replays = Replays(one, Layout(one, torch.bfloat16))
+    for time in (4, 1):
+        expected, _ = several(one, one.decode, 2, torch.bfloat16, time)
+        assert torch.equal(several(one, replays.logits, 2, torch.bfloat16, time)[0], expected)
+    assert [type(step) for step in replays._steps.values()][-1] is _Step
+    state = blank(one, 2, torch.bfloat16)
+    assert replays.takes(torch.zeros(2, 1), state) and not replays.takes(torch.zeros(2, 4), state)
+
+
+@torch.inference_mode()
+def test_tapes_that_are_used_are_kept() -> None:
+    one = model("llama")
+    replays = Replays(one, Layout(one, torch.bfloat16))
+    state = blank(one, 1, torch.bfloat16)
+    for _ in range(SEEN + 1):
+        replays.logits(torch.zeros(1, 1, dtype=torch.long), state, torch.bfloat16)
+    (key, step), *_ = replays._steps.items()
+    for rows in range(2, TAPES + 3):
+        replays.logits(torch.zeros(rows, 1, dtype=torch.long), blank(one, rows, torch.bfloat16), torch.bfloat16)
+        replays.logits(torch.zeros(1, 1, dtype=torch.long), state, torch.bfloat16)
+    assert replays._steps[key] is step and len(replays._steps) == TAPES
 
 
 def test_a_tape_moves_with_the_state_and_does_not_keep_it() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genus.generate.engine import Engine
 from genus.generate.slots import STEP, Slots
-from genus.generate.state import snapshot
+from genus.generate.state import rows_of, snapshot
 from genus.run import Loaded
 
 NAMES = ["gpt2", "mistral", "lstm", "deltanet", "nnlm", "t5", "rnnsearch"]
@@ -117,6 +117,24 @@ def test_rewind_is_as_if_the_rest_had_not_been_read(small: Callable[..., Loaded]
     after = engine.read([texts[0][8:10], texts[1][3:4]], state)
     torch.testing.assert_close(after[0], _alone(engine, 0, texts[0][:10]), atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(after[1], _alone(engine, 1, texts[1][:4]), atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_every_row_may_go_back_as_far_as_it_likes(small: Callable[..., Loaded], name: str) -> None:
+    engine = _engine(small, name)
+    texts = [_text(12, seed) for seed in range(3)]
+    state = engine.blank(3, 20, _sources(engine, [0, 1, 2]))
+    states = [snapshot(state)]
+    for place in range(8):
+        engine.read([[text[place]] for text in texts], state)
+        states.append(snapshot(state))
+    for lengths in ([5, 1, 8], [4, 4, 4]):
+        back = rows_of(states, lengths)
+        assert back["start"].tolist() == lengths
+        found = engine.read([text[n : n + 1] for text, n in zip(texts, lengths)], back)
+        for row, n in enumerate(lengths):
+            torch.testing.assert_close(found[row], _alone(engine, row, texts[row][: n + 1]), atol=2e-4, rtol=1e-3)
 
 
 @torch.inference_mode()

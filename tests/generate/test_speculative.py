@@ -16,11 +16,14 @@ import torch
 import genus
 from genus.generate.constraint import Constraint
 from genus.generate.engine import Engine
+from genus.generate.replay import Replays, _Step
 from genus.generate.sampling import Sampling, probabilities
 from genus.generate.sequence import Request
 from genus.generate.sequence import Sequence as Row
 from genus.generate.speculative import Speculative, accept, agreed
 from genus.generate.texts import Generator
+from genus.ops.dispatch import forced
+from genus.ops.tape import replayer
 from genus.prepare.tokenizer import bytes_tokenizer, characters
 from genus.run import Loaded
 from genus.train.kneser_ney import estimate
@@ -106,6 +109,45 @@ def test_greedy_texts_are_the_same(small: Callable[..., Loaded], ngram: Loaded, 
         assert [t.ids for t in generator(PROMPTS)] == [t.ids for t in plain]
         proposed, kept = generator.guessed
         assert proposed > 0 and (kept == proposed if draft is loaded else kept < proposed)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "weights", "dtype"),
+    [("llama", 1, "int8", "bf16"), ("llama", 3, "bf16", "fp32"), ("gpt2", 1, "int4", "bf16"), ("gpt2", 3, "bf16", "bf16")],
+)
+def test_checks_are_recorded_and_the_text_stays(
+    small: Callable[..., Loaded],
+    ngram: Loaded,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    batch: int,
+    weights: str,
+    dtype: str,
+) -> None:
+    """With the kernels in C, replayed and not, and with references in their place."""
+    loaded, recorded, record = small(name, context=200), set(), _Step.record
+
+    def seen(stack: Any, x: torch.Tensor, *others: Any) -> Any:
+        recorded.add(tuple(x.shape[:2]))
+        return record(stack, x, *others)
+
+    monkeypatch.setattr(_Step, "record", seen)
+    options: dict[str, Any] = {"max_tokens": 24, "sampling": Sampling(0), "batch": batch, "weights": weights, "dtype": dtype}
+    prompts = PROMPTS[:batch]
+    plain = [t.ids for t in Generator(loaded, **options)(prompts)]
+    for draft in (noisy(loaded, 0.1), ngram):
+        recorded.clear()
+        generator = Generator(loaded, draft=draft, draft_tokens=3, **options)
+        assert [t.ids for t in generator(prompts)] == plain
+        assert (batch, 4) in recorded or replayer() is None
+    with monkeypatch.context() as context:
+        context.setattr(Replays, "takes", lambda *_: False)
+        assert [t.ids for t in generator(prompts)] == plain
+    options["dtype"] = "fp32"  # in bf16 torch's attention rounds otherwise for one position than for several
+    with forced(decode_attention="reference", rotary="reference"):
+        generator = Generator(loaded, draft=noisy(loaded, 0.1), draft_tokens=3, **options)
+        plain = [t.ids for t in Generator(loaded, **options)(prompts)]
+        assert [t.ids for t in generator(prompts)] == plain
 
 
 def test_a_text_may_outgrow_the_positions_of_either(small: Callable[..., Loaded]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from genus.parts.ngram import NGram, load_ngram, save_ngram
+from genus.parts.ngram import FEW_ROWS, NGram, load_ngram, save_ngram
 from genus.spec import from_json, to_json
 from genus.train.kneser_ney import estimate
 
@@ -122,6 +122,20 @@ def test_prefill_and_steps_equal_one_forward(model: NGram.Module, prefill: int) 
     parts += [model(inputs[:, t : t + 1], state=state) for t in range(prefill, 20)]
     assert state["start"] == 20
     torch.testing.assert_close(torch.cat(parts, 1), model(inputs), atol=0, rtol=0)
+
+
+def test_a_few_rows_are_read_as_many_are(model: NGram.Module) -> None:
+    """Also where a document begins anew in the middle of a row, and where a state was made by more rows."""
+    inputs, _ = rows(model, 20)
+    inputs[::3, 8] = model.spec.bos
+    assert len(inputs) > FEW_ROWS
+    many, few = model.init_state(20, 20), [model.init_state(4, 20) for _ in range(5)]
+    for t in range(20):
+        step = inputs[:, t : t + 1]
+        expected = model(step, state=many)
+        assert torch.equal(torch.cat([model(part, state=own) for part, own in zip(step.split(4), few)]), expected)
+    for name, kept in many["layers"][0].items():
+        assert torch.equal(torch.cat([own["layers"][0][name] for own in few]), kept)
 
 
 def test_padding_does_not_touch_the_state(model: NGram.Module) -> None:

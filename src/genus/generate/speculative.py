@@ -24,7 +24,7 @@ from genus.generate.rules import adjusted
 from genus.generate.sampling import Choice, choices, draw, probabilities
 from genus.generate.sequence import Sequence as Row
 from genus.generate.slots import Slots
-from genus.generate.state import State, snapshot
+from genus.generate.state import State, restore, rows_of, snapshot
 
 CHUNK = 512  # prompt tokens that the draft reads at once, about
 
@@ -101,8 +101,7 @@ class Speculative:
 
     def step(self, engine: Engine, state: State, sequences: Sequence[Row]) -> list[list[Choice]]:
         """The next tokens of every row, at least one. `state` then holds all of them but the last."""
-        before = snapshot(self._slots.state)
-        proposals = self._propose(engine, sequences)
+        proposals, states = self._propose(engine, sequences)
         held = snapshot(state)
         reading = [[s.ids[-1], *each.ids] for s, each in zip(sequences, proposals)]
         logits = engine.read(reading, state, every=True)[:, :, : engine.tokenizer.vocab_size]
@@ -113,20 +112,23 @@ class Speculative:
             self.proposed += len(each.ids)
             self.kept += len(ids) - 1
         engine.rewind(state, held, [row[: len(found)] for row, found in zip(reading, result)])
-        self._follow(before, sequences, proposals, result)
+        self._follow(states, sequences, proposals, result)
         return result
 
-    def _propose(self, engine: Engine, sequences: Sequence[Row]) -> list[_Proposal]:
+    def _propose(self, engine: Engine, sequences: Sequence[Row]) -> tuple[list[_Proposal], list[State]]:
+        """A proposal for each row, and the draft's state before and after every token that it read."""
         wanted = [self._count(engine, s) for s in sequences]
         rules = [s.rules.copy() if count else s.rules for s, count in zip(sequences, wanted)]
         proposals = [_Proposal() for _ in sequences]
         going = [row for row, count in enumerate(wanted) if count]
         size = engine.tokenizer.vocab_size
+        states = [snapshot(self._slots.state)]
         while going:
             reading: list[list[int]] = [[] for _ in sequences]
             for row in going:
                 reading[row] = proposals[row].ids[-1:] or sequences[row].ids[self._read[row] :]
             logits = self._draft.read(reading, self._slots.state)[going, :size]
+            states.append(snapshot(self._slots.state))
             logits = adjusted(logits, [rules[row] for row in going])
             found = _drawn(logits, [sequences[row] for row in going])
             for row, (token, q) in zip(going, found):
@@ -138,7 +140,7 @@ class Speculative:
                 if token in engine.ends or (guide is not None and guide.over):
                     wanted[row] = 0
             going = [row for row in going if len(proposals[row].ids) < wanted[row]]
-        return proposals
+        return proposals, states
 
     def _count(self, engine: Engine, sequence: Row) -> int:
         """How many tokens to propose: no more than can be added, and than both models have positions for."""
@@ -151,16 +153,16 @@ class Speculative:
         return self._draft.limit is None or len(sequence.ids) + count <= self._draft.limit
 
     def _follow(
-        self, before: State, sequences: Sequence[Row], proposals: Sequence[_Proposal], result: Sequence[Sequence[Choice]]
+        self, states: list[State], sequences: Sequence[Row], proposals: Sequence[_Proposal], result: Sequence[Sequence[Choice]]
     ) -> None:
-        """Bring the draft's state to what was kept. It has not read the last token that it proposed."""
-        rows: list[list[int]] = []
+        """Bring the draft's state to what was kept, but for the token that each row ends with now."""
+        restore(self._slots.state, rows_of(states, [min(len(each.ids), len(found)) for each, found in zip(proposals, result)]))
+        missing = [each.ids[-1:] if len(found) > len(each.ids) else [] for each, found in zip(proposals, result)]
+        if any(missing):  # the last token of a proposal has not been read
+            self._draft.read(missing, self._slots.state)
         for row, (s, each, found) in enumerate(zip(sequences, proposals, result)):
-            read = [*s.ids[self._read[row] :], *each.ids[: min(len(found), len(each.ids)) - 1]] if each.ids else []
-            rows.append(read)
-            self._read[row] += len(read)
-        if any(rows):
-            self._draft.rewind(self._slots.state, before, rows)
+            if each.ids:
+                self._read[row] = len(s.ids) + len(found) - 1
 
 
 def _drawn(logits_BV: Tensor, rows: Sequence[Row]) -> list[tuple[int, Tensor | None]]:

@@ -8,7 +8,7 @@ snapshot of a state is a copy of its dictionaries, and costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,23 @@ def restore(state: State, before: State) -> None:
     """Put a state, in place, back to a snapshot of it."""
     state.clear()
     state.update(snapshot(before))
+
+
+def rows_of(states: Sequence[State], which: Sequence[int]) -> State:
+    """A state whose row b is that of `states[which[b]]`: all are one state at different times, as `snapshot` kept it."""
+
+    def of(parts: Sequence[Any]) -> Any:
+        first = parts[0]
+        if isinstance(first, dict):
+            return {key: of([part[key] for part in parts]) for key in first}
+        if isinstance(first, list):
+            return [of(items) for items in zip(*parts, strict=True)]
+        if not isinstance(first, Tensor) or all(part is first for part in parts):
+            return first
+        return torch.stack([part[row] for row, part in enumerate(parts)])
+
+    only = set(which)
+    return snapshot(states[only.pop()]) if len(only) == 1 else of([states[i] for i in which])
 
 
 def nbytes(state: State) -> int:

@@ -29,6 +29,7 @@ IGNORED = -100  # a target that is not scored
 PADDING = -1  # document id of a position that does not exist
 ABSENT = -1  # node of a gram that is not in the tables
 UNKNOWN = -2  # node that has not been looked up
+FEW_ROWS = 16  # that are looked up one after the other
 BLOCK = 2**16  # positions searched at a time: what a search needs stays in the cache
 
 State = dict[str, Any]
@@ -124,6 +125,8 @@ class NGram(Spec):
                 row is one document. state: what `init_state` made, updated in place. The rest is for other models.
             """
             batch, time = ids.shape
+            if time == 1 and batch <= FEW_ROWS and doc is None and state is not None and ids.device.type == "cpu":
+                return self._step(ids, state)
             nodes = [n[:, -time:].reshape(-1) for n in self._contexts(ids, doc, state)]
             out = self.table("log_probs", 1).expand(batch * time, -1).clone()
             for k, node in enumerate(nodes, start=1):
@@ -140,6 +143,33 @@ class NGram(Spec):
                 words = self.table("words", k + 1)[child]
                 out[torch.repeat_interleave(rows, count), words] = self.table("log_probs", k + 1)[child]
             return out.view(batch, time, self.spec.vocab)
+
+        def _step(self, ids: Tensor, state: State) -> Tensor:
+            """`forward` of one token for each of a few rows, one after the other: torch takes longer for so little."""
+            words_BT, doc_BT = self._continued(ids, None, state)
+            self._advance(state, words_BT, doc_BT, 1)
+            out = self.table("log_probs", 1).expand(len(ids), 1, -1).clone()
+            for log_probs, words, doc in zip(out.numpy()[:, 0], words_BT.tolist(), doc_BT.tolist(), strict=True):
+                known = 1
+                while known < len(words) - 1 and words[-known - 1] >= 0 and doc[-known - 1] == doc[-1]:
+                    known += 1
+                nodes = words = words[len(words) - known :]  # of the last k words that end with each of these
+                for k in range(1, min(known, self.spec.order - 1) + 1):
+                    if nodes[-1] >= 0:
+                        children = slice(*self.table("children", k).numpy()[nodes[-1] : nodes[-1] + 2].tolist())
+                        log_probs += self.table("backoffs", k).numpy()[nodes[-1]]
+                        log_probs[self.table("words", k + 1).numpy()[children]] = self.table("log_probs", k + 1).numpy()[children]
+                    nodes = [self._node(k + 1, *pair) for pair in zip(nodes[:-1], words[k:], strict=True)] if k < known else []
+            return out
+
+        def _node(self, order: int, parent: int, word: int) -> int:
+            """`_find` of one gram."""
+            if parent < 0:
+                return ABSENT
+            first, end = self.table("children", order - 1).numpy()[parent : parent + 2].tolist()
+            words = self.table("words", order).numpy()[first:end]
+            at = int(words.searchsorted(word))
+            return first + at if at < len(words) and words[at] == word else ABSENT
 
         def score(
             self,
@@ -210,18 +240,7 @@ class NGram(Spec):
 
         def _contexts(self, ids: Tensor, doc: Tensor | None, state: State | None) -> list[Tensor]:
             """Node of the last k input tokens at every position, for k = 1 .. order - 1; absent = -1. State comes first."""
-            self._check(ids)
-            if doc is None:
-                last = None if state is None else state["last_doc"]
-                doc = torch.zeros_like(ids) if last is None else last.clamp(min=0)[:, None].expand_as(ids)
-            words = torch.where(ids == self.spec.bos, self.spec.vocab, ids)
-            words = torch.where(doc == PADDING, ABSENT, words)
-            if state is not None:
-                layer = state["layers"][0]
-                words, doc = (
-                    torch.cat([layer["ids"], words], 1),
-                    torch.cat([layer["doc"], doc], 1),
-                )
+            words, doc = self._continued(ids, doc, state)
             # padding must not separate tokens: gather it at the front, and put it back at the end
             order = torch.argsort((words != ABSENT).int(), dim=1, stable=True) if bool((words == ABSENT).any()) else None
             if order is not None:
@@ -237,6 +256,19 @@ class NGram(Spec):
                     longer[here] = self._find(k, nodes[-1].view(-1)[here - 1], words.view(-1)[here])
                 nodes.append(longer.view(words.shape))
             return nodes if order is None else [torch.empty_like(n).scatter_(1, order, n) for n in nodes]
+
+        def _continued(self, ids: Tensor, doc: Tensor | None, state: State | None) -> tuple[Tensor, Tensor]:
+            """The words behind those of the state, and their documents."""
+            self._check(ids)
+            if doc is None:
+                last = None if state is None else state["last_doc"]
+                doc = torch.zeros_like(ids) if last is None else last.clamp(min=0)[:, None].expand_as(ids)
+            words = torch.where(ids == self.spec.bos, self.spec.vocab, ids)
+            words = torch.where(doc == PADDING, ABSENT, words)
+            if state is not None:
+                layer = state["layers"][0]
+                words, doc = torch.cat([layer["ids"], words], 1), torch.cat([layer["doc"], doc], 1)
+            return words, doc
 
         def _advance(self, state: State, words: Tensor, doc: Tensor, time: int) -> None:
             size = self.spec.order - 1
