@@ -127,9 +127,9 @@ def test_checks_are_recorded_and_the_text_stays(
     """With the kernels in C, replayed and not, and with references in their place."""
     loaded, recorded, record = small(name, context=200), set(), _Step.record
 
-    def seen(stack: Any, x: torch.Tensor, *others: Any) -> Any:
-        recorded.add(tuple(x.shape[:2]))
-        return record(stack, x, *others)
+    def seen(through: Any, kind: Any, *others: Any) -> Any:
+        recorded.add(tuple(kind[0][:2]))
+        return record(through, kind, *others)
 
     monkeypatch.setattr(_Step, "record", seen)
     options: dict[str, Any] = {"max_tokens": 24, "sampling": Sampling(0), "batch": batch, "weights": weights, "dtype": dtype}
