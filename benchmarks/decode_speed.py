@@ -35,10 +35,11 @@ from benchmarks._quiet import quiet
 from genus.evaluate.scoring import Scorer
 from genus.generate.weights import WEIGHTS, describe_paths, ready
 from genus.ops.linear import linear
-from genus.ops.memory import keep_freed_memory
+from genus.ops.memory import Arena, keep_freed_memory
 from genus.ops.native import reason
 from genus.ops.packed import Int8Rows, Packed, TorchInt4, pack
 from genus.ops.rounding import to_int8
+from genus.ops.tape import Recorder, Unrecordable
 from genus.prepare.dataset import Dataset
 from genus.prepare.pipeline import prepare
 from genus.run import load
@@ -65,7 +66,7 @@ class Options:
     """
 
     shapes: tuple[Literal["gpt2", "llama", "tiny"], ...] = ("gpt2", "llama")
-    peers: tuple[Literal["transformers", "llama-cpp-python", "ctranslate2"], ...] = tuple(PEERS)  # type: ignore[assignment]
+    peers: tuple[Literal["transformers", "llama-cpp-python", "ctranslate2"], ...] = tuple(PEERS)  # type: ignore[arg-type]
     batches: tuple[int, ...] = (1, 8, 32)
     dtype: tuple[Literal["bf16", "fp32"], ...] = ("bf16",)
     rounds: int = 5
@@ -169,12 +170,15 @@ def show(record: dict[str, Any], batches: Sequence[int]) -> None:
 
 
 def products(options: Options) -> list[dict[str, Any]]:
-    """Every way to store a matrix of 3072 x 768: gigabytes of weights per second, of so many of them that no cache holds them."""
+    """Every way to store a matrix of 3072 x 768: gigabytes of weights per second, of so many of them that no cache holds them.
+
+    They lie in memory and are called as in decoding: in large pages, one recorded call after the other. The memory is read in
+    turns with them, because how fast it is changes with what other machines do.
+    """
     watch = Watch(options.cpu, options.retries)
     outputs, inputs, copies = 3072, 768, 48
-    plain = [torch.randn(outputs, inputs).bfloat16()]
-    plain += [plain[0].clone() for _ in range(copies - 1)]
-    ways: dict[str, tuple[list[Any], int]] = {"bf16, torch": (plain, plain[0].nbytes)}
+    arena, plain = Arena(), torch.randn(outputs, inputs).bfloat16()
+    ways: dict[str, tuple[list[Any], int]] = {"bf16, torch": ([arena.copy(plain) for _ in range(copies)], plain.nbytes)}
     stored: dict[str, Callable[[torch.Tensor], Any]] = {
         "bf16, here": lambda w: pack(w, "bf16"),
         "int8, here": lambda w: pack(w, "int8"),
@@ -183,30 +187,43 @@ def products(options: Options) -> list[dict[str, Any]]:
         "int4, torch": lambda w: TorchInt4.pack(w, 32),
     }
     for name, make in stored.items():
-        one = make(plain[0])
+        one = make(plain)
         if isinstance(one, Packed):
-            ways[name] = [replace(one, codes=one.codes.clone()) for _ in range(copies)], one.bytes
-        else:
-            ways[name] = [one.clone() for _ in range(copies)], one.nbytes
+            ways[name] = [replace(one, codes=arena.copy(one.codes)) for _ in range(copies)], one.bytes
     rows_of = (1, 2, 4, 8, 16, 32, 128)
     best: dict[tuple[str, int], float] = defaultdict(lambda: math.inf)
+    memory = 0.0
     with torch.inference_mode():
         for _ in range(options.rounds):
             for rows in rows_of:
                 x = torch.randn(rows, inputs).bfloat16()
+                memory = max(memory, bandwidth(watch))
                 for name, (weights, _) in ways.items():
                     some = weights[: max(4, copies // rows)]
-                    seconds = watch(lambda w=some, x=x: [linear(x, each) for each in w]) / len(some)  # type: ignore[misc]
-                    best[name, rows] = min(best[name, rows], seconds)
-    print(f"\nmemory read {bandwidth(watch) / 1e9:.1f} GB/s; GB/s of weights, and GFLOP/s, by rows")
-    print(f"{'':<14}" + "".join(f"{rows:>14}" for rows in rows_of))
+                    work = _called(lambda w=some, x=x: [linear(x, each) for each in w][-1])  # type: ignore[misc]
+                    work()
+                    best[name, rows] = min(best[name, rows], watch(work) / len(some))
+    print(f"\nmemory read {memory / 1e9:.1f} GB/s; of weights GB/s, the share of it, and GFLOP/s, by rows")
+    print(f"{'':<14}" + "".join(f"{rows:>16}" for rows in rows_of))
     records = []
     for name, (weights, size) in ways.items():
         path = linear.chosen(torch.empty(1, inputs, dtype=torch.bfloat16), weights[0])
-        cells = [f"{size / best[name, r] / 1e9:.1f} {2 * r * outputs * inputs / best[name, r] / 1e9:.0f}" for r in rows_of]
-        print(f"{name:<14}" + "".join(f"{c:>14}" for c in cells) + f"  {path}")
-        records.append({"name": name, "path": path, "seconds": {r: best[name, r] for r in rows_of}})
+        speeds = [size / best[name, r] for r in rows_of]
+        work_of = [2 * r * outputs * inputs / best[name, r] / 1e9 for r in rows_of]
+        cells = [f"{s / 1e9:.1f} {s / memory:.0%} {w:.0f}" for s, w in zip(speeds, work_of, strict=True)]
+        print(f"{name:<14}" + "".join(f"{c:>16}" for c in cells) + f"  {path}")
+        records.append({"name": name, "path": path, "memory": memory, "seconds": {r: best[name, r] for r in rows_of}})
     return records
+
+
+def _called(work: Callable[[], torch.Tensor]) -> Callable[[], object]:
+    """`work` as decoding runs it: recorded, where that can be."""
+    recorder = Recorder()
+    try:
+        recorder.record(work)
+    except Unrecordable:
+        return work
+    return recorder.tape.replay
 
 
 # -- what it costs in quality ---------------------------------------------------------------------------------------------------
