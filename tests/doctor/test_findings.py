@@ -9,7 +9,7 @@ from genus.doctor.examination import Accelerator, Ceilings, Examination, Kernels
 from genus.doctor.findings import Finding, broken, findings
 from genus.doctor.packages import Extra, Package
 from genus.doctor.show import show
-from genus.train.processor import Processor
+from genus.ops.processor import Processor
 from genus.train.threads import Threads
 
 TORCH = Package("torch", ">=2.11", "2.13.0", True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from genus.ops.processor import Processor
 from genus.train import threads as module
-from genus.train.processor import Processor
 from genus.train.threads import Threads, candidates, choose, known, measure, settle
 
 MACHINE = Processor("Fast 9000", 8, 4, (8, 4), None, (), 0, 0, None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from genus import __version__
 from genus.doctor import packages
 from genus.doctor.packages import Extra, Package
-from genus.train.processor import Processor, processor
+from genus.ops.processor import Processor, processor
 
 if TYPE_CHECKING:
     import torch
@@ -143,9 +143,8 @@ def _with_torch(found: Examination, quick: bool, say: Say) -> Examination:
     ceilings = None
     if not quick:
         say("ceilings")
-        size = 8192 if device.type == "cuda" else 1536
         start, spent = time.perf_counter(), time.process_time()
-        fp32, bf16 = (matmul_ceiling(dtype, device, size, 0.5) for dtype in (torch.float32, torch.bfloat16))
+        fp32, bf16 = (matmul_ceiling(dtype, device, 0.5) for dtype in (torch.float32, torch.bfloat16))
         share = (time.process_time() - spent) / (time.perf_counter() - start) / torch.get_num_threads()
         ceilings = Ceilings(fp32, bf16, memory_ceiling(device), share if device.type == "cpu" else None)
     seen = tour(device, WORKS, say)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genus.ops import processor
 from genus.plan.begun import Begun
 from genus.plan.branches import Branch
 from genus.plan.design.cells import Rules
 from genus.plan.machine.costs import Rung
 from genus.plan.options import PlanOptions
-from genus.plan.trials.runners.protocol import cores as machine_cores
 from genus.plan.trials.trajectory import train_options
 from genus.plan.trials.trial import Trial
 from genus.prepare.dataset import Dataset
@@ -127,7 +127,7 @@ def settle(data: Dataset, seconds: float, options: PlanOptions, begun: Begun | N
     unique = data.split("train").tokens
     if unique < 2:
         raise ValueError(f"{data.root} has {unique} training tokens; prepare more text")
-    cores = options.cores or machine_cores()
+    cores = options.cores or processor.threads()
     context = options.context or CONTEXT
     device = default_device()
     ceiling = begun.ceiling if begun else matmul_ceiling(compute_dtype("auto", device), device)

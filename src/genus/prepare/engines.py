@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Protocol
 
+from genus.ops import processor
 from genus.prepare.plan import Plan
-from genus.prepare.pool import Pool, cores
+from genus.prepare.pool import Pool
 from genus.prepare.workspace import Workspace
 
 LOCAL, RAY = "local", "ray"
@@ -27,7 +28,7 @@ def engine(name: str, workers: int | None) -> Iterator[Engine]:
         ValueError: there is none of this name, or it is not installed.
     """
     if name == LOCAL:
-        with closing(Pool(workers or cores())) as run:
+        with closing(Pool(workers or processor.threads())) as run:
             yield run
     elif name == RAY or name.startswith(f"{RAY}://"):
         from genus.prepare.ray_engine import connected

@@ -17,11 +17,6 @@ from genus.prepare.plan import Plan
 from genus.prepare.workspace import Workspace
 
 
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Pool:
     """Does units here, or in processes that stay from one stage to the next: starting one takes seconds. An `engines.Engine`."""
 

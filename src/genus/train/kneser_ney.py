@@ -18,12 +18,12 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from genus.ops import processor
 from genus.parts.ngram import NGram, index_dtype, load_ngram, write_config
 from genus.train.ngram_counts import Column, Counter, Grams, Progress, TokenSplit
 
@@ -47,7 +47,7 @@ def estimate(
     Args:
         split: `.tokens`, `.ends` (exclusive end of each document), `.read(start, stop)`; documents are stored without BOS and
             end with EOS. memory: bytes for arrays; more data is sorted on disk, beside `out_folder`, and gives the same
-            model bit for bit. prune: see `NGram.prune`. workers: threads; None = one per core.
+            model bit for bit. prune: see `NGram.prune`. workers: threads; None = all that this process can keep busy.
         progress: called with (stage, done, total).
 
     Raises:
@@ -63,7 +63,7 @@ def estimate(
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     work = partial / "work"
     work.mkdir(parents=True)
-    workers = workers or cpu_count() or 1
+    workers = workers or processor.threads()
     try:
         with ThreadPoolExecutor(workers) as pool:
             counter = Counter(split, vocab_size, bos_id, work, memory, pool, workers, progress or (lambda *_: None))

@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 
 from genus.ops.cache import cache_folder
+from genus.ops.processor import Processor, processor
 from genus.run import write_atomic
 from genus.train.machine import compute_dtype, default_device
-from genus.train.processor import Processor, processor
 
 VARIABLE = "GENUS_THREADS"
 OTHERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch reads these itself

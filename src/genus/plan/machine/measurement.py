@@ -33,7 +33,7 @@ from genus.run import Run
 from genus.train import choose
 from genus.train.kneser_ney import estimate
 from genus.train.loader import First
-from genus.train.machine import compute_dtype, default_device
+from genus.train.machine import compute_dtype, default_device, matmul_ceiling
 from genus.train.options import TrainOptions
 from genus.train.start import assemble
 from genus.train.telemetry import Telemetry
@@ -98,7 +98,7 @@ def _descending(task: dict[str, Any], data: Dataset) -> Measure:
     tokens, peak = data.split("train").tokens, _Peak()
 
     def measure(size: dict[str, Any]) -> dict[str, Any]:
-        ceiling = _ceiling(dtype, device, clock)
+        ceiling = matmul_ceiling(dtype, device, clock=clock)
         end = time.perf_counter() + size["seconds"]
         model: Any = None
         cells, batches = [], size["batches"]
@@ -149,18 +149,6 @@ def _windows(update: Callable[[], Any], tokens: int, seconds: float, clock: Cloc
         speeds.append(updates * tokens / (clock() - start))
         wall, processor = wall + time.perf_counter() - now, processor + time.process_time() - spent
     return max(speeds), 1 - min(speeds) / max(speeds), processor / wall
-
-
-def _ceiling(dtype: Any, device: Any, clock: Clock) -> float:
-    """Operations per second of a large matrix product, the best of a few (see `genus.train.machine.matmul_ceiling`)."""
-    size = 8192 if device.type == "cuda" else 1536
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    times = []
-    for _ in range(8):
-        start = clock()
-        float((a @ b)[0, 0])
-        times.append(clock() - start)
-    return 2 * size**3 / min(times)
 
 
 def _time(validate: Callable[[], list[tuple[float, int]]], clock: Clock) -> float:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from genus import __version__
+from genus.ops.processor import peak_resident
 from genus.run import write_atomic
 
 RESULT = "result.json"
@@ -280,15 +281,7 @@ def peak_memory() -> int:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    from genus.train.machine import peak_memory_mb
-
-    return int(peak_memory_mb() * 2**20)
+    return peak_resident()
 
 
 def forget_peak() -> None:

@@ -12,7 +12,8 @@ import weakref
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-from genus.plan.trials.runners.protocol import Lost, cores, work
+from genus.ops import processor
+from genus.plan.trials.runners.protocol import Lost, work
 from genus.plan.trials.trial import Result, Trial
 
 GRACE = 5.0  # seconds that a worker has to end when it is told to
@@ -28,7 +29,7 @@ class Local:
     name = "local"
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or cores()
+        self.workers = workers or processor.threads()
         self.idle: list[Worker] = []
         weakref.finalize(self, _end, self.idle)
 

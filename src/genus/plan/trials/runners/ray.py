@@ -11,7 +11,8 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
-from genus.plan.trials.runners.protocol import Lost, cores, work
+from genus.ops import processor
+from genus.plan.trials.runners.protocol import Lost, work
 from genus.plan.trials.trial import Result, Trial, answer
 
 STORE = 100 * 2**20  # bytes of shared memory for a Ray of our own: results are a few kilobytes
@@ -29,7 +30,7 @@ class Ray:
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
         self.ray = _library()
         self.address = address
-        self.workers = workers or cores()
+        self.workers = workers or processor.threads()
 
     def run(self, trials: Iterable[Trial], folder: str | Path) -> Generator[Result]:
         ours = not self.ray.is_initialized()

@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
-from genus.plan.trials.runners.protocol import Lost, cores, work
+from genus.ops import processor
+from genus.plan.trials.runners.protocol import Lost, work
 from genus.plan.trials.trial import Result, Trial, answer
 
 QUEUED = 64  # trials in Slurm's hands at a time
@@ -26,7 +27,7 @@ class Slurm:
         self.submitit = _library()
         self.cluster, self.partition = cluster, partition
         self.name = "slurm" if cluster == "slurm" else "submitit-local"
-        self.workers = workers or (QUEUED if cluster == "slurm" else cores())
+        self.workers = workers or (QUEUED if cluster == "slurm" else processor.threads())
 
     def run(self, trials: Iterable[Trial], folder: str | Path) -> Generator[Result]:
         try:

@@ -1,11 +1,13 @@
 """What the system says of the processor, read from files like its own."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from genus.train import processor as module
-from genus.train.processor import processor
+from genus.ops import processor as module
+from genus.ops.processor import processor
 
 
 @pytest.fixture
@@ -58,6 +60,15 @@ def test_control_groups_around_this_one_count(root: Path) -> None:
     assert processor(root).cores == 1
 
 
+def test_threads_that_can_be_kept_busy(root: Path) -> None:
+    """Hardware threads, not cores; the control group's share rounded up, so that half a core more is not left idle."""
+    assert module.threads(root) == 4
+    group(root, "jobs", cpu__max="250000 100000\n")
+    assert module.threads(root) == 3
+    group(root, "jobs/mine", cpu__max="20000 100000\n")
+    assert module.threads(root) == 1
+
+
 def test_control_groups_of_the_first_version(root: Path) -> None:
     (root / "proc/self/cgroup").write_text("5:memory:/mine\n4:cpu,cpuacct:/mine\n")
     group(root, "cpu/mine", cpu__cfs_quota_us="100000\n", cpu__cfs_period_us="50000\n")
@@ -73,6 +84,14 @@ def test_a_system_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "_asked", lambda _: "")
     found = processor(tmp_path)
     assert (found.logical, found.physical, found.cores, found.memory, found.instructions) == (1, 1, 1, 0, ())
+
+
+def test_most_memory_is_that_of_this_process_alone() -> None:
+    """`getrusage` begins with what the parent held when it started a child; a child that does nothing holds little."""
+    held = bytearray(200 * 2**20)
+    code = "from genus.ops.processor import peak_resident; print(peak_resident())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, close_fds=False)
+    assert 2**20 < int(child.stdout) < len(held) < module.peak_resident()
 
 
 def test_this_machine() -> None:

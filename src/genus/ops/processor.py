@@ -1,4 +1,7 @@
-"""What the processor is, as the system tells it: cores, the share of them that this process may use, instructions, memory."""
+"""What the system tells of processor and memory: cores, the share of them that this process may use, instructions, bytes.
+
+Read from files, without torch. What torch computes with, and what is measured, is in `genus.train.machine`.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class Processor:
     @property
     def cores(self) -> int:
         """Cores that this process can keep busy, at least one."""
-        return max(1, min(self.usable[1], self.usable[1] if self.quota is None else math.ceil(self.quota)))
+        return max(1, self.usable[1] if self.quota is None else min(self.usable[1], math.ceil(self.quota)))
 
 
 def processor(root: Path = Path("/")) -> Processor:
@@ -79,6 +82,23 @@ def processor(root: Path = Path("/")) -> Processor:
         free=free,
         limit=None if limit is None or (memory and limit >= memory) else limit,
     )
+
+
+def threads(root: Path = Path("/")) -> int:
+    """Hardware threads that this process can keep busy, at least one: those it may run on, and its control group's share."""
+    usable, quota = len(_affinity()) or os.cpu_count() or 1, _quota(root)
+    return max(1, usable if quota is None else min(usable, math.ceil(quota)))
+
+
+def peak_resident() -> int:
+    """Most bytes of memory that this process held at once. Where the system says no better, also what its parent held."""
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 def name(root: Path = Path("/")) -> str:
