@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from genus.export import huggingface, sentences
-from genus.parts.task_head import Pool, Vectors
+from genus.parts.task_head import Pool, Take, Vectors
 from genus.recipes import make
 
 SIZES = {"dim": 16, "depth": 1, "heads": 2, "vocab": 40, "context": 24}
@@ -55,7 +56,7 @@ def test_nothing_is_stated(tmp_path: Path) -> None:
         ({"pooling_mode": ["cls"]}, "first"),
     ],
 )
-def test_the_folder_has_the_last_word(tmp_path: Path, config: dict[str, Any], take: str) -> None:
+def test_the_folder_has_the_last_word(tmp_path: Path, config: dict[str, Any], take: Take) -> None:
     """Not the specification that was written beside it: files may be changed, and other programs know only them."""
     saved(tmp_path)
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(config))
@@ -84,6 +85,39 @@ def test_what_is_not_built_is_refused(tmp_path: Path, file: str, values: dict[st
         huggingface.load(tmp_path)
     (tmp_path / "modules.json").unlink()
     assert huggingface.load(tmp_path)[1].head.pool == Pool()
+
+
+def cased(folder: Path, **config: Any) -> None:
+    """A tokenizer of whole words beside the model, which leaves case and accents alone."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Été", "été", "ete"]
+    core = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer(lowercase=False)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.save(str(folder / "tokenizer.json"))
+    told = {"cls_token": "[CLS]", "sep_token": "[SEP]", "eos_token": "[SEP]", "bos_token": "[CLS]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told | config))
+
+
+@pytest.mark.parametrize(
+    ("config", "reading", "id"),
+    [
+        ({}, {}, 5),
+        ({"do_lower_case": False}, {"do_lower_case": False}, 5),
+        ({"do_lower_case": True}, {}, 7),  # accents go with the case, where nothing is said of them
+        ({"do_lower_case": True, "strip_accents": False}, {}, 6),
+        ({}, {"do_lower_case": True}, 6),  # every text, before the tokenizer
+        ({"do_lower_case": False}, {"do_lower_case": True}, 6),
+    ],
+)
+def test_the_case_that_the_folder_states(tmp_path: Path, config: dict[str, Any], reading: dict[str, Any], id: int) -> None:
+    saved(tmp_path)
+    cased(tmp_path, **config)
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps(reading))
+    model, spec, tokenizer = huggingface.load(tmp_path)
+    assert tokenizer is not None and tokenizer.encode("Été") == tokenizer.encode("Été", special=True) == [id]
+    huggingface.save(tmp_path / "again", model, spec, tokenizer)
+    again = huggingface.load(tmp_path / "again")[2]
+    assert again is not None and again.encode("Été") == [id]
 
 
 def test_other_modules_are_refused_and_missing_ones_named(tmp_path: Path) -> None:

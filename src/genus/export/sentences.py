@@ -17,6 +17,7 @@ from genus.parts.task_head import Take, Vectors
 
 MODULES, POOLING = "modules.json", "1_Pooling"
 PROMPTS = "config_sentence_transformers.json"
+READING = "sentence_bert_config.json"
 KINDS = (["Transformer"], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 NAMES: Mapping[str, Take] = {"cls": "first", "mean": "mean", "max": "max", "lasttoken": "last"}
 FLAGS = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "lasttoken": "lasttoken"}
@@ -55,7 +56,12 @@ def write(folder: Path, head: Any, dim: int, context: int) -> None:
     flags = {f"pooling_mode_{flag}": NAMES[name] == head.take for name, flag in FLAGS.items()}
     _write(folder / MODULES, modules)
     _write(folder / POOLING / "config.json", {"word_embedding_dimension": dim, **flags})
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": context, "do_lower_case": False})
+    _write(folder / READING, {"max_seq_length": context, "do_lower_case": False})
+
+
+def lower_case(folder: Path) -> bool:
+    """Whether texts are to be put in lower case before the tokenizer, whatever that does itself, reads them."""
+    return (folder / MODULES).is_file() and bool(_json(folder / READING, {}).get("do_lower_case"))
 
 
 def files(folder: Path) -> list[str]:

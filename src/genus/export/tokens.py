@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenizers import Tokenizer as Core
+from tokenizers import normalizers
+
+from genus.export import sentences
 from genus.parts.model import Model
 from genus.parts.task_head import TaskHead
 
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
 
 
+# What tokenizer_config.json may say of a tokenizer of BERT's kind, and what tokenizer.json calls it.
+SPELLING = {"do_lower_case": "lowercase", "strip_accents": "strip_accents", "tokenize_chinese_chars": "handle_chinese_chars"}
 # What a tokenizer may leave to config.json: the id before a decoder's first token (T5's), and the one that fills up rows.
 LEFT_TO_CONFIG = {"bos_token": "decoder_start_token_id", "pad_token": "pad_token_id"}
 
@@ -29,9 +35,31 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
         tokenizer = Tokenizer(*read_word_piece(folder / "vocab.txt"))
     else:
         return None
+    tokenizer = _spelling(tokenizer, sentences.lower_case(folder))
     told = {token: config.get(key) for token, key in LEFT_TO_CONFIG.items() if not tokenizer.config.get(token)}
     spelt = {name: tokenizer.token(number) for name, number in told.items() if isinstance(number, int) and number >= 0}
     return _declaring(tokenizer, {name: token for name, token in spelt.items() if token is not None})
+
+
+def _spelling(tokenizer: Tokenizer, lower: bool) -> Tokenizer:
+    """The same tokenizer with the case and the accents that the folder states beside it.
+
+    tokenizer_config.json has the last word on a tokenizer of BERT's kind, as in transformers. `lower`: all texts in lower case.
+    """
+    from genus.modalities.text import Tokenizer
+
+    core, told = tokenizer.core, {name: tokenizer.config[key] for key, name in SPELLING.items() if key in tokenizer.config}
+    before, after = core.normalizer, core.normalizer
+    if isinstance(before, normalizers.BertNormalizer):
+        stated = {name: getattr(before, name) for name in ("clean_text", *SPELLING.values())}
+        after = normalizers.BertNormalizer(**stated | told) if stated | told != stated else before
+    if lower and (after is None or after.normalize_str("A") != "a"):
+        after = normalizers.Sequence([normalizers.Lowercase(), *([] if after is None else [after])])
+    if after is before:
+        return tokenizer
+    core = Core.from_str(core.to_str())
+    core.normalizer = after
+    return Tokenizer(core, tokenizer.config, tokenizer.chat_template)
 
 
 def _declaring(tokenizer: Tokenizer, told: dict[str, Any]) -> Tokenizer:
