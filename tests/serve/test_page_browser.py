@@ -90,8 +90,14 @@ def test_a_rewriter_and_a_message_that_cannot_be_answered(page: Any) -> None:
     choose(page, "rewriter")
     assert page.run("document.querySelector('textarea[name=message]').placeholder") == "Text to rewrite"
     pick(page, "input[name=max_tokens]", "8")
+    told = "document.querySelector('input[name=temperature]').placeholder"
+    assert page.run(told) == "0"
+    page.run("(() => { const real = fetch; window.fetch = (at, asked) => (window.sent = asked?.body, real(at, asked)); })()")
     say(page, "It was")
     answered(page)
+    assert "temperature" not in json.loads(page.run("sent"))  # the server's own: the likeliest words
+    choose(page, "writer", "rewriter")
+    assert page.run(told) == "0.8 / 0"
     choose(page, "writer")
     page.run("document.querySelector('textarea[name=message]').focus()")
     page.paste("x" * 3000)

@@ -85,6 +85,7 @@ export function start(root, { t, models }) {
     const kind = model(0).abilities;
     text.placeholder = t(kind.includes("chat") ? "Your message" : kind.includes("rewrite") ? "Text to rewrite" : "Text to continue");
     text.setAttribute("aria-label", text.placeholder);
+    rules.suit([0, 1].map(model).filter(Boolean));
     const focused = document.activeElement;
     send.disabled = Boolean(running);
     stop.disabled = !running;
@@ -123,7 +124,7 @@ export function start(root, { t, models }) {
     const name = each.model;
     try {
       const asked = able.find((one) => one.name === name);
-      for await (const piece of answer(asked, history(each), rules.rules(), signal)) {
+      for await (const piece of answer(asked, history(each), rules.rules(asked), signal)) {
         if (facts.first === null && (piece.text || piece.tokens.length)) facts.first = (performance.now() - begin) / 1000;
         each.text += piece.text;
         each.view.add(piece);

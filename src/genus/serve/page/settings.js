@@ -3,7 +3,7 @@
 import { el } from "./view/dom.js";
 
 const FIELDS = [
-  // name, label, least, most, step, what is sent when nothing is written
+  // name, label, least, most, step, what is sent when nothing is written; null = the server's own
   ["temperature", "Temperature", 0, 10, 0.1, 0.8],
   ["max_tokens", "Most tokens", 1, 100000, 1, 256],
   ["top_p", "Top p", 0.01, 1, 0.01, null],
@@ -15,14 +15,19 @@ const FIELDS = [
   ["seed", "Seed", 0, 2 ** 31, 1, null],
 ];
 const PLACE = "genus-settings";
-const usually = (name) => FIELDS.find(([each]) => each === name)[5];
+const rewrites = (model) => model.abilities.includes("rewrite");
 
-/** The controls, folded together; `rules()`: what to send; `check()`: whether it can be. They are remembered in this browser. */
+/** What is sent to a model when nothing is written: an encoder-decoder takes the likeliest words, as the server has it. */
+const usually = (name, model) => (name === "temperature" && rewrites(model) ? null : FIELDS.find(([each]) => each === name)[5]);
+
+/**
+ * The controls, folded together, remembered in this browser. `rules(model)`: what to send; `check()`: whether it can be;
+ * `suit(models)`: tell what is usual for these.
+ */
 export function settings(t, conversation) {
   const kept = read();
-  const inputs = FIELDS.map(([name, label, min, max, step, usual]) => {
-    const input = el("input", { type: "number", name, min, max, step, value: kept[name] ?? usual ?? "", inputMode: "decimal" });
-    input.placeholder = usual === null ? (name === "seed" ? t("random") : t("none")) : String(usual);
+  const inputs = FIELDS.map(([name, label, min, max, step]) => {
+    const input = el("input", { type: "number", name, min, max, step, value: kept[name] ?? "", inputMode: "decimal" });
     return [name, label, input];
   });
   const stop = el("textarea", { name: "stop", rows: 2, value: kept.stop ?? "", placeholder: t("one per line") });
@@ -42,7 +47,7 @@ export function settings(t, conversation) {
   root.addEventListener("toggle", keep);
 
   function reset() {
-    for (const [name, , input] of inputs) input.value = usually(name) ?? "";
+    for (const [, , input] of inputs) input.value = "";
     stop.value = system.value = "";
     keep();
   }
@@ -61,17 +66,24 @@ export function settings(t, conversation) {
     return true;
   }
 
-  function rules() {
+  function suit(models) {
+    for (const [name, , input] of inputs) {
+      const unset = { seed: t("random"), temperature: "0" }[name] ?? t("none");
+      input.placeholder = [...new Set(models.map((each) => String(usually(name, each) ?? unset)))].join(" / ");
+    }
+  }
+
+  function rules(model) {
     const sent = {};
     for (const [name, , input] of inputs) {
-      const value = input.value === "" ? usually(name) : Number(input.value);
+      const value = input.value === "" ? usually(name, model) : Number(input.value);
       if (value !== null && Number.isFinite(value)) sent[name] = value;
     }
     const ends = stop.value.split("\n").map((line) => line.replaceAll("\\n", "\n")).filter(Boolean);
     if (ends.length) sent.stop = ends;
     return sent;
   }
-  return { root, rules, check, system: () => (conversation ? system.value.trim() : "") };
+  return { root, rules, check, suit, system: () => (conversation ? system.value.trim() : "") };
 }
 
 function read() {
