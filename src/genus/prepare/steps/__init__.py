@@ -95,7 +95,8 @@ def parse(words: Sequence[str | Mapping[str, Any]], seed: int = 0, pairs: bool =
         pairs: whether the documents are pairs.
 
     Raises:
-        ValueError: no such step or field, a value that does not fit, a step named twice with the same settings.
+        ValueError: no such step or field, a value that does not fit, a step named twice with the same settings, two that write
+            one column.
     """
     chosen: list[Step] = []
     given: set[str] = set()  # those that a preset brought and nothing has set since
@@ -120,6 +121,10 @@ def parse(words: Sequence[str | Mapping[str, Any]], seed: int = 0, pairs: bool =
     for step in chosen:
         if pairs and not step.PAIRS:
             raise ValueError(f"the step {step.NAME} cleans single texts, not pairs: leave it out")
+    columns = [step.column for step in chosen]
+    for step, column in zip(chosen, columns, strict=True):
+        if column is not None and columns.count(column) > 1:
+            raise ValueError(f"two steps {step.NAME} would both write {column}: give one a name, such as {step.NAME}:name=second")
     return tuple(chosen)
 
 

@@ -31,6 +31,7 @@ class Classifier(Step):
     Attributes:
         model: a tuned run, or a folder in Hugging Face layout. label: whose probability is the score; of a regression none.
         minimum, maximum: documents below the one or above the other are left out.
+        name: of the scores, `classifier.NAME`, where the label's is another step's; else they are called after the label.
     """
 
     NAME: ClassVar[str] = "classifier"
@@ -39,11 +40,12 @@ class Classifier(Step):
     label: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    name: str = ""
 
     @property
     def column(self) -> str:
-        """Where the scores stand."""
-        return f"{self.NAME}.{self.label}" if self.label else self.NAME
+        called = self.name or self.label
+        return f"{self.NAME}.{called}" if called else self.NAME
 
     def scorer(self) -> Scorer:
         """Load the model.

@@ -83,6 +83,11 @@ class Step:
     PAIRS: ClassVar[bool] = False
     """Whether it may run on pairs, where `columns(batch)` are two."""
 
+    @property
+    def column(self) -> str | None:
+        """The column of scores that it adds to the documents, if it adds one."""
+        return None
+
     def reads(self) -> tuple[str, ...]:
         """Files, folders and globs that the result depends on, beside the documents: models, lists, evaluation sets."""
         return ()
