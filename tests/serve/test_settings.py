@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from genus.serve.settings import Limits, Settings
@@ -27,7 +29,7 @@ def test_names_by_which_it_may_be_called() -> None:
     local = Settings(("m",), names=("models.example.org",))
     for host in ("127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000", "models.example.org:443"):
         assert local.may_call(host), host
-    for host in (
+    for stranger in (
         None,
         "",
         "evil.example",
@@ -38,7 +40,7 @@ def test_names_by_which_it_may_be_called() -> None:
         "[",
         ":",
     ):
-        assert not local.may_call(host), host
+        assert not local.may_call(stranger), stranger
     far = Settings(("m",), "0.0.0.0", key="a-long-secret")
     assert far.may_call("10.0.0.1:8000") and far.may_call("[2001:db8::1]") and not far.may_call("evil.example")
 
@@ -53,8 +55,8 @@ def test_names_by_which_it_may_be_called() -> None:
         ({"names": ("https://x",)}, "host name"),
     ],
 )
-def test_what_makes_no_sense_is_refused(options: dict, what: str) -> None:
+def test_what_makes_no_sense_is_refused(options: dict[str, Any], what: str) -> None:
     with pytest.raises(ValueError, match=what):
-        Settings(**({"models": ("m",)} | options))
+        Settings(**{"models": ("m",), **options})
     with pytest.raises(ValueError, match="tokens"):
         Limits(tokens=0)
