@@ -16,6 +16,8 @@ import pytest
 from genus.prepare import Dataset, preparation, prepare, stages, units
 from genus.prepare.tree import tree
 
+from .dying import DYING
+
 SENTENCES = ["The cat sat on the mat.", "床前明月光，疑是地上霜。", "It said <|endoftext|> and stopped.", "naïve 😀 \x07\r\nline"]
 
 
@@ -102,20 +104,10 @@ def test_line_numbers_of_rejected_records_count_from_the_start_of_the_file(tmp_p
     assert [source["rejected"] for source in data.manifest["sources"]] == [4, 1]
 
 
-KILLED = """
-import os, signal, sys
+KILLED = f"""
+{DYING}
 import genus.prepare.units as units
 units.SMALLEST_UNIT = units.LARGEST_UNIT = 3000
-left = 0
-def dying(function):
-    def call(*arguments):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments)
-    return call
-os.replace, os.rename = dying(os.replace), dying(os.rename)
 from genus.prepare import prepare
 def run():
     prepare(sys.argv[1], sys.argv[2], split_documents="line", vocab=300, workers=1, overwrite=True)

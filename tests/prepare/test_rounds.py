@@ -14,6 +14,8 @@ from genus.prepare import prepare, units
 from genus.prepare.pipeline import dry_run
 from genus.prepare.tree import tree
 
+from .dying import DYING
+
 OWN = Path(__file__).parent / "own"
 STEPS = ("own_steps.Shout", "own_steps.Often", "own_steps.Shout:drop=5", "own_steps.OftenAgain:most=2")
 FIRST = ["the", "a", "one", "some", "no"]
@@ -118,22 +120,12 @@ def test_workers_stay_from_one_stage_to_the_next(tmp_path, monkeypatch: pytest.M
     assert all(child.poll() is not None for child in started), "none outlives the command"
 
 
-KILLED = """
-import os, signal, sys
+KILLED = f"""
+{DYING}
 import genus.prepare.units as units
 from genus.prepare import pipeline
 units.SMALLEST_UNIT = units.LARGEST_UNIT = 12_000
 steps = ("own_steps.Shout", "own_steps.Often", "own_steps.OftenAgain")
-left = 0
-def dying(function):
-    def call(*arguments):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments)
-    return call
-os.replace, os.rename = dying(os.replace), dying(os.rename)
 kills, stages = 0, set()
 while True:
     child = os.fork()  # no threads yet: the parent only imports
@@ -148,7 +140,7 @@ while True:
     kills += 1
     journal = sys.argv[2] + ".partial/.journal"
     if os.path.isdir(journal):
-        stages |= {name.split("-0000")[0] for name in os.listdir(journal) if name.endswith(".json")}
+        stages |= {{name.split("-0000")[0] for name in os.listdir(journal) if name.endswith(".json")}}
 print(kills, *sorted(stages))
 """
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from genus.prepare.decode import Compression, as_utf8, guess_encoding, is_wide, open_binary, peek
-from genus.prepare.fields import dialect
 from genus.prepare.items import Item, Lines, Pair, Reject, excerpt, has_surrogate, pair_from_record, take_pair
 from genus.prepare.plain import RECORD_BYTES
 from genus.prepare.readers import COMPRESSIONS
-from genus.prepare.row_lines import RowLines
+from genus.prepare.row_lines import TableRows
 
 if TYPE_CHECKING:
     from genus.prepare.sources import Source
@@ -21,27 +19,17 @@ if TYPE_CHECKING:
 
 def read_pairs_csv(file: BinaryIO, encoding: str, kind: str, fields: Pair) -> Iterator[Item]:
     """Pairs of a CSV or TSV. Integer fields are columns (from 0) of a table without a header line."""
-    name = "utf-8-sig" if encoding == "utf-8" else encoding
-    csv.field_size_limit(RECORD_BYTES)
-    lines = RowLines(io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline=""), RECORD_BYTES)
-    rows = csv.reader(lines, **dialect(kind))
+    rows = TableRows(file, encoding, kind)
     columns: list[int | None] = [fields[0], fields[1]]
     if isinstance(fields[0], str):
         try:
-            header = next(rows, [])
+            header = rows.header()
         except csv.Error:
             header = []
         columns = [header.index(field) if field in header else None for field in fields]
-    while True:
-        line = lines.begin()
-        try:
-            row = next(rows)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            yield Reject(line, "bad table row", str(error))
-            continue
-        if not row:
+    for line, row in rows:
+        if isinstance(row, Reject):
+            yield row
             continue
         sides = [None if column is None or column >= len(row) else row[column] for column in columns]
         broken = next((side for side in sides if side is not None and has_surrogate(side)), None)
@@ -49,7 +37,7 @@ def read_pairs_csv(file: BinaryIO, encoding: str, kind: str, fields: Pair) -> It
             yield Reject(line, f"not valid {encoding}", excerpt(broken))
         else:
             yield take_pair(sides[0], sides[1], fields, line)
-    yield Lines(lines.number)
+    yield Lines(rows.number)
 
 
 def read_lines_beside(source: Source, start: int, stop: int | None, beside: int) -> Iterator[Item]:

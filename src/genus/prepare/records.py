@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, overload
 
 from genus.prepare.decode import as_utf8, guess_encoding, is_utf8, is_wide, open_binary, peek, read_errors
-from genus.prepare.fields import dialect, holds_lines
+from genus.prepare.fields import holds_lines
 from genus.prepare.items import Reject, excerpt, has_surrogate
 from genus.prepare.plain import PIECE_BYTES, RECORD_BYTES, chunks, last_line
-from genus.prepare.row_lines import RowLines
+from genus.prepare.row_lines import TableRows
 from genus.prepare.sources import Source, listed
 from genus.prepare.tables import arrow_rows, json_values, parquet_rows
 
@@ -261,26 +261,15 @@ def _entry(label: str, number: int, value: Any) -> Entry | Rejected:
 
 
 def _csv(file: BinaryIO, encoding: str, kind: str) -> Iterator[tuple[int, Any]]:
-    csv.field_size_limit(RECORD_BYTES)
-    name = "utf-8-sig" if encoding == "utf-8" else encoding
-    # Undecodable bytes become lone surrogates, so that one bad cell costs one row and not the file.
-    lines = RowLines(io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline=""), RECORD_BYTES)
-    rows = csv.reader(lines, **dialect(kind))
+    rows = TableRows(file, encoding, kind)
     try:
-        names = [each.strip() for each in next(rows, [])]
+        names = [each.strip() for each in rows.header()]
     except csv.Error as error:
         yield 1, Reject(1, "bad table row", str(error))
         return
-    while True:
-        line = lines.begin()
-        try:
-            cells = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, Reject(line, "bad table row", str(error))
-            continue
-        if not cells:
+    for line, cells in rows:
+        if isinstance(cells, Reject):
+            yield line, cells
             continue
         record = dict(zip(names, cells, strict=False))
         if len(cells) != len(names):

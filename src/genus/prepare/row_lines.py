@@ -1,9 +1,15 @@
-"""Lines for a reader of tables, of bounded length."""
+"""The rows of a CSV or TSV, and its lines, of bounded length."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from genus.prepare.fields import dialect
+from genus.prepare.items import Reject
+from genus.prepare.plain import RECORD_BYTES
 
 
 class RowLines:
@@ -36,3 +42,42 @@ class RowLines:
                 line = self._text.readline(1 << 20)
             raise csv.Error(f"row longer than {self._most >> 20} MB")
         return line.replace("\0", "\ufffd")
+
+
+class TableRows:
+    """(line, cells) of every row that is not blank, or (line, Reject) of one that cannot be read; lines count from 1.
+
+    Bytes that are not of the encoding become lone surrogates, so that one bad cell costs one row and not the file.
+    """
+
+    def __init__(self, file: BinaryIO, encoding: str, kind: str) -> None:
+        csv.field_size_limit(RECORD_BYTES)
+        name = "utf-8-sig" if encoding == "utf-8" else encoding
+        self._lines = RowLines(io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline=""), RECORD_BYTES)
+        self._rows = csv.reader(self._lines, **dialect(kind))
+
+    @property
+    def number(self) -> int:
+        """Lines read so far."""
+        return self._lines.number
+
+    def header(self) -> list[str]:
+        """The next row, which names the columns; empty where there is none.
+
+        Raises:
+            csv.Error: it cannot be read.
+        """
+        return next(self._rows, [])
+
+    def __iter__(self) -> Iterator[tuple[int, list[str] | Reject]]:
+        while True:
+            line = self._lines.begin()
+            try:
+                cells = next(self._rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield line, Reject(line, "bad table row", str(error))
+                continue
+            if cells:
+                yield line, cells

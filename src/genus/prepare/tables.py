@@ -8,10 +8,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from genus.prepare.fields import dialect
 from genus.prepare.items import Item, Lines, Pair, Reject, excerpt, has_surrogate, take
 from genus.prepare.plain import RECORD_BYTES, brief, from_record
-from genus.prepare.row_lines import RowLines
+from genus.prepare.row_lines import TableRows
 
 ROWS_AT_ONCE = 256
 STEP = 2**16
@@ -22,22 +21,11 @@ DAMAGE = (OSError, ValueError, MemoryError)
 
 def read_csv(file: BinaryIO, encoding: str, kind: str, field: str | int) -> Iterator[Item]:
     """Documents of a CSV or TSV: one column. An integer field is a column (from 0) of a table without a header line."""
-    name = "utf-8-sig" if encoding == "utf-8" else encoding
-    csv.field_size_limit(RECORD_BYTES)
-    # Undecodable bytes become lone surrogates, so that one bad cell costs one row and not the file.
-    lines = RowLines(io.TextIOWrapper(file, encoding=name, errors="surrogateescape", newline=""), RECORD_BYTES)
-    rows = csv.reader(lines, **dialect(kind))
+    rows = TableRows(file, encoding, kind)
     column, width = (field, None) if isinstance(field, int) else _header(rows, field)
-    while True:
-        line = lines.begin()
-        try:
-            row = next(rows)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            yield Reject(line, "bad table row", str(error))
-            continue
-        if not row:
+    for line, row in rows:
+        if isinstance(row, Reject):
+            yield row
             continue
         if column is None:
             yield Reject(line, f"no field {field!r}", excerpt(repr(row)))
@@ -47,12 +35,12 @@ def read_csv(file: BinaryIO, encoding: str, kind: str, field: str | int) -> Iter
             yield Reject(line, f"not valid {encoding}", excerpt(row[column]))
         else:
             yield take(row[column], field, line)
-    yield Lines(lines.number)
+    yield Lines(rows.number)
 
 
-def _header(rows: Any, field: str) -> tuple[int | None, int]:
+def _header(rows: TableRows, field: str) -> tuple[int | None, int]:
     try:
-        names: list[str] = next(rows, [])
+        names = rows.header()
     except csv.Error:
         names = []
     return (names.index(field) if field in names else None), len(names)
