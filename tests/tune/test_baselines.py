@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from genus.tune.baselines import measure, predicted
-from genus.tune.task import Task
 from genus.tune.tasks.classification import Classification
+from genus.tune.tasks.tagging import Tagging
 
 FILM = [("a fine film", "1"), ("fine and warm", "1"), ("so warm and fine", "1"), ("a dull film", "0"), ("dull and cold", "0")]
 TASK = Classification(labels=("0", "1", "2"))
@@ -49,29 +50,18 @@ def test_numbers() -> None:
     assert found[1].scores[0]["error"] < 1 < found[0].scores[0]["error"] == 4
 
 
-@dataclass(frozen=True)
-class Tags(Task):
-    """Enough of a task of tags."""
+@pytest.mark.parametrize("written", [list, " ".join])
+def test_tags(written: Callable[[list[str]], Any]) -> None:
+    """With the task itself, whose predictions have a probability, and for columns that are lists or text with spaces."""
+    task = Tagging(labels=("B-PER", "O", "B-LOC"))
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return "words", "tags"
+    def told(*pairs: tuple[list[str], list[str]]) -> list[dict[str, Any]]:
+        return rows([(written(words), written(tags)) for words, tags in pairs], "words", "tags")
 
-    def target(self, row: dict[str, Any]) -> Any:
-        return row["tags"]
-
-    def labels_of(self) -> tuple[str, ...]:
-        return "N", "O", "V"
-
-    def score(self, predictions: Any, rows: Any) -> dict[str, float]:
-        pairs = [pair for p, r in zip(predictions, rows) for pair in zip(p, r["tags"], strict=True)]
-        return {"right": sum(a == b for a, b in pairs) / len(pairs)}
-
-
-def test_tags() -> None:
-    train = rows(
-        [(["dogs", "run", "."], ["N", "V", "O"]), (["a", "run", "."], ["O", "N", "O"]), (["run"], ["V"])], "words", "tags"
-    )
-    test = rows([(["dogs", "run", "far"], ["N", "V", "O"])], "words", "tags")
-    (row,) = measure(Tags(), train, test)
-    assert row.scores[0]["right"] == 1.0 and row.note == "4 words; 33% of the test words are not among them"
+    train = told((["Ann", "left", "Rome"], ["B-PER", "O", "B-LOC"]), (["Rome", "left"], ["B-PER", "O"]), (["Rome"], ["B-LOC"]))
+    test = told((["Ann", "left", "Rome", "far"], ["B-PER", "O", "B-LOC", "O"]))
+    ((row, predictions),) = predicted(task, train, test)
+    assert predictions[0] == [(0, 1.0), (1, 1.0), (2, pytest.approx(2 / 3)), (0, pytest.approx(1 / 3))]
+    assert row.scores[0]["accuracy"] == 0.75 and row.scores[0]["recall"] == 1.0
+    assert row.note == "3 words; 25% of the test words are not among them"
+    assert task.render(predictions[0])["prediction"] == ["B-PER", "O", "B-LOC", "B-PER"]

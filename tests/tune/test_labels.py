@@ -66,6 +66,17 @@ def test_leakage_is_taken_out_of_the_training_rows(tmp_path: Path) -> None:
         _read(tmp_path / "a.csv", f"text,label\n{GOOD}", test=str(tmp_path / "all.csv"))
 
 
+def test_leakage_between_the_sets_that_judge(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("text,label\nnew,a\nnewer,b\n")
+    (tmp_path / "valid.csv").write_text("text,label\nNEW ,a\nother,b\n")
+    sets = {"test": str(tmp_path / "test.csv"), "validation": str(tmp_path / "valid.csv")}
+    labels, said = _read(tmp_path / "a.csv", f"text,label\n{GOOD}", **sets)
+    assert [row["text"] for row in labels.validation or ()] == ["other"] and len(labels.test or ()) == 2
+    assert "leakage: 1 rows of the validation set stand in the test set too" in said
+    with pytest.raises(ValueError, match="every row of the validation set stands in the test set"):
+        _read(tmp_path / "a.csv", f"text,label\n{GOOD}", test=sets["test"], validation=sets["test"])
+
+
 def test_a_test_set_may_call_its_columns_otherwise(tmp_path: Path) -> None:
     (tmp_path / "test.tsv").write_text("label\tcontent\na\tx\nz\ty\n")
     labels, said = _read(tmp_path / "a.csv", f"text,label\n{GOOD}", test=str(tmp_path / "test.tsv"))

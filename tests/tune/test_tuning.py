@@ -177,7 +177,7 @@ def test_texts_that_are_too_long_are_counted(tmp_path: Path) -> None:
     run = tune(
         "bert", write(tmp_path / "a.csv", rows), tmp_path / "run", TuneOptions(seeds=1, **{**FAST, "epochs": 1}), said.append
     )
-    assert any("of 40 texts to learn from are longer than 32 tokens" in line for line in said)
+    assert any(line.startswith("labels: of 40 texts to learn from, ") and "longer than 32 tokens" in line for line in said)
     assert any("longer than 32 tokens" in remark for remark in run.config["labels"]["remarks"])
 
 

@@ -14,6 +14,7 @@ from genus.prepare.records import Record
 from genus.tune.bag_of_words import BagOfWords
 from genus.tune.results import Row
 from genus.tune.task import Task
+from genus.tune.tasks.tagging import as_list
 
 MAJORITY, MEAN, USUAL_TAG, BAG = "majority class", "mean", "usual tag of each word", "bag of words"
 
@@ -95,14 +96,20 @@ def _usual_tags(task: Task, train: Sequence[Record], test: Sequence[Record], see
         for word, tag in zip(words(task, row), task.target(row), strict=True):
             counts[word][tag] += 1
             every[tag] += 1
-    usual = {word: tags.most_common(1)[0][0] for word, tags in counts.items()}
-    other = every.most_common(1)[0][0]
+    usual = {word: _usual(task, tags) for word, tags in counts.items()}
+    other = _usual(task, every)
     unseen = sum(word not in usual for row in test for word in words(task, row))
     whole = sum(len(words(task, row)) for row in test)
     predictions = [[usual.get(word, other) for word in words(task, row)] for row in test]
     return predictions, len(usual), f"{len(usual):,} words; {unseen / max(1, whole):.0%} of the test words are not among them"
 
 
+def _usual(task: Task, tags: Counter[str]) -> tuple[int, float]:
+    """The number of the commonest tag, and its share."""
+    tag, count = tags.most_common(1)[0]
+    return task.labels_of().index(tag), count / tags.total()
+
+
 def words(task: Task, row: Record) -> list[str]:
     """The words that a row's tags belong to."""
-    return list(row[task.columns[0]])
+    return as_list(row.get(task.columns[0]))

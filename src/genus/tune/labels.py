@@ -144,7 +144,19 @@ def _usable(task: Task, records: Records, labels: Labels) -> tuple[Sequence[Reco
 
 
 def _part(labels: Labels) -> None:
-    """Take rows out of the training set that stand in a set that judges, and say what else repeats."""
+    """Take rows out that stand in a set that judges, and say what else repeats."""
+    if labels.validation is not None and labels.test is not None:
+        both = leakage(labels.task, labels.validation, {"test": labels.test})
+        if both.drop:
+            labels.validation = [row for i, row in enumerate(labels.validation) if i not in both.drop]
+            labels.remarks.append(
+                f"leakage: {len(both.drop):,} rows of the validation set stand in the test set too, with the same text; "
+                "the test copy is kept and they are left out"
+            )
+        if not labels.validation:
+            raise ValueError(
+                "every row of the validation set stands in the test set too; give other rows, or leave out --validation"
+            )
     held = {name: rows for name in ("test", "validation") if (rows := getattr(labels, name)) is not None}
     found = leakage(labels.task, labels.train, held)
     labels.leakage = found

@@ -124,8 +124,8 @@ def encoded(base: Base, told: Labels, options: TuneOptions, say: Say) -> Held:
         examples = Examples.encode(told.task, rows, base.tokenizer, limit, base.types)
         if examples.cut:
             told.remarks.append(
-                f"{examples.cut:,} of {len(rows):,} texts {name} are longer than {limit} tokens: "
-                "they are cut, and their ends are not read"
+                f"of {len(rows):,} texts {name}, {examples.cut:,} {'is' if examples.cut == 1 else 'are'} longer than {limit} "
+                "tokens: what is beyond is not read"
             )
             say(f"labels: {told.remarks[-1]}")
         if examples.without:
@@ -202,12 +202,13 @@ def _say_plan(
     one = parts[0]
     valid = len(one.valid) if told.validation is None else len(told.validation)
     test = len(one.test) if told.test is None else len(told.test)
-    kind = f"{options.folds}-fold cross-validation, {options.repeats} times" if options.folds else f"{len(parts)} seeds"
+    seeds = f"{len(parts)} seed{'s' if len(parts) > 1 else ''}"
+    kind = f"{options.folds}-fold cross-validation, {options.repeats} times" if options.folds else seeds
     say(f"splits: {kind}: {len(one.train):,} rows to learn from, {valid:,} to choose the update, {test:,} to judge")
     rows = told.task.loader(held.train.of(one.train), 1, base.limit(options), options.seed).steps_per_epoch
     say(f"tuning: {how.name}, {pace(base, how, options, round(rows))}")
     if refit:
-        say("the model that is kept learns from all labelled rows, for as long as was best on the median")
+        say("the model that is kept learns from all labelled rows, for as many passes as were best for the seeds (the median)")
     else:
         say("the model that is kept is that of the best seed on the validation rows")
 
@@ -223,7 +224,7 @@ def _refit(
     epochs = max(1.0, statistics.median(t.epochs for t in trials))
     wanted = statistics.fmean(t.test.get(task.primary, -math.inf) for t in trials)
     dtype = compute_dtype(options.dtype, default_device())
-    best: tuple[float, Fitted] | None = None
+    best: tuple[float, int, Fitted] | None = None
     for seed in range(options.seed, options.seed + AGAIN):
         folder = run.path / "fits" / f"all-rows-seed-{seed}"
         own = Run.open(folder) if (folder / CONFIG).is_file() else Run.create(folder, {"split": "all rows", "seed": seed})
@@ -232,12 +233,13 @@ def _refit(
         predictions, rows = predict(fitted.model, task, base, held.train, dtype, write=False)
         score = task.score(predictions, rows).get(task.primary, math.nan)
         if best is None or score > best[0]:
-            best = score, fitted
+            best = score, seed, fitted
         if not score < wanted:  # NaN passes
             break
-        say(f"all rows: {task.primary} {score:.3f} on the rows it learnt from, below the {wanted:.3f} of the splits: next seed")
+        then = "next seed" if seed + 1 < options.seed + AGAIN else f"the best of them, seed {best[1]}, is kept"
+        say(f"all rows: {task.primary} {score:.3f} on the rows it learnt from, below the {wanted:.3f} of the splits: {then}")
     assert best is not None
-    return best[1]
+    return best[2]
 
 
 def _best(
