@@ -55,6 +55,24 @@ def test_every_row_and_column_is_kept(run: Path, tmp_path: Path) -> None:
     assert (tally.rows, tally.errors, tally.labelled) == (5, 3, 1) and tally.scores["accuracy"] == 1.0
 
 
+def test_a_column_that_only_a_later_row_has_is_kept(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(
+        '{"text": "great"}\n{"text": "dull"}\n{"text": "great", "prediction": "old", "error": 1}\n'
+    )
+    predict(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl", say=_quiet, at_once=2)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["prediction"] for row in rows] == ["pos", "neg", "old"]
+    assert rows[2]["prediction 2"] == "pos" and rows[2]["error"] == 1 and rows[2]["error 2"] is None
+
+
+def test_a_table_has_one_header_though_it_begins_with_bad_rows(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('not json\nnor this\n{"text": "great"}\n')
+    predict(run, tmp_path / "in.jsonl", tmp_path / "out.csv", say=_quiet, at_once=1)
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == "text,prediction,probability,error" and len(lines) == 4
+    assert "nor this" in lines[2] and lines[3].startswith("great,pos,")
+
+
 def test_tables(run: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text('n,text\n1,"great, ""so"" great"\n2\n3,a cold story,extra\n', encoding="utf-8")
     predict(run, tmp_path / "in.csv", tmp_path / "out.csv", say=_quiet)

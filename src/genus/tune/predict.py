@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -199,9 +199,8 @@ def predict(
             rows = [each.record for each in entries if isinstance(each, Entry)]
             if first:
                 labeller.check(rows, file)
-                writer = _Writer(target, _kind(out), labeller, file, rows)
                 first = not rows
-            assert writer is not None
+            writer = writer or _Writer(target, _kind(out), labeller, file, rows)
             labelled = iter(labeller.label(rows))
             for each in entries:
                 if isinstance(each, Rejected):
@@ -261,16 +260,16 @@ class _Writer:
             self._line(self.columns)
 
     def write(self, row: Record, added: Record) -> None:
-        told = {name: added.get(name) for name in self.added}
-        whole = row | {self.free[name]: value for name, value in told.items()} | {self.free[ERROR]: added.get(ERROR)}
+        # Rows of JSON need not have the same columns: one that was not met before keeps its value too.
+        free = {name: _free(name, row) if own in row else own for name, own in self.free.items()}
+        whole = row | {free[name]: added.get(name) for name in (*self.added, ERROR)}
         if self.kind == ".jsonl":
             self.target.write(json.dumps(whole, ensure_ascii=False, default=str) + "\n")
             return
         strange = [name for name in whole if name not in self.columns]
         if strange:  # of a row that could not be read: kept, as text, beside the reason
-            whole[self.free[ERROR]] = (
-                f"{whole[self.free[ERROR]]}: {json.dumps({n: whole[n] for n in strange}, ensure_ascii=False)}"
-            )
+            lost = json.dumps({name: whole[name] for name in strange}, ensure_ascii=False, default=str)
+            whole[self.free[ERROR]] = f"{added.get(ERROR) or 'not in the columns'}: {lost}"
         self._line([_cell(whole.get(name)) for name in self.columns])
 
     def _line(self, cells: Sequence[str]) -> None:
@@ -297,7 +296,7 @@ def _columns(file: str | Path, rows: Sequence[Record]) -> list[str]:
     return list(found)
 
 
-def _free(name: str, columns: Sequence[str]) -> str:
+def _free(name: str, columns: Collection[str]) -> str:
     """The name of a new column that takes no old one's place."""
     number, free = 1, name
     while free in columns:
