@@ -7,7 +7,8 @@
 
 Every contestant runs whole updates: forward, cross-entropy, backward, clipping, AdamW. Genus runs the update of its own trainer.
 They take turns (A B C A B C ...) in one process; a window counts only while other processes used under 10 % of the processors.
-The ceiling is the speed of a square bfloat16 matrix product, measured in every round.
+The ceiling is the speed of a square bfloat16 matrix product, measured in every round. "Memory" is what a contestant alone in a
+process takes at most, beyond the libraries.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,19 +127,44 @@ class Contestant:
         self.noisy += not window.quiet
 
 
-def contestants(kind: str, s: Shape, compiled: bool, folder: Path) -> list[Contestant]:
+def builders(kind: str, s: Shape, compiled: bool, folder: Path) -> dict[str, Callable[[], Contestant]]:
+    """How to make every contestant, Genus first."""
     label = ", compiled" if compiled else ""
-    trainer = genus_trainer(kind, s, compiled, folder)
-    result = [Contestant(f"genus {kind}{label}", lambda: trainer.update()[0], _size(trainer.model))]
-    for name, build in PEERS[kind].items():
+
+    def ours(name: str) -> Contestant:
+        trainer = genus_trainer(kind, s, compiled, folder)
+        return Contestant(name, lambda: trainer.update()[0], _size(trainer.model))
+
+    def theirs(name: str, build: Callable[[Shape], torch.nn.Module]) -> Contestant:
         torch.manual_seed(0)
         model = build(s)
-        result.append(Contestant(name + label, training_step(model, s, compiled), _size(model)))
-    return result
+        return Contestant(name, training_step(model, s, compiled), _size(model))
+
+    found = {f"genus {kind}{label}": ours} | {name + label: partial(theirs, build=b) for name, b in PEERS[kind].items()}
+    return {name: partial(make_, name) for name, make_ in found.items()}
 
 
 def _size(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
+
+
+def _everybody(kind: str, s: Shape, options: Options, folder: Path) -> dict[str, Callable[[], Contestant]]:
+    return builders(kind, s, False, folder) | (builders(kind, s, True, folder) if options.compiled else {})
+
+
+def memory(kind: str, s: Shape, options: Options, folder: Path, name: str) -> int:
+    """Bytes that a contestant and three of its updates take at most, beyond what the libraries take."""
+    keep_freed_memory()
+    build, before = _everybody(kind, s, options, folder / "alone")[name], _status("VmRSS")
+    contestant = build()
+    for _ in range(3):
+        contestant.step()
+    return _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
 
 
 def compare(kind: str, s: Shape, options: Options, folder: Path) -> dict[str, Any]:
@@ -145,7 +172,7 @@ def compare(kind: str, s: Shape, options: Options, folder: Path) -> dict[str, An
     keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
-    field_ = contestants(kind, s, False, folder) + (contestants(kind, s, True, folder) if options.compiled else [])
+    field_ = [build() for build in _everybody(kind, s, options, folder).values()]
     for c in field_:
         c.warm_up(options.seconds)
     ceilings = []
@@ -184,12 +211,14 @@ def show(record: dict[str, Any], rounds: int) -> None:
         f"\n{record['kind']}: {s['depth']} layers, {s['dim']} wide, context {s['context']}, vocabulary {s['vocab']}, "
         f"batch {s['batch']}; ceiling {record['ceiling_tflops']:.3f} TFLOP/s bf16"
     )
-    print(f"{'':<32}{'parameters':>12}{'tokens/s':>10}{'spread':>8}{'of ceiling':>12}{'of best peer':>14}")
+    columns = f"{'parameters':>12}{'memory':>10}{'tokens/s':>10}{'spread':>8}{'of ceiling':>12}{'of best peer':>14}"
+    print(f"{'':<32}{columns}")
     best = max(r["tokens_per_s"] for r in record["rows"] if r["name"] == record["best_peer"])
     for r in sorted(record["rows"], key=lambda r: -r["tokens_per_s"]):
         noisy = f"  noisy {r['noisy_windows']}/{rounds}" if r["noisy_windows"] else ""
         print(
-            f"{r['name']:<32}{r['parameters']:>12,}{r['tokens_per_s']:>10,.0f}{r['spread']:>8.0%}{r['ceiling_share']:>12.0%}"
+            f"{r['name']:<32}{r['parameters']:>12,}{r['memory'] / 2**30:>6.2f} GiB{r['tokens_per_s']:>10,.0f}{r['spread']:>8.0%}"
+            f"{r['ceiling_share']:>12.0%}"
             f"{r['tokens_per_s'] / best:>13.2f}x{noisy}"
         )
 
@@ -282,7 +311,10 @@ def main(options: Options) -> None:
                 if options.profile:
                     show_profile(kind, SHAPES[name], profile(kind, SHAPES[name], Path(folder)))
                     continue
-                records.append(_alone(compare, kind, SHAPES[name], options, Path(folder)))
+                given = kind, SHAPES[name], options, Path(folder)
+                records.append(_alone(compare, *given))
+                for row in records[-1]["rows"]:
+                    row["memory"] = _alone(memory, *given, row["name"])
                 show(records[-1], options.rounds)
     if options.json and records:
         options.json.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "results": records}, indent=1))
