@@ -69,6 +69,14 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def seed(number: int, device: torch.device) -> None:
+    """`torch.manual_seed`; of the processor alone without the rest of it, which takes longer than a layer of a small model."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(number)
+    else:
+        torch.manual_seed(number)
+
+
 def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, in megabytes (device memory where one is used)."""
     if torch.cuda.is_available():

@@ -21,7 +21,7 @@ from genus.train.average import Average
 from genus.train.compiled import compiled
 from genus.train.guard import Guard
 from genus.train.loader import Loader, Streams
-from genus.train.machine import peak_memory_mb
+from genus.train.machine import peak_memory_mb, seed
 from genus.train.telemetry import Telemetry
 
 BEST = "best.safetensors"  # among the checkpoints: the weights to go back to when a run stops early
@@ -107,6 +107,7 @@ class Trainer:
         self.model, self.data, self.validation = model, data, validation
         self.run_dir, self.plan, self.telemetry, self.bits = run, plan, telemetry, bits
         self.device = next(model.parameters()).device
+        self.parameters = [p for p in model.parameters() if p.requires_grad]  # looking for them takes longer than forgetting them
         self.optimizers = optimizer.build(self.training.optimizer, model, plan.lr, self.training.parametrisation)  # type: ignore[arg-type]
         self.loss: Callable[..., tuple[Tensor, Tensor]] = recipe.objective.loss  # type: ignore[attr-defined]
         if plan.compile:
@@ -182,13 +183,14 @@ class Trainer:
     def update(self) -> tuple[float, float, float, int]:
         """One optimiser step over `batch` rows in pieces of `micro`: sums of losses, divided once by all targets."""
         step = self.progress.step
-        torch.manual_seed(self.plan.seed * 1_000_003 + step)  # dropout of step n is the same after any resume
+        seed(self.plan.seed * 1_000_003 + step, self.device)  # dropout of step n is the same after any resume
         rate = self.plan.lr * self._factor()
         optimizer.set_rate(self.optimizers, rate)
         batch = self._batch(self.data, step)
         count = batch.count
         divisor = len(batch.targets) if self.training.sum_over_time else max(1, count)
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         state = self._stream_state(step)
         total = 0.0
         for piece in batch.split(self._rows_at_once(batch) if state is None else len(batch.targets)):
@@ -197,7 +199,7 @@ class Trainer:
             total += float(loss.detach())
         if state is not None:
             self.carried = forget_history(state)
-        norm_tensor = optimizer.gradient_norm(self.model.parameters())
+        norm_tensor = optimizer.gradient_norm(self.parameters)
         norm = float(norm_tensor)
         reason = self.guard.check(total, norm)
         if reason is None:
@@ -207,7 +209,8 @@ class Trainer:
         else:
             self.carried = None
             self.telemetry.event(step, f"update refused: {reason}")
-        self.model.zero_grad(set_to_none=True)
+        for p in self.parameters:
+            p.grad = None
         self.progress.step += 1
         self.progress.tokens += self._seen(batch)
         return total, norm, rate, max(1, count)
