@@ -33,6 +33,8 @@ from genus.train.telemetry import Telemetry
 from genus.train.trainer import Budget, Plan, Trainer
 
 WITHOUT = {
+    "linear": "reference",
+    "linears": "reference",
     "attention": "blocked",
     "linear_cross_entropy": "reference",
     "dropout": "packed",

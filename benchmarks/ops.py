@@ -50,8 +50,8 @@ def _leaf(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def _paths(op: Op[..., Tensor], *args: Any, but: str = "") -> dict[str, Callable[[], Tensor]]:
-    """The readable definition and every path but `but`, as calls without arguments."""
-    functions = {"reference": op.reference, **{name: path for name, (_, path) in op.paths.items()}}
+    """The readable definition and every path but `but` that takes these arguments, as calls without arguments."""
+    functions = {"reference": op.reference, **{name: path for name, (fits, path) in op.paths.items() if fits(*args)}}
     return {name: lambda f=f: f(*args) for name, f in functions.items() if name != but}  # type: ignore[misc]
 
 

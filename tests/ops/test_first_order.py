@@ -19,6 +19,7 @@ from genus.ops.dispatch import OPS, Op, forced
 from genus.ops.document_attention import Documents, document_attention
 from genus.ops.dropout import dropout
 from genus.ops.fast_weights import fast_weights
+from genus.ops.linear import linear
 from genus.ops.norm import layer_norm, rms_norm
 from genus.ops.recurrent import GATES, LARGE, recurrent
 from genus.ops.rotary import rotary
@@ -44,6 +45,7 @@ CASES: list[tuple[Op[..., Any], str, Callable[[], tuple[Any, ...]]]] = [
     (attention, "native", lambda: (_heads(), _heads(), _heads(), None, True)),
     (attention, "blocked", lambda: (_heads(), _heads(), _heads(), None, True)),
     *((linear_cross_entropy, p, lambda: (_numbers(T, D), _numbers(9, D), torch.arange(T))) for p in ("native", "chunked")),
+    (linear, "product", lambda: (_numbers(16, D), torch.ones(8, D))),
     (silu, "native", lambda: (_numbers(B, D),)),
     *((gelu_tanh, path, lambda: (_numbers(B, D),)) for path in ("native", "sigmoid")),
     (gated, "native", lambda: ("silu", _numbers(B, D), _numbers(B, D))),
@@ -64,7 +66,7 @@ def test_no_second_derivative(op: Op[..., Any], path: str, make: Callable[[], tu
     """Also where what comes back is a constant, as behind a sum. The definition has one."""
     arguments = make()
     leaf = next(a for a in arguments if isinstance(a, Tensor)).requires_grad_()
-    if not op.paths[path][0](*arguments) and path == "native":
+    if not op.paths[path][0](*arguments) and path in ("native", "product"):
         pytest.skip("no kernel in C here")
 
     def gradient(run: Callable[..., Any]) -> Tensor:

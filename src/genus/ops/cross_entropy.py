@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genus.ops import native
+from genus.ops import native, products
 from genus.ops.dispatch import Op
 from genus.ops.first_order import first_order
 from genus.ops.linear import linear
 from genus.ops.native import computes
 
 IGNORE = -100
+SYMBOLS = 2048  # over which a product is summed at a time, so that they stay in the cache
 CHUNK_BYTES = 64 * 2**20  # one block of logits: the larger, the fewer passes over the weight's gradient
 
 
@@ -108,16 +109,8 @@ class _Chunked(torch.autograd.Function):
         d_hidden, d_weight, d_bias = ctx.saved_tensors
         g = grads[0]
         bias_grad = None if d_bias is None else (d_bias * g).to(ctx.bias_dtype)
-        return (
-            d_hidden * g.to(d_hidden.dtype),
-            (d_weight * g).to(ctx.weight_dtype),
-            None,
-            bias_grad,
-            None,
-            None,
-            None,
-            None,
-        )
+        options = [None] * (len(ctx.needs_input_grad) - 4)
+        return d_hidden * g.to(d_hidden.dtype), (d_weight * g).to(ctx.weight_dtype), None, bias_grad, *options
 
 
 def _in_order(hidden: Tensor, weight: Tensor, targets: Tensor) -> bool:
@@ -154,6 +147,45 @@ def _losses(logits: Tensor, targets: Tensor, factor: float, softcap: float | Non
     return (torch.lerp(lost, lost + own - mean, smoothing) if smoothing else lost).sum()
 
 
+class _Torch:
+    """The three products of a read-out (vocabulary, dim), by torch."""
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+        self.weight = weight.to(dtype)
+
+    def logits(self, hidden: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        return _logits(hidden, self.weight, bias, scale).contiguous()
+
+    def to_hidden(self, grads: Tensor, out: Tensor) -> None:
+        torch.matmul(grads, self.weight, out=out)
+
+    def to_weight(self, grads: Tensor, hidden: Tensor, total: Tensor | None) -> Tensor:
+        part = grads.mT @ hidden
+        return part.float() if total is None else total.add_(part)
+
+
+class _Products(_Torch):
+    """By the kernels in C, bf16 beside a weight in float32."""
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+        self.weight = weight
+
+    def logits(self, hidden: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        h = products.rows_of(hidden * scale if scale != 1.0 else hidden)
+        y = h.new_empty(len(h), len(self.weight))
+        return products.product(y, [h], [self.weight], True, None if bias is None else bias.float().contiguous())
+
+    def to_hidden(self, grads: Tensor, out: Tensor) -> None:
+        total = torch.zeros(out.shape)
+        for part in (slice(start, start + SYMBOLS) for start in range(0, grads.shape[1], SYMBOLS)):
+            products.product(total, [grads[:, part]], [self.weight[part]], False, add=True)
+        out.copy_(total)
+
+    def to_weight(self, grads: Tensor, hidden: Tensor, total: Tensor | None) -> Tensor:
+        y = torch.empty_like(self.weight) if total is None else total
+        return products.product_back(y, grads, products.rows_of(hidden), add=total is not None)
+
+
 class _Native(torch.autograd.Function):
     """As `_Chunked`; what is between the three products is one pass of a kernel in C over the logits, which it turns into their
     gradient in their place and precision."""
@@ -169,8 +201,9 @@ class _Native(torch.autograd.Function):
         softcap: float | None,
         smoothing: float,
         gradients: bool,
+        by: type[_Torch],
     ) -> Tensor:
-        low, targets = weight.to(hidden.dtype), targets.contiguous()
+        readout, targets = by(weight, hidden.dtype), targets.contiguous()
         wrong = targets[(targets != IGNORE) & ((targets < 0) | (targets >= len(weight)))]
         if len(wrong):
             raise IndexError(f"target {int(wrong[0])} is out of bounds: the vocabulary has {len(weight)} symbols")
@@ -182,13 +215,12 @@ class _Native(torch.autograd.Function):
         for start in range(0, len(targets), rows):
             part = slice(start, start + rows)
             h = hidden[part]
-            logits = _logits(h, low, bias, scale).contiguous()
+            logits = readout.logits(h, bias, scale)
             total += _losses(logits, targets[part], scale, softcap, smoothing, needs)
             if d_hidden is None:
                 continue
-            torch.matmul(logits, low, out=d_hidden[part])
-            of_weight = logits.mT @ h
-            d_weight = of_weight.float() if d_weight is None else d_weight.add_(of_weight)
+            readout.to_hidden(logits, d_hidden[part])
+            d_weight = readout.to_weight(logits, h, d_weight)
             if bias is not None:
                 of_bias = logits.sum(0, dtype=torch.float32).div_(scale)
                 d_bias = of_bias if d_bias is None else d_bias.add_(of_bias)
@@ -223,7 +255,8 @@ def _linear_cross_entropy_native(
     softcap: float | None = None,
     smoothing: float = 0.0,
 ) -> Tensor:
-    return _Native.apply(hidden, weight, targets, bias, scale, softcap, smoothing, torch.is_grad_enabled())  # type: ignore[no-any-return]
+    by = _Products if products.fits(hidden, (weight,), (bias,)) else _Torch
+    return _Native.apply(hidden, weight, targets, bias, scale, softcap, smoothing, torch.is_grad_enabled(), by)  # type: ignore[no-any-return]
 
 
 @linear_cross_entropy.path(

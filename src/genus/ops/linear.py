@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genus.ops import native
+from genus.ops import native, products
 from genus.ops.dispatch import Op
 from genus.ops.packed import Int8Rows, Packed, Tiles, TorchInt4, multiply_all
 
@@ -89,6 +89,12 @@ def _linear_int4pack(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = N
     return weight.multiply(x, bias)
 
 
+@linear.path("product", when=lambda x, weight, bias=None: products.fits(x, (weight,), (bias,)))
+def _linear_product(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
+    """The kernels in C for training."""
+    return products.multiply(x, (weight,), (bias,))[0]  # type: ignore[arg-type]
+
+
 def _trains_bf16(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> bool:
     if bias is None or isinstance(weight, Packed) or not torch.is_grad_enabled():
         return False
@@ -119,3 +125,9 @@ def _all_native(x: Tensor, weights: tuple[Tensor | Packed, ...], biases: tuple[T
 def _linears_native(x: Tensor, weights: tuple[Tensor | Packed, ...], biases: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
     """The kernel in C, called once for all."""
     return multiply_all(x, weights, biases)  # type: ignore[arg-type]
+
+
+@linears.path("product", when=lambda x, weights, biases: products.fits(x, weights, biases))
+def _linears_product(x: Tensor, weights: tuple[Tensor | Packed, ...], biases: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+    """The kernels in C for training: what comes back to `x` from all matrices is summed before it is rounded."""
+    return products.multiply(x, weights, biases)  # type: ignore[arg-type]
