@@ -146,30 +146,44 @@ class NGram(Spec):
 
         def _step(self, ids: Tensor, state: State) -> Tensor:
             """`forward` of one token for each of a few rows, one after the other: torch takes longer for so little."""
-            words_BT, doc_BT = self._continued(ids, None, state)
-            self._advance(state, words_BT, doc_BT, 1)
+            before, last, vocab = state["layers"][0], state["last_doc"], self.spec.vocab
+            tables = {name: table.numpy() for name, table in self._buffers.items() if table is not None}
             out = self.table("log_probs", 1).expand(len(ids), 1, -1).clone()
-            for log_probs, words, doc in zip(out.numpy()[:, 0], words_BT.tolist(), doc_BT.tolist(), strict=True):
+            rows, docs = before["ids"].tolist(), before["doc"].tolist()
+            for place, (word, words, doc) in enumerate(zip(ids[:, 0].tolist(), rows, docs, strict=True)):
+                if not 0 <= word < vocab:
+                    self._check(ids)
+                words.append(vocab if word == self.spec.bos else word)
+                doc.append(0 if last is None else max(0, int(last[place])))
                 known = 1
                 while known < len(words) - 1 and words[-known - 1] >= 0 and doc[-known - 1] == doc[-1]:
                     known += 1
-                nodes = words = words[len(words) - known :]  # of the last k words that end with each of these
-                for k in range(1, min(known, self.spec.order - 1) + 1):
-                    if nodes[-1] >= 0:
-                        children = slice(*self.table("children", k).numpy()[nodes[-1] : nodes[-1] + 2].tolist())
-                        log_probs += self.table("backoffs", k).numpy()[nodes[-1]]
-                        log_probs[self.table("words", k + 1).numpy()[children]] = self.table("log_probs", k + 1).numpy()[children]
-                    nodes = [self._node(k + 1, *pair) for pair in zip(nodes[:-1], words[k:], strict=True)] if k < known else []
+                self._look_up(words[len(words) - known :], tables, out[place, 0].numpy())
+            words_BT, doc_BT = torch.tensor(rows), torch.tensor(docs)
+            state["layers"][0] = {"ids": words_BT[:, 1:], "doc": doc_BT[:, 1:]}
+            if self.spec.order > 1 and not isinstance(state["start"], Tensor):
+                state["last_doc"] = doc_BT[:, -1]
+            state["start"] = state["start"] + 1
             return out
 
-        def _node(self, order: int, parent: int, word: int) -> int:
-            """`_find` of one gram."""
-            if parent < 0:
-                return ABSENT
-            first, end = self.table("children", order - 1).numpy()[parent : parent + 2].tolist()
-            words = self.table("words", order).numpy()[first:end]
-            at = int(words.searchsorted(word))
-            return first + at if at < len(words) and words[at] == word else ABSENT
+        def _look_up(self, words: list[int], tables: Mapping[str, np.ndarray], log_probs: np.ndarray) -> None:
+            """Add to `log_probs` (V) of single words what is known of those that follow these."""
+            nodes = words  # of the last k words that end with each of them
+            for k in range(1, min(len(words), self.spec.order - 1) + 1):
+                children = tables[f"children_{k}"]
+                if nodes[-1] >= 0:
+                    own = slice(children[nodes[-1]], children[nodes[-1] + 1])
+                    log_probs += tables[f"backoffs_{k}"][nodes[-1]]
+                    log_probs[tables[f"words_{k + 1}"][own]] = tables[f"log_probs_{k + 1}"][own]
+                longer = []
+                for node, word in zip(nodes[:-1], words[k:], strict=True):
+                    found = ABSENT
+                    if node >= 0:
+                        first, part = children[node], tables[f"words_{k + 1}"][children[node] : children[node + 1]]
+                        at = part.searchsorted(np.int32(word))  # of another type it would copy the part
+                        found = int(first + at) if at < len(part) and part[at] == word else ABSENT
+                    longer.append(found)
+                nodes = longer
 
         def score(
             self,
