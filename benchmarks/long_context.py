@@ -1,12 +1,12 @@
-"""What a request costs as its context grows: a model whose state has a constant size beside a Transformer of the same size.
+"""What a request costs as its context grows: a Transformer, one that sees a window of its text, and a model of constant state.
 
     python -m benchmarks.long_context
     python -m benchmarks.long_context --cpu --rows 1 --weights int8                   # a busy machine: one thread, processor time
     python -m benchmarks.long_context --contexts 128 512 --dim 96 --depth 2      # to try the script itself
 
-Both are decoded by the scheduler of `genus serve`, with random weights: so many requests with prompts of so many tokens, read in
-chunks, then one token for each in every step. Told are the bytes of state that a request holds, the time until all prompts are
-read, and the tokens per second after that, with recorded steps (`genus.generate.replay`) and without, in turns.
+All are of the same size, with random weights, and decoded by the scheduler of `genus serve`: so many requests with prompts of so
+many tokens, read in chunks, then one token for each in every step. Told are the bytes of state that a request holds, the time until
+all prompts are read, and the tokens per second after that, with recorded steps (`genus.generate.replay`) and without, in turns.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Options:
     """
 
     contexts: tuple[int, ...] = (512, 4096, 16384)
-    recipes: tuple[str, ...] = ("llama", "deltanet")
+    recipes: tuple[str, ...] = ("llama", "mistral", "deltanet")
     dim: int = 384
     depth: int = 6
     heads: int = 6

@@ -19,13 +19,13 @@ pytestmark = pytest.mark.skipif(replayer() is None, reason="no kernels in C here
 ROOM = 40
 
 
-def model(name: str, weights: str = "int8") -> Any:
+def model(name: str, weights: str = "int8", **sizes: Any) -> Any:
     torch.manual_seed(0)
-    return ready(make(name, dim=64, depth=2, heads=4, vocab=128, context=64).model.build().eval(), weights)
+    return ready(make(name, dim=64, depth=2, heads=4, vocab=128, context=64, **sizes).model.build().eval(), weights)
 
 
-def blank(model: Any, rows: int, dtype: torch.dtype) -> Any:
-    state = model.init_state(rows, ROOM, dtype, torch.device("cpu"))
+def blank(model: Any, rows: int, dtype: torch.dtype, room: int = ROOM) -> Any:
+    state = model.init_state(rows, room, dtype, torch.device("cpu"))
     state["start"] = torch.zeros(rows, dtype=torch.long)
     return state
 
@@ -124,6 +124,20 @@ def test_tapes_that_are_used_are_kept() -> None:
         replays.logits(torch.zeros(rows, 1, dtype=torch.long), blank(one, rows, torch.bfloat16), torch.bfloat16)
         replays.logits(torch.zeros(1, 1, dtype=torch.long), state, torch.bfloat16)
     assert replays._steps[key] is step and len(replays._steps) == TAPES
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["mistral", "gemma2"])
+def test_a_tape_goes_round_a_ring(name: str, dtype: torch.dtype) -> None:
+    one = model(name, window=20)
+    replays = Replays(one, Layout(one, dtype))
+    state, other = blank(one, 3, dtype, 200), blank(one, 3, dtype, 200)
+    assert state["layers"][0][0]["keys"].shape[2] == 128
+    expected = told(one, one.decode, other, 200, dtype)
+    assert torch.equal(told(one, replays.logits, state, 200, dtype), expected)
+    assert [type(step) for step in replays._steps.values()] == [_Step]
+    for mine, its in zip(state["layers"], other["layers"], strict=True):
+        assert all(torch.equal(mine[0][key], its[0][key]) for key in ("keys", "values"))
 
 
 def test_a_tape_moves_with_the_state_and_does_not_keep_it() -> None:

@@ -65,6 +65,32 @@ def test_the_kernel_is_the_definition(dtype: torch.dtype, heads: int, groups: in
                 torch.testing.assert_close(y[at].float(), alone, **CLOSE[dtype])
 
 
+@pytest.mark.parametrize("path", ["reference", "native"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("time", [1, 3])
+def test_keys_in_a_ring(path: str, dtype: torch.dtype, time: int) -> None:
+    """Spans that go round are those of keys in their order, also where a block of the kernel holds the end of the ring."""
+    if path == "native" and kernel() is None:
+        pytest.skip("no kernel in C here")
+    generator = torch.Generator().manual_seed(0)
+    keys, firsts = 320, (0, 310, 319, 100, 192, 64)
+    q = torch.randn(6, time, 6, 24, generator=generator).to(dtype).transpose(1, 2)
+    k, v = (torch.randn(6, 2, keys, 24, generator=generator).to(dtype) for _ in range(2))
+    pairs = [[((first + t) % keys, (first + t) % keys + 300) for t in range(time)] for first in firsts]
+    spans = Spans(pairs, keys, q.device)
+    assert spans.round and not spans.plain and decode_attention.chosen(q, k, v, spans, torch.zeros(1, 1, 1, keys)) == "reference"
+    with forced(decode_attention=path):
+        y = decode_attention(q, k, v, spans, None, 0.4, 3.0)
+    for row, own in enumerate(pairs):
+        for t, (start, stop) in enumerate(own):
+            order = torch.arange(start, stop) % keys
+            at = slice(row, row + 1), slice(None), slice(t, t + 1)
+            alone = attention.reference(
+                q[at].float(), *(x[row : row + 1, :, order].float() for x in (k, v)), None, False, 0.4, 3.0
+            )
+            torch.testing.assert_close(y[at].float(), alone, **CLOSE[dtype])
+
+
 @pytest.mark.skipif(kernel() is None, reason="no kernel in C here")
 @pytest.mark.parametrize("softcap", [None, 2.0])
 def test_what_is_not_a_number_stays_so(softcap: float | None) -> None:

@@ -24,6 +24,7 @@ from genus.generate.sequence import Request, Sequence
 from genus.generate.state import Layout, State, restore
 from genus.modalities.text import Tokenizer
 from genus.parts.ctx import PADDING
+from genus.parts.ring import SPARE
 
 PREFILL = 512  # positions of a row read at once: bounds the memory of a long prompt
 PREFILL_LOGITS = 32  # the same for models that only give logits, of which each position has a whole vocabulary
@@ -128,7 +129,15 @@ class Engine:
 
         Args:
             rows: B lists, these first tokens. Where nothing but keys and values is kept, only their number counts.
+
+        Raises:
+            ValueError: more was read since then than can be taken back from the keys and values of a window.
         """
+        if self.layout.rings and (most := int((state["start"] - before["start"]).max())) > SPARE:
+            raise ValueError(
+                f"{most} tokens cannot be taken back: a layer that sees a window of the text keeps {SPARE} positions beyond it; "
+                f"let the draft guess at most {SPARE - 1} tokens at a time"
+            )
         restore(state, before)
         if not self.layout.constant:
             state["start"] = state["start"] + torch.tensor([len(row) for row in rows], device=self.device)

@@ -74,12 +74,12 @@ class Prefill:
         return before - self.left
 
     def _read(self, width: int) -> None:
-        """Read up to so many tokens of every prompt; to the next border where the state must be kept at it."""
+        """Read up to so many tokens of every prompt, and no further than what is to be kept still is there."""
         parts = []
         for done, (ids, _) in zip(self.done, self.prompts):
             stop = done + width
-            if self._prefixes is not None and self._engine.layout.constant:
-                stop = min(stop, done - done % self._prefixes.block + self._prefixes.block)
+            if self._prefixes is not None:
+                stop = self._prefixes.until(done, stop)
             parts.append(ids[done:stop])
         logits = self._engine.read(parts, self.slots.state)
         for row, part in enumerate(parts):

@@ -68,7 +68,7 @@ class Prefixes:
         state: State = snapshot(self._skeleton)
         for path, holder, key in leaves(state["layers"]):
             if path in self._layout.text:
-                holder[key] = torch.cat([node.tensors[path] for node in chain], self._layout.text[path])
+                holder[key] = self._joined(path, chain)
             else:
                 holder[key] = chain[0 if path in self._layout.source else -1].tensors[path]
         device = holder[key].device
@@ -80,14 +80,14 @@ class Prefixes:
     def add(self, ids: Sequence[int], source: Sequence[int] | None, state: State, row: int) -> None:
         """Keep a row of a state that has read the source and `ids`, which are whole blocks, or more where no size is constant.
 
-        The blocks before the last must be known; otherwise nothing is kept.
+        The blocks before the last must be known, and the last not yet have left the rings; otherwise nothing is kept.
         """
         blocks = len(ids) // self.block
         chain = self._chain(ids, source, blocks)
         known = blocks + (source is not None)
         if len(chain) == known:
             return self._touch(chain)
-        if len(chain) < known - 1:
+        if len(chain) < known - 1 or self._left(blocks, state, row):
             return None
         key: Hashable = self._root(source or ())
         if blocks:
@@ -104,11 +104,29 @@ class Prefixes:
             self.nbytes -= self._nodes.popitem(last=False)[1].nbytes
         return None
 
+    def until(self, length: int, stop: int) -> int:
+        """How far towards `stop` a row that has read so many tokens may read before its blocks must be kept."""
+        kept = self.block if self._layout.constant else self._layout.kept
+        return stop if kept is None else min(stop, length - length % self.block + kept)
+
     def keep(self, ids: Sequence[int], source: Sequence[int] | None, state: State, row: int, before: int) -> None:
         """Add the blocks that ended since the row had `before` tokens, as far as its state at the end of `ids` tells of them."""
         for border in range((before // self.block + 1) * self.block, len(ids) + 1, self.block):
             if border == len(ids) or not self._layout.constant:
                 self.add(ids[:border], source, state, row)
+
+    def _left(self, blocks: int, state: State, row: int) -> bool:
+        """Whether a row has gone so far that not all of the last of these blocks lies in its rings any more."""
+        kept = self._layout.kept
+        return kept is not None and blocks > 0 and int(state["start"][row]) - (blocks - 1) * self.block > kept
+
+    def _joined(self, path: Path, chain: Sequence[Node]) -> Tensor:
+        """What a tensor of the text holds after these blocks."""
+        axis, ring, length = self._layout.text[path], self._layout.rings.get(path), chain[-1].length
+        if ring is None or length <= ring:
+            return torch.cat([node.tensors[path] for node in chain], axis)
+        newest = torch.cat([node.tensors[path] for node in chain if node.length > length - ring], axis)
+        return newest.narrow(axis, newest.shape[axis] - ring, ring).roll(length % ring, axis)
 
     def _node(self, key: Hashable, parent: Node | None, length: int, state: State, row: int, source: int) -> Node:
         first = parent.length if parent is not None else max(0, length - self.block)
@@ -116,7 +134,7 @@ class Prefixes:
         for path, _, _ in leaves(state["layers"]):
             value = at(state["layers"], path)[row : row + 1]
             if path in self._layout.text:
-                value = value.narrow(self._layout.text[path], first, length - first)
+                value = _columns(value, self._layout.text[path], first, length, self._layout.rings.get(path))
             elif path in self._layout.source:
                 if parent is not None:
                     continue
@@ -149,6 +167,13 @@ class Prefixes:
         """These were used just now; the last to go shall be the first of them."""
         for node in reversed(chain):
             self._nodes.move_to_end(node.key)
+
+
+def _columns(value: Tensor, axis: int, first: int, stop: int, ring: int | None) -> Tensor:
+    """Those of the positions `first` to before `stop`, in their order."""
+    if ring is None or stop <= ring:
+        return value.narrow(axis, first, stop - first)
+    return value.index_select(axis, torch.arange(first, stop, device=value.device) % ring)
 
 
 def _skeleton(state: State) -> State:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genus.generate.state import Layout, State, at
+from genus.generate.state import Layout, Path, State, at
 from genus.ops.decode_attention import FEW, Spans
 from genus.ops.tape import Recorder, Tape, Unrecordable, replayer
 from genus.parts.ctx import Ctx
@@ -66,7 +66,7 @@ class Replays:
         if isinstance(found, int) and x.shape[1] <= self._most:
             self._put(key, found + 1)
             if found + 1 >= SEEN:
-                room = min((at(layers, path).shape[axis] for path, axis in self._layout.text.items()), default=sys.maxsize)
+                room = min((at(layers, path).shape[axis] for path, axis in self._bounded(layers)), default=sys.maxsize)
                 step = _Step.record(self._model.through, kind, x, ctx, layers, held, room)
                 if step is not None:
                     self._put(key, step)
@@ -78,6 +78,11 @@ class Replays:
         logits, self._last = step.again(x, ctx, held), step
         self._tensors = list(map(weakref.ref, (*held.growing, *held.now())))
         return logits
+
+    def _bounded(self, layers: Any) -> list[tuple[Path, int]]:
+        """The tensors that have no room for more positions than they have columns, and the dimension that counts those."""
+        rings = self._layout.rings
+        return [(path, axis) for path, axis in self._layout.text.items() if at(layers, path).shape[axis] != rings.get(path)]
 
     def _tried(self, step: _Step, x: Tensor, ctx: Ctx, layers: Any, held: _Held) -> Tensor:
         """The model's own output, with which the step's is compared, and the state too."""

@@ -77,8 +77,8 @@ class Slots:
         length = int(start[last])
         for path, holder, key in leaves(self.state["layers"]):
             if path in self._layout.text and row != last:
-                axis = self._layout.text[path] - 1
-                holder[key][row].narrow(axis, 0, length).copy_(holder[key][last].narrow(axis, 0, length))
+                axis, columns = self._layout.text[path] - 1, self._layout.columns(path, length)
+                holder[key][row].narrow(axis, 0, columns).copy_(holder[key][last].narrow(axis, 0, columns))
             elif row != last:
                 holder[key][row] = holder[key][last]
             holder[key] = holder[key][:last]
@@ -116,7 +116,8 @@ class Slots:
             slot = self._store[path][place]
             if path not in self._layout.text:
                 slot.fill_(_filling(path))
-            slot.narrow(axis, 0, lengths[row]).copy_(new[row].narrow(axis, 0, lengths[row]))
+            columns = self._layout.columns(path, lengths[row])
+            slot.narrow(axis, 0, columns).copy_(new[row].narrow(axis, 0, columns))
 
     def _axis(self, path: Path) -> int:
         return 1 if path == MEMORY else self._layout.text.get(path) or self._layout.source[path]
@@ -131,14 +132,15 @@ class Slots:
         paths = [path for path, _, _ in leaves(state["layers"]) if path in self._layout.text or path in self._layout.source]
         for path in paths + [MEMORY] * ("memory_doc" in state):
             like = state["memory_doc"] if path == MEMORY else at(state["layers"], path)
-            self._room(path, like, (rows, columns if path in self._layout.text else source), (wanted, grown))
+            places = [self._layout.columns(path, n) if path in self._layout.text else source for n in (columns, grown)]
+            self._room(path, like, (rows, places[0]), (wanted, places[1]))
 
     def _room(self, path: Path, like: Tensor, needed: tuple[int, int], wanted: tuple[int, int]) -> None:
         axis, old = self._axis(path), self._store.get(path)
         if old is not None and old.shape[0] >= needed[0] and old.shape[axis] >= needed[1]:
             return
         shape = list(like.shape)
-        shape[0], shape[axis] = wanted[0], wanted[1] if path in self._layout.text else needed[1]
+        shape[0], shape[axis] = wanted
         if old is not None:
             shape[axis] = max(shape[axis], old.shape[axis])
         new = like.new_full(shape, _filling(path))

@@ -4,10 +4,14 @@ Two kinds of tensors live in a state. Those that *grow* with the text (keys and 
 encoder-decoder are written in place, always behind the positions that the state holds. All others have a *constant* size (a
 recurrent layer's cell, a fast weight memory, a window of inputs), and a forward pass puts a new tensor in their place. So a
 snapshot of a state is a copy of its dictionaries, and costs nothing.
+
+Some tensors grow only up to a size: *rings*, in which a layer that sees a window of the text keeps that and a little more
+(`genus.parts.ring`). There, position p lies in column p % size.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -81,18 +85,22 @@ def nbytes(state: State) -> int:
     return sum(at(state["layers"], path).nbytes for path, _, _ in leaves(state["layers"]))
 
 
+FAR = 2**31  # positions: more than any ring has
+
+
 class Layout:
     """What is what in the states of a model, and how large they are.
 
     Attributes:
         text, source: path -> the dimension of a tensor that counts positions of the text, or of the source. All other tensors
-            have a constant size. constant: whether there are any.
-        row, column, memory: bytes of a row without positions, of a position of the text, of a position of the source. The last,
-            and what a source adds to a row of constant size, are known once `learn` has seen a source.
+            have a constant size. constant: whether there are any. rings: path -> the columns of a tensor of the text that is a
+            ring. kept: positions of a text, the newest, that all tensors hold; None = they hold all.
+        row, column, memory: bytes of a row without positions, of a position of the text outside rings, of a position of the
+            source. The last, and what a source adds to a row of constant size, are known once `learn` has seen a source.
     """
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
-        empty, one = (model.init_state(1, length, dtype, torch.device("meta")) for length in (0, 1))
+        empty, one, far = (model.init_state(1, length, dtype, torch.device("meta")) for length in (0, 1, FAR))
         known = {path for path, _, _ in leaves(empty["layers"])}
         axes: dict[Path, int] = {}
         for i, parts in enumerate(model.stack.state_axes() if hasattr(model, "stack") else ()):
@@ -101,8 +109,14 @@ class Layout:
         self.text = {path: axis for path, axis in axes.items() if path in known}
         self.source = {path: axis for path, axis in axes.items() if path not in known}
         self.constant = bool(known - set(self.text))
+        sizes = {path: at(far["layers"], path).shape[axis] for path, axis in self.text.items()}
+        self.rings = {path: size for path, size in sizes.items() if size < FAR}
+        self.kept = min(self.rings.values(), default=None)
+        self._columns: Counter[int] = Counter()  # bytes of a column of all rings of a size
+        for path, size in self.rings.items():
+            self._columns[size] += at(one["layers"], path).nbytes
         self.row = nbytes(empty)
-        self.column, self.memory = nbytes(one) - self.row, 0
+        self.column, self.memory = nbytes(one) - self.row - self._columns.total(), 0
 
     def learn(self, state: State) -> None:
         """See how large a source is, from a state without text that has read one."""
@@ -111,6 +125,11 @@ class Layout:
         self.memory = sum(size for path, size in sizes.items() if path in self.source) // length
         self.row = sum(size for path, size in sizes.items() if path not in self.source and path not in self.text)
 
+    def columns(self, path: Path, positions: int) -> int:
+        """Columns that so many positions of the text take in a tensor."""
+        return min(positions, self.rings.get(path, positions))
+
     def nbytes(self, rows: int, columns: int, source: int = 0) -> int:
         """Bytes of a state with so many rows, positions, and positions of the source."""
-        return rows * (self.row + columns * self.column + source * self.memory)
+        rings = sum(min(columns, size) * each for size, each in self._columns.items())
+        return rows * (self.row + columns * self.column + rings + source * self.memory)

@@ -26,13 +26,17 @@ Pair = tuple[int, int]
 class Spans:
     """Which keys every new position sees: position t of row b those from pairs[b][t][0] to before pairs[b][t][1], at least one.
 
+    Keys may lie in a ring: behind key S - 1 comes key 0 again, as number S.
+
     Attributes:
-        keys: S. plain: every position sees all keys. unused: keys that no position of their row sees.
+        keys: S. plain: every position sees all keys. round: some position sees keys from the end of the ring and its beginning.
+            unused: keys that no position of their row sees.
     """
 
     def __init__(self, pairs: Sequence[Sequence[Pair]], keys: int, device: torch.device) -> None:
         self.pairs, self.keys, self.device = pairs, keys, device
         self.plain = all(pair == (0, keys) for row in pairs for pair in row)
+        self.round = any(stop > keys for row in pairs for _, stop in row)
         self.unused = sum(keys - row[-1][1] + row[0][0] for row in pairs)
 
     @cached_property
@@ -45,7 +49,7 @@ class Spans:
         """(B, 1, T, S)."""
         place = torch.arange(self.keys, device=self.device)
         start, stop = self.table[..., None].unbind(2)
-        return ((place >= start) & (place < stop))[:, None]
+        return ((place - start) % self.keys < stop - start)[:, None]
 
 
 @Op
@@ -88,7 +92,7 @@ def _seen(
 
 
 class _Shape(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int64) for name in ("rows", "heads", "groups", "time", "head")]
+    _fields_ = [(name, ctypes.c_int64) for name in ("rows", "heads", "groups", "time", "keys", "head")]
     _fields_ += [(f"{of}_{name}", ctypes.c_int64) for of in "qkv" for name in ("row", "head", "place")]
     _fields_ += [(f"bias_{name}", ctypes.c_int64) for name in ("row", "head", "place")]
     _fields_ += [("scale", ctypes.c_float), ("softcap", ctypes.c_float)]
@@ -109,6 +113,8 @@ def _fits_native(
     softcap: float | None = None,
 ) -> bool:
     if not q.dtype == k.dtype == v.dtype or q.shape[3] > WIDEST or q.shape[3] != v.shape[3]:
+        return False
+    if bias is not None and spans.round:
         return False
     return native.reads(q, k, v, *(() if bias is None else (bias,))) and kernel() is not None
 
@@ -131,7 +137,7 @@ def _native(
         bias = bias.float().expand(rows, heads, time, spans.keys)
         bias = bias if bias.stride(3) == 1 else bias.contiguous()
     strides += (0, 0, 0) if bias is None else bias.stride()[:3]
-    shape = _Shape(rows, heads, groups, time, head, *strides, scale, softcap or 0.0)
+    shape = _Shape(rows, heads, groups, time, spans.keys, head, *strides, scale, softcap or 0.0)
     y = q.new_empty(rows, time, heads, head)
     function = kernel()
     assert function is not None
@@ -165,7 +171,7 @@ def _far_apart(
     softcap: float | None = None,
 ) -> bool:
     column = k.shape[1] * (k.shape[3] + v.shape[3]) * k.element_size()
-    return q.device.type == "cpu" and q.shape[2] == 1 and spans.unused * column > PAYS * len(q)
+    return q.device.type == "cpu" and q.shape[2] == 1 and not spans.round and spans.unused * column > PAYS * len(q)
 
 
 @decode_attention.path("by row", when=_far_apart)

@@ -19,6 +19,7 @@ from genus.parts.ctx import Ctx, attention_mask
 from genus.parts.linear import Linear, joined, linear_parameters
 from genus.parts.norm import Norm
 from genus.parts.positions import Alibi, Position, RelativeBias, Rotary
+from genus.parts.ring import remember, ring_size
 from genus.spec import Spec
 
 
@@ -71,6 +72,11 @@ class Attention(Spec):
         """Whether a position sees all of its document, or all before it, by nothing but queries and keys."""
         return not (self.cross or self.window or isinstance(self.position, Alibi | RelativeBias))
 
+    @property
+    def ring(self) -> int | None:
+        """Columns of the ring in which a state keeps keys and values; None = it keeps those of the whole text."""
+        return None if self.window is None or self.cross else ring_size(self.window)
+
     def sizes(self, dim: int) -> tuple[int, int, int]:
         """Head dimension, width of the queries, width of the keys."""
         if self.head_dim is None and dim % self.heads:
@@ -120,10 +126,11 @@ class Attention(Spec):
         state_axes: ClassVar[dict[str, int]] = {"keys": 2, "values": 2}
 
         def init_state(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-            """Room for the keys and values of `length` positions; the cross-attention keeps its encoder's instead."""
+            """Room for the keys and values of `length` positions, or of a ring where that is less; the cross-attention keeps its
+            encoder's instead."""
             if self.spec.cross:
                 return {}
-            shape = (batch, self.groups, length, self.head)
+            shape = (batch, self.groups, min(length, self.spec.ring or length), self.head)
             return {name: torch.zeros(shape, dtype=dtype, device=device) for name in ("keys", "values")}
 
         def forward(self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None) -> Tensor:
@@ -141,18 +148,20 @@ class Attention(Spec):
                 q, k = rotary(q, cos, sin), rotary(k, cos, sin)
             dropout = spec.dropout if self.training else 0.0
             few = state is not None and time <= FEW and spec.causal and not (spec.cross or ctx.key_doc is not None or dropout)
-            first = 0
-            if state is not None and not spec.cross:
-                whole = few and not isinstance(spec.position, Alibi | RelativeBias) and reads_spans(k)
-                k, v, first = self._remember(k, v, ctx, state, whole)
+            whole = few and not isinstance(spec.position, Alibi | RelativeBias) and reads_spans(k)
+            if state is not None and spec.window is not None and not spec.cross:
+                few = few and whole
+                k, v = remember(k, v, ctx, state, spec.window, few)
+            elif state is not None and not spec.cross:
+                k, v = self._remember(k, v, ctx, state, whole)
             documents = None if state is not None or not spec.plain else ctx.documents
             if documents is not None:
                 y = document_attention(q, k, v, documents, spec.causal, self.scale, spec.score.softcap, dropout)
             elif few:
-                spans = ctx.spans(batch, time, first, k.shape[2], spec.window)
+                spans = ctx.spans(batch, time, k.shape[2], spec.window, spec.ring)
                 y = decode_attention(q, k, v, spans, self._bias(ctx, time, k.shape[2]), self.scale, spec.score.softcap)
             else:
-                mask, causal = self._mask(ctx, time, k.shape[2], q.dtype)
+                mask, causal = self._mask(ctx if spec.ring is None else ctx.aligned, time, k.shape[2], q.dtype)
                 y = attention(q, k, v, mask, causal, self.scale, spec.score.softcap, dropout)
             return self.o_proj(y.transpose(1, 2).reshape(batch, time, -1))  # type: ignore[no-any-return]
 
@@ -176,8 +185,8 @@ class Attention(Spec):
                 x = norm(x)
             return x.transpose(1, 2)
 
-        def _remember(self, k: Tensor, v: Tensor, ctx: Ctx, state: dict[str, Tensor], whole: bool) -> tuple[Tensor, Tensor, int]:
-            """Store this call's keys and values; return those that a query may look at, or all, and the place of the first."""
+        def _remember(self, k: Tensor, v: Tensor, ctx: Ctx, state: dict[str, Tensor], whole: bool) -> tuple[Tensor, Tensor]:
+            """Store this call's keys and values; return those of the text so far, or all that there is room for."""
             keys, values, ragged = state["keys"], state["values"], ctx.ragged
             end = ctx.start + k.shape[2] if ragged is None else ragged.end
             if end > keys.shape[2]:
@@ -190,10 +199,8 @@ class Attention(Spec):
                     tokens = tokens.flatten(0, 1) if ragged.times is None else tokens[ragged.rows, ragged.times]
                     kept[ragged.rows, :, ragged.columns] = tokens.to(kept.dtype)
             if whole:
-                return keys.to(k.dtype), values.to(v.dtype), 0
-            start = ctx.start if ragged is None else ragged.first
-            seen = slice(0 if self.spec.window is None else max(0, start - self.spec.window + 1), end)
-            return keys[:, :, seen].to(k.dtype), values[:, :, seen].to(v.dtype), seen.start
+                return keys.to(k.dtype), values.to(v.dtype)
+            return keys[:, :, :end].to(k.dtype), values[:, :, :end].to(v.dtype)
 
         def _mask(self, ctx: Ctx, time: int, keys: int, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
             """The mask (boolean or additive) and whether no query may look ahead."""

@@ -42,11 +42,6 @@ class Ragged:
     columns: Tensor
 
     @cached_property
-    def first(self) -> int:
-        """The fewest positions of any row before this call."""
-        return min(self.starts)
-
-    @cached_property
     def end(self) -> int:
         """The most positions of any row after this call."""
         return max(self.ends)
@@ -64,6 +59,8 @@ class Ctx:
             `doc` None, and where `doc` does no more than mark padding at the end of a row.
         last_doc: (batch,) document of the last token before this call; None at the start of a sequence.
         ragged: where the rows hold different numbers of positions; None = all hold `start`.
+        before: (batch,) positions of each row before this call, where the keys of every row end with its own newest position;
+            None = keys stand at the same places in all rows.
         memory: (batch, source, dim) encoder output; memory_doc: (batch, source) its document ids or None.
         span, kind: (batch, time) span ids and their kinds (CAUSAL, FULL, NOISE); None = all causal text.
         cond: (batch, spans, dim) conditioning vectors, one per span id.
@@ -77,6 +74,7 @@ class Ctx:
     key_doc: Tensor | None = None
     last_doc: Tensor | None = None
     ragged: Ragged | None = None
+    before: tuple[int, ...] | None = None
     memory: Tensor | None = None
     memory_doc: Tensor | None = None
     span: Tensor | None = None
@@ -105,25 +103,41 @@ class Ctx:
 
     def once(self, key: Any, make: Callable[[Ctx], T]) -> T:
         """What the layers share, made when the first of them asks for it. `make` may look at nothing but its context."""
+        key = self.before is None, key
         if key not in self.shared:
             self.shared[key] = make(self)
         return self.shared[key]  # type: ignore[no-any-return]
 
-    def spans(self, batch: int, time: int, first: int, keys: int, window: int | None) -> Spans:
-        """What the positions of this call see by causal attention: of `keys` keys, the first of which stands at `first`.
+    @cached_property
+    def aligned(self) -> Ctx:
+        """This call for a layer that gets as many keys of every row, up to the row's newest position, wherever the row stands."""
+        return self if self.ragged is None else Ctx(self.positions, self.doc, before=self.ragged.starts, shared=self.shared)
 
-        Documents and spans are not looked at.
+    def bounds(self, batch: int, time: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Positions of every row before this call, and after it; padding at the end of a row takes no place."""
+        if self.ragged is not None:
+            return self.ragged.starts, self.ragged.ends
+        if self.key_doc is not None or self.pad is None:
+            return (self.start,) * batch, (self.start + time,) * batch
+        return (self.start,) * batch, tuple((self.start + time - self.pad.sum(1)).tolist())
+
+    def spans(self, batch: int, time: int, keys: int, window: int | None, ring: int | None = None) -> Spans:
+        """What the positions of this call see by causal attention, of `keys` keys that are kept.
+
+        Documents and spans are not looked at. `ring`: key p lies in column p % ring; None = in column p.
         """
 
         def make(ctx: Ctx) -> Spans:
             ragged = ctx.ragged
             starts = (ctx.start,) * batch if ragged is None else ragged.starts
             ends = (ctx.start + time,) * batch if ragged is None else ragged.ends
-            stops = [[max(1, min(start + t + 1, end) - first) for t in range(time)] for start, end in zip(starts, ends)]
+            stops = [[max(1, min(start + t + 1, end)) for t in range(time)] for start, end in zip(starts, ends)]
             pairs = [[(0 if window is None else max(0, stop - window), stop) for stop in row] for row in stops]
+            if ring is not None:
+                pairs = [[(start % ring, start % ring + stop - start) for start, stop in row] for row in pairs]
             return Spans(pairs, keys, ctx.positions.device)
 
-        return self.once(("spans", time, first, keys, window), make)
+        return self.once(("spans", time, keys, window, ring), make)
 
     @cached_property
     def fresh(self) -> Tensor | None:
@@ -180,10 +194,10 @@ def attention_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | N
     """
     windowed = window is not None and keys > window
     shifted = causal and time > 1 and keys != time
-    plain = ctx.key_doc is None and ctx.span is None and ctx.ragged is None
+    plain = ctx.key_doc is None and ctx.span is None and ctx.ragged is None and ctx.before is None
     if plain and not windowed and not shifted:
         return None
-    key = ("mask", time, keys, causal, window)
+    key = ("mask", ctx.before is None, time, keys, causal, window)
     if key not in ctx.shared:
         ctx.shared[key] = _build_mask(ctx, time, keys, causal, window)
     return ctx.shared[key]  # type: ignore[no-any-return]
@@ -200,6 +214,9 @@ def _build_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | None
         see = (see | (same & (ctx.kind[:, None, :] != CAUSAL))) & (same | (ctx.kind[:, None, :] != NOISE))
     if window is not None:
         see = see & (distance > -window) & (causal | (distance < window))
+    if ctx.before is not None:
+        before = torch.tensor(ctx.before, device=distance.device)
+        see = see & (torch.arange(keys, device=distance.device) >= keys - time - before[:, None])[:, None]
     if ctx.doc is not None and ctx.key_doc is not None:
         see = see & (ctx.doc[:, :, None] == ctx.key_doc[:, None, -keys:])
         see = see | (distance == 0)  # a padding position looks at itself: no row of the softmax is empty

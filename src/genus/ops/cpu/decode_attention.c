@@ -2,7 +2,8 @@
  *
  * A step of decoding reads every key and value of a row once and does little with it. Each pair of a row and a key-value head is a
  * task of its own, which reads its keys where they lie, no more of them than its row has, once for all queries that share them. So
- * a row of the result depends on that row alone, bit for bit, however many there are and however long the others are.
+ * a row of the result depends on that row alone, bit for bit, however many there are and however long the others are. Keys may lie
+ * in a ring: what a query sees may go on at the first key behind the last.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ enum {
 };
 
 typedef struct {
-    int64_t rows, heads, groups, time, head;
+    int64_t rows, heads, groups, time, keys, head;
     int64_t q_row, q_head, q_time;         /* strides in numbers; the last dimension is dense */
     int64_t k_row, k_head, k_key;
     int64_t v_row, v_head, v_key;
@@ -53,6 +54,12 @@ static float soften(const Shape *s, float *scores, const float *bias, int64_t co
     return _mm512_reduce_add_ps(sum);
 }
 
+/* Where a block of keys ends that begins at `block`: none goes round. */
+static inline int64_t until(int64_t block, int64_t count, int64_t round) {
+    const int64_t end = block + BLOCK < count ? block + BLOCK : count;
+    return block < round && round < end ? round : end;
+}
+
 /* The queries of one row and time that share a key-value head. `scratch` has room for their scores and sums. */
 static inline __attribute__((always_inline)) void attend(
     const Shape *s, const int bf16, const int vectors, int64_t row, int64_t group, int64_t t, int64_t start, int64_t stop,
@@ -62,14 +69,16 @@ static inline __attribute__((always_inline)) void attend(
     const char *keys = (const char *)k + (row * s->k_row + group * s->k_head + start * s->k_key) * size;
     const char *values = (const char *)v + (row * s->v_row + group * s->v_head + start * s->v_key) * size;
     float *sums = scratch + share * count;
-    for (int64_t block = 0; block < count; block += BLOCK) {
-        const int64_t end = block + BLOCK < count ? block + BLOCK : count;
+    const int64_t round = s->keys - start; /* the first that lies at the beginning of the ring */
+    for (int64_t block = 0, end; block < count; block = end) {
+        end = until(block, count, round);
+        const char *from = block < round ? keys : keys - s->keys * s->k_key * size;
         for (int64_t r = 0; r < share; r++) {
             const int64_t at = row * s->q_row + (leader + r) * s->q_head + t * s->q_time;
             __m512 query[MOST];
             for (int i = 0; i < vectors; i++) query[i] = load(bf16, q, at + 16 * i, i == vectors - 1 ? last : 0xFFFF);
             for (int64_t n = block; n < end; n++) {
-                const char *key = keys + n * s->k_key * size;
+                const char *key = from + n * s->k_key * size;
                 __m512 a = _mm512_setzero_ps(), b = a;
                 for (int i = 0; i < vectors; i++) {
                     const __m512 x = load(bf16, key, 16 * i, i == vectors - 1 ? last : 0xFFFF);
@@ -86,13 +95,14 @@ static inline __attribute__((always_inline)) void attend(
         totals[r] = soften(s, scratch + r * count, bias ? bias + at : NULL, count);
     }
     memset(sums, 0, share * MOST * 16 * sizeof *sums);
-    for (int64_t block = 0; block < count; block += BLOCK) {
-        const int64_t end = block + BLOCK < count ? block + BLOCK : count;
+    for (int64_t block = 0, end; block < count; block = end) {
+        end = until(block, count, round);
+        const char *from = block < round ? values : values - s->keys * s->v_key * size;
         for (int64_t r = 0; r < share; r++) {
             __m512 sum[MOST];
             for (int i = 0; i < vectors; i++) sum[i] = _mm512_loadu_ps(sums + (r * MOST + i) * 16);
             for (int64_t n = block; n < end; n++) {
-                const char *value = values + n * s->v_key * size;
+                const char *value = from + n * s->v_key * size;
                 const __m512 p = _mm512_set1_ps(scratch[r * count + n]);
                 for (int i = 0; i < vectors; i++)
                     sum[i] = _mm512_fmadd_ps(p, load(bf16, value, 16 * i, i == vectors - 1 ? last : 0xFFFF), sum[i]);
@@ -128,7 +138,8 @@ static void attend_any(
 }
 
 /* q (rows, heads, time, head), k and v (rows, groups, keys, head), y (rows, time, heads, head), all bf16 or all float32;
- * spans (rows, time, 2): the first key that a query sees, and the one after the last; bias float32. Returns 0, or 1 without
+ * spans (rows, time, 2): the first key that a query sees, and the one after the last, counted on behind the last of all where it
+ * goes round, which is not for use with a bias; bias float32. Returns 0, or 1 without
  * memory. */
 int64_t genus_decode_attention(
     const Shape *s, int64_t bf16, const void *q, const void *k, const void *v, const int64_t *spans, const float *bias, void *y,

@@ -248,7 +248,7 @@ def _state(part: Spec, width: int, context: int, itemsize: int) -> tuple[int, in
     """Bytes of a sublayer's state after `context` tokens, and how many of them the next token reads."""
     if isinstance(part, Attention) and not part.cross:
         row = 2 * part.sizes(width)[2] * itemsize
-        return row * context, row * min(part.window or context, context)
+        return row * min(part.ring or context, context), row * min(part.window or context, context)
     if isinstance(part, FastWeights):
         key, value = part.sizes(width)
         features = part.heads * part.feature.features(key)
