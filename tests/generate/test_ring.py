@@ -65,7 +65,7 @@ def unwrapped(small: Small, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
 def test_texts_are_those_of_a_state_that_keeps_everything(
     small: Small, unwrapped: Callable[..., list[list[int]]], name: str
 ) -> None:
-    most = 70 if name == "mistral" else 40
+    most = 40
     expected, engine = unwrapped(name, most), _engine(small, name)
     assert set(engine.layout.rings.values()) == {RING} and all(len(text) == most for text in expected)
     assert _texts(engine, most) == expected  # together
