@@ -5,8 +5,9 @@
     python -m benchmarks.long_context --contexts 128 512 --dim 96 --depth 2      # to try the script itself
 
 All are of the same size, with random weights, and decoded by the scheduler of `genus serve`: so many requests with prompts of so
-many tokens, read in chunks, then one token for each in every step. Told are the bytes of state that a request holds, the time until
-all prompts are read, and the tokens per second after that, with recorded steps (`genus.generate.replay`) and without, in turns.
+many tokens, read in chunks, then one token for each in every step. Told are the bytes of state that a request holds, the time
+until all prompts are read, and the tokens per second after that, with recorded steps (`genus.generate.replay`) and without, in
+turns.
 """
 
 from __future__ import annotations

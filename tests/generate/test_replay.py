@@ -65,12 +65,13 @@ def test_a_recorded_step_is_the_model(name: str, weights: str) -> None:
 
 
 @torch.inference_mode()
-def several(model: Any, step: Any, rows: int, dtype: torch.dtype, time: int) -> tuple[Tensor, Any]:
+def several(model: Any, step: Any, rows: int, dtype: torch.dtype, time: int, passes: int = 7) -> tuple[Tensor, Any]:
     """Logits after every token of passes over `time` tokens of each row, of which some are taken back; and the state."""
-    state, text = blank(model, rows, dtype), torch.randint(0, 128, (rows, ROOM), generator=torch.Generator().manual_seed(1))
+    room = max(ROOM, passes * time)
+    state, text = blank(model, rows, dtype, room), torch.randint(0, 128, (rows, room), generator=torch.Generator().manual_seed(1))
     state["start"] += torch.arange(rows)
     found = []
-    for i in range(7):
+    for i in range(passes):
         ids = text.gather(1, state["start"][:, None] + torch.arange(time))
         found.append(step(ids, state, dtype).clone())
         state["start"] -= (torch.arange(rows) + i) % time
@@ -138,6 +139,10 @@ def test_a_tape_goes_round_a_ring(name: str, dtype: torch.dtype) -> None:
     assert [type(step) for step in replays._steps.values()] == [_Step]
     for mine, its in zip(state["layers"], other["layers"], strict=True):
         assert all(torch.equal(mine[0][key], its[0][key]) for key in ("keys", "values"))
+    expected, other = several(one, one.decode, 3, dtype, 5, 60)
+    again, state = several(one, replays.logits, 3, dtype, 5, 60)
+    assert int(state["start"].min()) > 160 and torch.equal(again, expected)
+    assert [type(step) for step in replays._steps.values()] == [_Step, _Step]
 
 
 def test_a_tape_moves_with_the_state_and_does_not_keep_it() -> None:

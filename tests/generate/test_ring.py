@@ -28,7 +28,7 @@ LENGTHS = (5, 300, 140, 430, 77)
 
 
 def _engine(small: Small, name: str) -> Engine:
-    loaded = small(name, window=20, context=CONTEXT)
+    loaded = small(name, context=CONTEXT, **({} if name == "gru" else {"window": 20}))
     return Engine(loaded.model, loaded.tokenizer)
 
 
@@ -140,11 +140,13 @@ def test_guessed_tokens_are_taken_back(small: Small, unwrapped: Callable[..., li
 
 
 def test_more_guesses_than_can_be_taken_back_are_refused(small: Small) -> None:
-    engine = _engine(small, "mistral")
-    decoder = Speculative(_engine(small, "mistral"), 64)
-    with pytest.raises(ValueError, match=r"65 tokens cannot be taken back.*at most 63 tokens at a time"):
-        _texts(engine, 100, Scheduler(engine, decoder=decoder))
-    assert _texts(engine, 100, Scheduler(engine, decoder=Speculative(_engine(small, "mistral"), 63)))
+    engine, other = _engine(small, "mistral"), _engine(small, "gru")
+    with pytest.raises(ValueError, match=r"64 tokens cannot be proposed at a time.*at most 63"):
+        Speculative(engine, 64)
+    with pytest.raises(ValueError, match=r"64 tokens cannot be proposed at a time.*at most 63"):
+        _texts(engine, 100, Scheduler(engine, decoder=Speculative(other, 64)))
+    prompts = _prompts()[1:3]
+    assert _texts(other, 80, Scheduler(other, decoder=Speculative(engine, 63)), prompts) == _texts(other, 80, prompts=prompts)
 
 
 @torch.inference_mode()

@@ -39,7 +39,8 @@ class Engine:
         ends: further tokens that end a text, beside the tokenizer's eos. dtype: precision of the activations and the state.
 
     Attributes:
-        limit: positions that the model has; None = no limit. layout: of its states.
+        limit: positions that the model has; None = no limit. layout: of its states. back: tokens that may be taken back from a
+            state; None = any number.
     """
 
     def __init__(self, model: Any, tokenizer: Tokenizer, ends: Iterable[int] = (), dtype: torch.dtype = torch.float32) -> None:
@@ -52,6 +53,7 @@ class Engine:
         self.device = next(iter([*model.parameters(), *model.buffers()])).device
         self.limit: int | None = model.spec.context
         self.layout = Layout(model, dtype)
+        self.back = SPARE if self.layout.rings else None
         self._replays = Replays(model, self.layout)
 
     def check(self, requests: Sequence_[Request]) -> None:
@@ -129,15 +131,7 @@ class Engine:
 
         Args:
             rows: B lists, these first tokens. Where nothing but keys and values is kept, only their number counts.
-
-        Raises:
-            ValueError: more was read since then than can be taken back from the keys and values of a window.
         """
-        if self.layout.rings and (most := int((state["start"] - before["start"]).max())) > SPARE:
-            raise ValueError(
-                f"{most} tokens cannot be taken back: a layer that sees a window of the text keeps {SPARE} positions beyond it; "
-                f"let the draft guess at most {SPARE - 1} tokens at a time"
-            )
         restore(state, before)
         if not self.layout.constant:
             state["start"] = state["start"] + torch.tensor([len(row) for row in rows], device=self.device)

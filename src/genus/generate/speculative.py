@@ -77,6 +77,7 @@ class Speculative:
             raise ValueError(f"a draft of {tokens} tokens is none; propose at least 1")
         self.proposed = self.kept = 0
         self._draft, self._tokens = draft, tokens
+        self._check(draft)
         self._slots = Slots(draft.layout, 2**31, draft.limit)
         self._read: list[int] = []  # how many tokens of each row the draft's state holds
         self._room = 0  # positions of a row that were asked for, at most
@@ -100,7 +101,12 @@ class Speculative:
         self._read.pop()
 
     def step(self, engine: Engine, state: State, sequences: Sequence[Row]) -> list[list[Choice]]:
-        """The next tokens of every row, at least one. `state` then holds all of them but the last."""
+        """The next tokens of every row, at least one. `state` then holds all of them but the last.
+
+        Raises:
+            ValueError: more tokens are proposed at a time than can be taken back.
+        """
+        self._check(engine)
         proposals, states = self._propose(engine, sequences)
         held = snapshot(state)
         reading = [[s.ids[-1], *each.ids] for s, each in zip(sequences, proposals)]
@@ -114,6 +120,13 @@ class Speculative:
         engine.rewind(state, held, [row[: len(found)] for row, found in zip(reading, result)])
         self._follow(states, sequences, proposals, result)
         return result
+
+    def _check(self, engine: Engine) -> None:
+        if engine.back is not None and self._tokens >= engine.back:
+            raise ValueError(
+                f"{self._tokens} tokens cannot be proposed at a time: where a layer sees a window of the text, only the last "
+                f"{engine.back} positions can be taken back; propose at most {engine.back - 1}"
+            )
 
     def _propose(self, engine: Engine, sequences: Sequence[Row]) -> tuple[list[_Proposal], list[State]]:
         """A proposal for each row, and the draft's state before and after every token that it read."""
