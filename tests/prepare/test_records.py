@@ -60,6 +60,48 @@ def test_rows_that_cannot_be_read_are_told_one_by_one(tmp_path: Path) -> None:
     assert [type(e) for e in entries] == [Entry, Rejected, Rejected, Rejected, Entry]
 
 
+MIXED = {
+    "a.csv": "id,text\n1,好\n1,好\n".encode() + b"2,caf\xe9 C:\\x\n3,\xff,more\n",
+    "a.tsv": "id\ttext\n1\t好\n1\t好\n".encode() + b"2\tcaf\xe9 C:\\x\n3\t\xff\tmore\n",
+    "a.jsonl": 2 * '{"id": "1", "text": "好"}\n'.encode()
+    + b'{"id": "2", "text": "caf\xe9 C:\\\\x"}\n{"id": "3", "text": "\xff", \n',
+    "a.json": ("[" + 2 * '{"id": "1", "text": "好"},\n').encode()
+    + b'{"id": "2", "text": "caf\xe9 C:\\\\x"},\n{"id": "3", "text": "\xff", ]',
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_bytes_that_are_no_text_stay_readable(tmp_path: Path, name: str) -> None:
+    """No byte is lost: \\xe9 stands where it stood, and the other columns beside it."""
+    (tmp_path / name).write_bytes(MIXED[name])
+    found = read(tmp_path / name)
+    assert list(found.rows) == 2 * [{"id": "1", "text": "好"}]
+    first, second = found.rejected
+    assert first.reason == "not valid utf-8" and first.record == {"id": "2", "text": "caf\\xe9 C:\\x"}
+    assert "caf\\xe9 C:\\x" in first.excerpt and "\\xff" in (second.excerpt or second.record["value"])
+
+
+def test_half_of_a_pair_stays_readable(tmp_path: Path) -> None:
+    """JSON can say what no text holds, at any depth."""
+    (tmp_path / "a.jsonl").write_text(r"""{"text": "a \ud83d b", "n": [{"\ud83d": 1}]}
+{"text": "\ud83d\ude00"}
+["\udc80"]
+""")
+    found = read(tmp_path / "a.jsonl")
+    assert list(found.rows) == [{"text": "😀"}] and found.rejected[0].reason == "not valid Unicode"
+    assert [r.record for r in found.rejected] == [{"text": r"a \ud83d b", "n": [{r"\ud83d": 1}]}, {"value": [r"\x80"]}]
+
+
+def test_parquet_cells_that_are_no_text(tmp_path: Path) -> None:
+    cells = pa.array([b"good", b"caf\xe9"]).cast(pa.binary()).view(pa.string())
+    words = pa.ListArray.from_arrays(pa.array([0, 1, 3]), pa.array([b"x", b"y", b"\xff"]).view(pa.string()))
+    table = pa.table({"id": [1, 2], "text": cells, "words": words, "both": pa.StructArray.from_arrays([cells], ["inner"])})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    found = read(tmp_path / "a.parquet")
+    assert [row["id"] for row in found.rows] == [1] and [r.place[-2:] for r in found.rejected] == [":2"]
+    assert found.rejected[0].record == {"id": 2, "text": r"caf\xe9", "words": ["y", r"\xff"], "both": {"inner": r"caf\xe9"}}
+
+
 def test_rows_need_not_have_the_same_columns(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"b": [2], "a": null}\n')
     found = read(tmp_path / "a.jsonl")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any, NamedTuple
 
 EXCERPT = 200
+ESCAPED = re.compile("[\udc80-\udcff]")
+"""Bytes that were no text, as `surrogateescape` keeps them."""
 
 
 class Document(NamedTuple):
@@ -127,5 +130,12 @@ def shown(value: Any) -> str:
 
 def excerpt(raw: str | bytes) -> str:
     """The beginning of a rejected record, safe to write anywhere."""
-    text = raw[: 4 * EXCERPT].decode("utf-8", "replace") if isinstance(raw, bytes) else raw
-    return text[:EXCERPT].encode("utf-8", "replace").decode()
+    text = raw[: 4 * EXCERPT].decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else readable(raw[:EXCERPT])
+    return text[:EXCERPT]
+
+
+def readable(text: str) -> str:
+    r"""A text that can be written anywhere: a byte that was none stands there as \xff, half of a surrogate pair as \ud83d."""
+    if not has_surrogate(text):
+        return text
+    return ESCAPED.sub(lambda found: rf"\x{ord(found[0]) & 0xFF:02x}", text).encode("utf-8", "backslashreplace").decode()

@@ -89,7 +89,13 @@ def read_pairs_rows(rows: Iterator[tuple[int, Any]], fields: Pair) -> Iterator[I
     """Pairs of the rows of a Parquet or Arrow file: two columns, or two entries of its column `translation`."""
     number = 0
     for number, row in rows:
-        yield row if isinstance(row, Reject) else pair_from_record(row, fields, number)
+        match row:
+            case Reject():
+                yield row
+            case (reason, whole):
+                yield Reject(number, reason, excerpt(", ".join(map(str, whole.values()))))
+            case _:
+                yield pair_from_record(row, fields, number)
     yield Lines(number)
 
 

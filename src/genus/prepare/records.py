@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, overload
 
 from genus.prepare.decode import as_utf8, guess_encoding, is_utf8, is_wide, open_binary, peek, read_errors
 from genus.prepare.fields import holds_lines
-from genus.prepare.items import Reject, excerpt, has_surrogate
+from genus.prepare.items import ESCAPED, Reject, excerpt, has_surrogate, readable, shown
 from genus.prepare.plain import PIECE_BYTES, RECORD_BYTES, chunks, last_line
 from genus.prepare.row_lines import TableRows
 from genus.prepare.sources import Source, listed
@@ -254,9 +254,9 @@ def _entry(label: str, number: int, value: Any) -> Entry | Rejected:
         return Rejected(f"{label}:{number}", value.reason, value.excerpt, {})
     if isinstance(value, tuple):  # what could be read of a row that cannot be used
         reason, record = value
-        return Rejected(f"{label}:{number}", reason, excerpt(repr(list(record.values()))), record)
+        return Rejected(f"{label}:{number}", reason, excerpt(", ".join(map(str, record.values()))), record)
     if not isinstance(value, dict):
-        return Rejected(f"{label}:{number}", "not an object with named columns", excerpt(repr(value)), {"value": value})
+        return Rejected(f"{label}:{number}", "not an object with named columns", shown(value), {"value": value})
     return Entry(f"{label}:{number}", value)
 
 
@@ -274,16 +274,12 @@ def _csv(file: BinaryIO, encoding: str, kind: str) -> Iterator[tuple[int, Any]]:
         record = dict(zip(names, cells, strict=False))
         if len(cells) != len(names):
             extra = {f"column {i + 1}": cell for i, cell in enumerate(cells) if i >= len(names)}
-            whole = {key: _readable(cell) for key, cell in (record | extra).items()}
+            whole = {key: readable(cell) for key, cell in (record | extra).items()}
             yield line, (f"wrong number of columns: {len(cells)} instead of {len(names)}", whole)
         elif any(not cell.isascii() and has_surrogate(cell) for cell in cells):
-            yield line, (f"not valid {encoding}", {key: _readable(cell) for key, cell in record.items()})
+            yield line, (f"not valid {encoding}", {key: readable(cell) for key, cell in record.items()})
         else:
             yield line, record
-
-
-def _readable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
 
 
 def _json_lines(file: BinaryIO, encoding: str, kind: str) -> Iterator[tuple[int, Any]]:
@@ -293,21 +289,48 @@ def _json_lines(file: BinaryIO, encoding: str, kind: str) -> Iterator[tuple[int,
             line += 1
             if not each.strip():
                 continue
+            text = each.decode(encoding if line > 1 else encoding.replace("utf-8", "utf-8-sig"), "surrogateescape")
             try:
-                value = json.loads(each.decode(encoding if line > 1 else encoding.replace("utf-8", "utf-8-sig")))
-            except UnicodeDecodeError as error:
-                yield line, (f"not valid {encoding}", {"value": excerpt(each[max(0, error.start - 40) :])})
+                value = json.loads(text)
             except (ValueError, RecursionError) as error:
                 reason = (
                     f"bad JSON: {error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "bad JSON"
                 )
-                yield line, (reason, {"value": each.decode(encoding, "replace")})
+                yield line, (reason, {"value": readable(text)})
             else:
-                yield line, value
+                yield line, _sound(value, encoding)
 
 
 def _json(file: BinaryIO, encoding: str, kind: str) -> Iterator[tuple[int, Any]]:
-    yield from json_values(file, encoding)
+    for line, value in json_values(file, encoding):
+        yield line, value if isinstance(value, Reject) else _sound(value, encoding)
+
+
+def _sound(value: Any, encoding: str) -> Any:
+    """A decoded JSON value; where some string of it is no text, the reason and what can be read of it."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += [*each, *each.values()]
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, str) and not each.isascii() and has_surrogate(each):
+            reason = f"not valid {encoding}" if ESCAPED.search(each) else "not valid Unicode"
+            try:
+                whole = _all_readable(value)
+            except RecursionError:
+                whole = shown(value)
+            return reason, whole if isinstance(whole, dict) else {"value": whole}
+    return value
+
+
+def _all_readable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {readable(name): _all_readable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_all_readable(each) for each in value]
+    return readable(value) if isinstance(value, str) else value
 
 
 def _lines(file: BinaryIO, encoding: str, kind: str) -> Iterator[tuple[int, Any]]:
@@ -315,7 +338,7 @@ def _lines(file: BinaryIO, encoding: str, kind: str) -> Iterator[tuple[int, Any]
     for line, text in enumerate(io.TextIOWrapper(file, encoding=name, errors="surrogateescape"), 1):
         text = text.rstrip("\n")
         if has_surrogate(text):
-            yield line, (f"not valid {encoding}", {"text": _readable(text)})
+            yield line, (f"not valid {encoding}", {"text": readable(text)})
         elif text.strip():
             yield line, {"text": text}
 

@@ -132,7 +132,8 @@ def read_arrow(path: str | BinaryIO, field: str) -> Iterator[Item]:
 
 
 def parquet_rows(path: str | BinaryIO, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Any]]:
-    """Every row of a Parquet file, or of its row groups start .. stop - 1, with its number from 1: a dict, or a `Reject`."""
+    """Every row of a Parquet file, or of its row groups start .. stop - 1, with its number from 1: a dict, a `Reject`, or
+    the reason against a row and what can be read of it."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
@@ -172,7 +173,20 @@ def _rows(batch: Any, before: int) -> Iterator[tuple[int, Any]]:
             try:
                 yield before + i + 1, _named(batch.slice(i, 1).to_pylist()[0], names)
             except UnicodeDecodeError:
-                yield before + i + 1, Reject(before + i + 1, "not valid utf-8")
+                row = {name: _told(batch.column(name)[i]) for name in batch.schema.names}
+                yield before + i + 1, ("not valid utf-8", _named(row, names))
+
+
+def _told(scalar: Any) -> Any:
+    """The value of a cell, in which bytes that are no text stand as in `readable`."""
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        if hasattr(scalar, "as_buffer"):
+            return scalar.as_buffer().to_pybytes().decode(errors="backslashreplace")
+        if hasattr(scalar, "values") and not callable(scalar.values):
+            return [_told(each) for each in scalar.values]
+        return {name: _told(each) for name, each in scalar.items()}
 
 
 def _class_names(schema: Any) -> dict[str, list[str]]:
