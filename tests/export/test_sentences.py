@@ -63,6 +63,16 @@ def test_the_folder_has_the_last_word(tmp_path: Path, config: dict[str, Any], ta
     assert huggingface.load(tmp_path)[1].head == huggingface.describe(tmp_path).model.head == Vectors(Pool(), take, unit=True)
 
 
+def test_how_much_of_a_text_is_read(tmp_path: Path) -> None:
+    """Less than the encoder's positions: stated, cut there, and written out again."""
+    saved(tmp_path, USUAL.replace(longest=8))
+    assert json.loads((tmp_path / "sentence_bert_config.json").read_text())["max_seq_length"] == 8
+    assert huggingface.load(tmp_path)[1].head == USUAL.replace(longest=8)
+    for stated, longest in ((23, 23), (24, None), (512, None), (None, None)):
+        change(tmp_path / "sentence_bert_config.json", max_seq_length=stated)
+        assert huggingface.load(tmp_path)[1].head == USUAL.replace(longest=longest)
+
+
 @pytest.mark.parametrize(
     ("file", "values", "words"),
     [
@@ -74,6 +84,7 @@ def test_the_folder_has_the_last_word(tmp_path: Path, config: dict[str, Any], ta
             "a pooling by nothing is not built, only one of cls, mean",
         ),
         ("1_Pooling/config.json", {"pooling_mode": "sqrt"}, "a pooling by sqrt"),
+        ("sentence_bert_config.json", {"max_seq_length": "all"}, "max_seq_length is 'all', and no number of tokens"),
         ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "a prompt before every text"),
     ],
 )

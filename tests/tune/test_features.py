@@ -64,6 +64,11 @@ def test_a_sentence_encoder_says_how(tokenizer: Tokenizer) -> None:
     assert np.abs(length - 1).min() > 0.1
     np.testing.assert_allclose(features(encoder, framed, TEXTS), largest / length, atol=1e-6)
     assert usual_pool(encoder.spec) == "max" and usual_pool(made) == "mean"
+    said: list[str] = []
+    short = made.replace(head=Vectors(take="max", unit=True, longest=8)).build()
+    short.load_state_dict(encoder.state_dict())
+    np.testing.assert_allclose(features(short, framed, TEXTS, say=said.append), features(encoder, framed, TEXTS, limit=8))
+    assert said[0].startswith("cut at 8 tokens: ")
 
 
 def test_pairs_have_types(tokenizer: Tokenizer) -> None:
@@ -80,7 +85,7 @@ def test_long_texts_are_cut_and_counted(tokenizer: Tokenizer) -> None:
     said: list[str] = []
     network = model("gpt2", tokenizer, context=16)
     found = features(network, tokenizer, TEXTS, say=said.append)
-    assert said == ["1 of 5 texts were longer than 16 tokens and lost their end"]
+    assert said == ["cut at 16 tokens: 1 of 5 texts"]
     ids, _ = tokenizer.frame(TEXTS[3], limit=16)
     expected = network.layers(torch.tensor([ids]))[-1][0].mean(0).detach()
     np.testing.assert_allclose(found[3], expected, atol=1e-5)

@@ -213,7 +213,7 @@ def opener(config: Mapping[str, Any], folder: str = "FOLDER") -> str | None:
 def _describe(folder: Path, config: Config, weights: Weights) -> tuple[Architecture | None, Recipe]:
     """Who reads the folder, and its recipe."""
     architecture, recipe = _described(config, weights)
-    head = sentences.read(folder, recipe.model.head)
+    head = sentences.read(folder, recipe.model.head, recipe.model.context or recipe.training.context)
     return architecture, recipe.replace(model=recipe.model.replace(head=head))
 
 

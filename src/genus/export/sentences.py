@@ -1,7 +1,8 @@
 """The layout of sentence-transformers around a bare encoder: how one vector is made of a text's.
 
-    modules.json            the encoder, a pooling, perhaps a normalisation
-    1_Pooling/config.json   which pooling
+    modules.json                the encoder, a pooling, perhaps a normalisation
+    1_Pooling/config.json       which pooling
+    sentence_bert_config.json   how much of a text is read
 
 The encoder lies beside them in Hugging Face layout.
 """
@@ -24,11 +25,14 @@ FLAGS = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "lastto
 """Poolings that are built here, as one key names them, and as flags do (`pooling_mode_cls_token`)."""
 
 
-def read(folder: Path, head: Any) -> Any:
+def read(folder: Path, head: Any, context: int) -> Any:
     """The head of a bare encoder with what `modules.json` states; the head as it is where there is none.
 
+    Args:
+        context: positions of the encoder.
+
     Raises:
-        ValueError: the folder asks for a pooling, a module or a prompt that is not built here.
+        ValueError: the folder asks for a pooling, a module or a prompt that is not built here, or for texts without tokens.
     """
     if not isinstance(head, Vectors) or not (folder / MODULES).is_file():
         return head
@@ -41,7 +45,7 @@ def read(folder: Path, head: Any) -> Any:
     if len(kinds) == 1:
         return head
     config = folder / modules[1]["path"] / "config.json"
-    return head.replace(take=_take(config), unit=len(kinds) == 3)
+    return head.replace(take=_take(config), unit=len(kinds) == 3, longest=_longest(folder / READING, context))
 
 
 def write(folder: Path, head: Any, dim: int, context: int) -> None:
@@ -56,7 +60,7 @@ def write(folder: Path, head: Any, dim: int, context: int) -> None:
     flags = {f"pooling_mode_{flag}": NAMES[name] == head.take for name, flag in FLAGS.items()}
     _write(folder / MODULES, modules)
     _write(folder / POOLING / "config.json", {"word_embedding_dimension": dim, **flags})
-    _write(folder / READING, {"max_seq_length": context, "do_lower_case": False})
+    _write(folder / READING, {"max_seq_length": head.longest or context, "do_lower_case": False})
 
 
 def lower_case(folder: Path) -> bool:
@@ -71,6 +75,13 @@ def files(folder: Path) -> list[str]:
     parts = [Path(m["path"]) / "config.json" for m in _json(folder / MODULES) if m.get("path")]
     named = [MODULES, PROMPTS, *(p.name for p in sorted(folder.glob("sentence_*_config.json")))]
     return [name for name in (*named, *(part.as_posix() for part in parts)) if (folder / name).is_file()]
+
+
+def _longest(path: Path, context: int) -> int | None:
+    most = _json(path, {}).get("max_seq_length")
+    if most is not None and (not isinstance(most, int) or most < 1):
+        raise _refused(path, f"max_seq_length is {most!r}, and no number of tokens")
+    return None if most is None or most >= context else most
 
 
 def _take(path: Path) -> Take:

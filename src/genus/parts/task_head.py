@@ -150,11 +150,13 @@ class Vectors(Spec):
             `model.head.pool(hidden, doc)`.
         take, unit: how a sentence encoder was trained to make one vector of a text's, and whether it is brought to length 1
             (Reimers & Gurevych 2019); None = nobody says. `genus.tune.features` does it.
+        longest: tokens after which it was trained to cut a text, special ones counted; None = the model's positions.
     """
 
     pool: Pool | None = None
     take: Take | None = None
     unit: bool = False
+    longest: int | None = None
 
     tied: ClassVar[bool] = False
     softcap: ClassVar[None] = None

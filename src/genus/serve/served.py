@@ -265,8 +265,12 @@ def _writer(entry: Entry, settings: Settings) -> Served:
 def _reads(entry: Entry, loaded: Loaded) -> int | None:
     """Tokens of a text that the model was made to see at once; any number without attention."""
     from genus.parts.attention import Attention
+    from genus.parts.task_head import Vectors
     from genus.spec import walk
 
+    head = getattr(loaded.spec, "head", None)
+    if isinstance(head, Vectors) and head.longest is not None:
+        return head.longest
     return entry.context if any(isinstance(part, Attention) for part in walk(loaded.spec)) else None
 
 

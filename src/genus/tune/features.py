@@ -17,6 +17,7 @@ from genus.parts.model import Model
 from genus.parts.task_head import Take, Vectors, one_vector
 from genus.run import Loaded, load
 from genus.spec import walk
+from genus.tune.counted import counted
 from genus.tune.reading import reads
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def features(
             layers side by side, so that a linear model may weigh the layers as ELMo's mixture does. None = what a sentence
             encoder states, at length 1 where it says so; of any other model the mean.
         layer: 0 = the embedding's output, 1 the first layer's, -1 the last's (`Model.Module.layers`); not used with "layers".
-        limit: most tokens of a text; None = what the model was made for, and no limit for a model without attention.
+        limit: most tokens of a text; None = what a sentence encoder states, else what the model was made for, and no limit for a
+            model without attention.
         batch_tokens: positions computed at once, padding included. say: told how many texts were cut.
 
     Raises:
@@ -75,7 +77,7 @@ def features(
     framed = [_frame(tokenizer, text, most, ends=spec.reverse is not None) for text in texts]
     cut = sum(each[2] for each in framed)
     if cut:
-        say(f"{cut:,} of {len(texts):,} texts were longer than {most:,} tokens and lost their end")
+        say(f"cut at {most:,} tokens: {cut:,} of {counted(len(texts), 'text')}")
     rows = [(ids, types) for ids, types, _ in framed]
     found = _compute(network, spec, rows, pool, layer, batch_tokens, dtype)
     return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12) if unit else found
@@ -147,6 +149,8 @@ def _frame(tokenizer: Tokenizer, text: Text, limit: int | None, ends: bool) -> t
 
 def _limit(loaded: Loaded | nn.Module, spec: Model) -> int | None:
     """Most tokens that the model should read at once."""
+    if isinstance(spec.head, Vectors) and spec.head.longest is not None:
+        return spec.head.longest
     if spec.context is not None:
         return spec.context
     if not any(isinstance(part, Attention) for part in walk(spec)):

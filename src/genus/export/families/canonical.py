@@ -35,7 +35,7 @@ def canonical(spec: Any) -> Any:
             case Pool(dense=False):
                 return part.replace(act=Pool.act)
             case Vectors():  # modules.json says it, not config.json
-                return part.replace(take=None, unit=False)
+                return part.replace(take=None, unit=False, longest=None)
             case Stack():
                 return _stack(part)
             case Model():
