@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from genus.tune import compare
 from genus.tune.compare import Way, over_fits, over_rows, verdict
 from genus.tune.options import TuneOptions
 from genus.tune.results import Row
+from genus.tune.splits import Split
 from genus.tune.tuning import resume, tune
+from genus.tune.unsuitable import Unsuitable
 
 GOOD, BAD = ["fine", "warm", "kind", "bright"], ["dull", "cold", "loud", "grey"]
 
@@ -102,6 +105,34 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     assert any("compare: without a prompt: this model sees both sides" in line for line in said)
     names = [r["name"] for r in json.loads((tmp_path / "run" / "results.json").read_text())["rows"]]
     assert "frozen vectors, linear read-out" in names and not any("prompt" in name for name in names)
+
+
+def test_what_goes_wrong_is_no_reason_to_leave_a_way_out() -> None:
+    """Only `Unsuitable` is: a mistake of ours or of the user's must not look like one."""
+    said: list[str] = []
+    part = Split("seed 0", (0, 1), (2,), (3,))
+    comparison = compare.Comparison(*[None] * 4, [part], TuneOptions(), said.append)  # type: ignore[arg-type]
+
+    def fails(error: Exception) -> Callable[[], list[Way]]:
+        def measure() -> list[Way]:
+            raise error
+
+        return measure
+
+    assert comparison._measured([("frozen vectors", fails(Unsuitable("there is one class only")))]) == []
+    assert said == ["compare: without frozen vectors: there is one class only"]
+    with pytest.raises(ValueError, match="lost its tokenizer"):
+        comparison._measured([("frozen vectors", fails(ValueError("the model lost its tokenizer")))])
+
+
+def test_a_column_that_a_prompt_cannot_name(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in labels(tmp_path, 30).read_text().splitlines()]
+    file = tmp_path / "odd.jsonl"
+    file.write_text("\n".join(json.dumps({"text: long": row["text"], "label": row["label"]}) for row in lines))
+    said: list[str] = []
+    options = TuneOptions(compare=True, seeds=1, epochs=1, refit=False, rank=2, text="text: long")
+    tune(base(tmp_path), file, tmp_path / "run", options, said.append)
+    assert "compare: without a prompt: the column 'text: long' cannot stand in a prompt's braces" in said
 
 
 def way(folder: Path, name: str, right: list[list[int]]) -> Way:

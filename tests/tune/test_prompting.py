@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_counted(tokenizer) -> None:
     answers = prompt.answer(model, tokenizer, rows)
     assert answers.shown.tolist() == [2, 0, 0] and answers.cut == 1 and np.isfinite(answers.log_probs).all()
     assert answers.notes[0] == "3 of 3 questions had no room for all 4 examples; 0.7 were shown on average"
-    assert answers.notes[1] == "1 of 3 questions lost their beginning: longer than the context"
+    assert answers.notes[1] == "1 of 3 questions lost the beginning: longer than the context"
     # the last examples stay
     shown = Prompt(TEMPLATE, ("bad", "good"), tuple(ROWS[2:]), limit).answer(model, tokenizer, rows[:1])
     assert shown.log_probs[0] == pytest.approx(answers.log_probs[0], abs=1e-5)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genus.tune.linear import MANY, Linear
+from genus.tune.unsuitable import Unsuitable
 
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 """Thai, Lao, Burmese, Khmer, kana and Chinese characters: scripts that put no space between words."""
@@ -103,7 +104,7 @@ class _Cut:
                 warnings.simplefilter("ignore", UserWarning)  # a token pattern that characters do not need
                 self.vectorizer.fit([text for row in texts for text in row])
         except ValueError as error:
-            raise ValueError(f"bag of words: the training rows hold no words ({error})") from None
+            raise Unsuitable(f"bag of words: the training rows hold no words ({error})") from None
         return self
 
     def transform(self, texts: Texts) -> Any:

@@ -33,6 +33,7 @@ from genus.tune.results import Row, merge
 from genus.tune.splits import Split
 from genus.tune.task import Say, Task
 from genus.tune.trial import PREDICTIONS, Held, Trial
+from genus.tune.unsuitable import Unsuitable
 
 FOLDER, ROW, DONE = "compare", "row.json", "done"
 TUNED = ("full", "lora")  # methods that are compared
@@ -93,7 +94,7 @@ class Comparison:
         for name, measure in wanted:
             try:
                 found += measure()
-            except ValueError as error:
+            except Unsuitable as error:
                 self.say(f"compare: without {name}: {error}")
         return found
 
@@ -163,8 +164,14 @@ class Comparison:
         if base.weights is None or not (task.labels_of() and isinstance(task.target(self.told.train[0]), str)):
             return []
         if isinstance(base.recipe.model.head, TaskHead | Vectors):
-            raise ValueError("the base has no read-out of its vocabulary")
-        scored(base.recipe.model)
+            raise Unsuitable("the base has no read-out of its vocabulary")
+        try:
+            scored(base.recipe.model)
+        except ValueError as error:
+            raise Unsuitable(str(error)) from error
+        strange = next((name for name in task.columns if set(name) & set("{}:!")), None)
+        if strange is not None:
+            raise Unsuitable(f"the column {strange!r} cannot stand in a prompt's braces")
         template = Template.infer(task.columns[:-1], task.columns[-1])
         template.check(task.columns)
         model = base.model(None, self.options.seed).to(default_device()).eval()

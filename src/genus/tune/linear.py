@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from genus.tune.unsuitable import Unsuitable
+
 FOLDS = 5
 ENOUGH = 4 * FOLDS  # rows from which the regularisation is chosen by cross-validation
 MANY = 10_000  # rows: cross-validation looks at no more
@@ -38,12 +40,12 @@ class Linear:
         """Learn from rows and classes, or numbers.
 
         Raises:
-            ValueError: scikit-learn is missing, or there is one class only.
+            Unsuitable: scikit-learn is missing, or there is one class only.
         """
         require()
         aims = np.asarray(targets, np.float64 if self.numbers else None)
         if not self.numbers and len(np.unique(aims)) < 2:
-            raise ValueError("a linear model: the training rows have one class only")
+            raise Unsuitable("a linear model: the training rows have one class only")
         few = np.random.default_rng(self.seed).permutation(len(aims))[:MANY]
         self.strength, self.chosen = self._choose([rows[i] for i in few], aims[few])
         self._reader = self.reader(rows)
@@ -107,12 +109,12 @@ def require() -> None:
     """Check that scikit-learn is there.
 
     Raises:
-        ValueError: it is not; with the extra that brings it.
+        Unsuitable: it is not; with the extra that brings it.
     """
     try:
         import sklearn  # noqa: F401
     except ImportError:
-        raise ValueError("linear models need scikit-learn: pip install 'genus[eval]'") from None
+        raise Unsuitable("linear models need scikit-learn: pip install 'genus[eval]'") from None
 
 
 class OnVectors(Linear):

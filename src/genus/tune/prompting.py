@@ -22,6 +22,7 @@ from genus.generate.state import select_rows
 from genus.modalities.text import Tokenizer
 from genus.ops.cross_entropy import IGNORE
 from genus.parts.ngram import NGram
+from genus.tune.unsuitable import Unsuitable
 
 CONTENT_FREE = ("N/A", "", "[MASK]")  # what stands in the question's place (Zhao et al. 2021, section 5)
 BETWEEN = "\n\n"  # after every example, and after the label that is scored
@@ -115,7 +116,9 @@ class Answers:
                 f"{self.shown.mean():.1f} were shown on average"
             )
         if self.cut:
-            result.append(f"{self.cut:,} of {len(self.shown):,} questions lost their beginning: longer than the context")
+            result.append(
+                f"{self.cut:,} of {len(self.shown):,} questions lost the beginning: longer than the context"
+            )
         return result
 
 
@@ -157,7 +160,8 @@ class Prompt:
         Where not all examples fit, the first of them are left out; where a question does not fit, its beginning.
 
         Raises:
-            ValueError: the model has no left-to-right probability, or the tokenizer writes two labels alike.
+            ValueError: the model has no left-to-right probability.
+            Unsuitable: a label is longer than the model reads, or the tokenizer writes two labels alike.
         """
         how(model.spec)
         endings = self._endings(tokenizer)
@@ -169,7 +173,7 @@ class Prompt:
         cut = 0 if room is None else sum(len(q) > room for q in questions)
         if room is not None:
             if room < 1:
-                raise ValueError(f"a label has {longest} tokens and the model {self.limit} positions; choose shorter words")
+                raise Unsuitable(f"a label has {longest} tokens and the model {self.limit} positions; choose shorter words")
             questions = [_last(q, room) for q in questions]
         found = np.empty((len(rows), len(endings)))
         nothing = np.empty_like(found)
@@ -213,7 +217,7 @@ class Prompt:
         for i, ids in enumerate(endings):
             if ids in endings[:i]:
                 words = [self.template.word(self.labels[j]) for j in (endings.index(ids), i)]
-                raise ValueError(f"the tokenizer writes the labels {words[0]!r} and {words[1]!r} alike; give them other words")
+                raise Unsuitable(f"the tokenizer writes the labels {words[0]!r} and {words[1]!r} alike; give them other words")
         return endings
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genus.export.rules import LAYOUTS, Bound
 from genus.tune.adapters.low_rank import LowRank
+from genus.tune.unsuitable import Unsuitable
 
 ROWS = {"same": "same", "transposed": "same", "stacked": "stacked", "stacked_transposed": "stacked", "by_head": "by_head"}
 """Layout of a weight -> that of its rows; peft undoes the transposition of Conv1D itself."""
@@ -84,7 +85,7 @@ def split(rule: Bound, weights: Sequence[Tensor], factors: Factors, heads: int) 
 
 def _rows(rule: Bound) -> str:
     if rule.layout not in ROWS:
-        raise ValueError(f"peft cannot adapt {rule.theirs}, which is more than one matrix; choose other targets")
+        raise Unsuitable(f"peft cannot adapt {rule.theirs}, which is more than one matrix; choose other targets")
     return ROWS[rule.layout]
 
 

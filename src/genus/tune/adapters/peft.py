@@ -27,6 +27,7 @@ from genus.tune.adapters.low_rank import LowRank
 from genus.tune.adapters.names import Names, module_of
 from genus.tune.adapters.rewrite import Change, adapted, attach, learning_rows
 from genus.tune.adapters.token_rows import TokenRows
+from genus.tune.unsuitable import Unsuitable
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ROOT = "base_model.model."
@@ -65,12 +66,12 @@ def save_peft(folder: str | Path, model: nn.Module, base: str | Path | None = No
         base: where the model without the adapter lies; peft looks there. problem: see `families.match`.
 
     Raises:
-        ValueError: nothing is adapted, or peft has no form for it.
+        Unsuitable: nothing is adapted, or peft has no form for it.
     """
     folder, names = Path(folder), Names(model, problem)
     changes = {id(weight): change for weight, change in adapted(model).values()}
     if not changes:
-        raise ValueError("this model has no adapter to save; tune it with --method lora")
+        raise Unsuitable("this model has no adapter to save; tune it with --method lora")
     factors: dict[str, Factors] = {}
     tensors: dict[str, Tensor] = {}
     for rule in names.rules:
@@ -84,7 +85,7 @@ def save_peft(folder: str | Path, model: nn.Module, base: str | Path | None = No
     reached = {id(names.params[n]) for rule in names.rules for n in rule.ours}
     lost = next((name for name, (weight, _) in adapted(model).items() if id(weight) not in reached), None)
     if lost is not None:
-        raise ValueError(f"{names.architecture} has no matrix for {lost}, which is adapted; choose other targets")
+        raise Unsuitable(f"{names.architecture} has no matrix for {lost}, which is adapted; choose other targets")
     whole = _whole(names, set(changes))
     tensors |= whole
     tokens = _tokens(names)

@@ -15,6 +15,7 @@ from genus.parts.model import Model
 from genus.parts.positions import LearnedPositions, RelativeBias
 from genus.parts.task_head import TaskHead
 from genus.spec import nearest
+from genus.tune.unsuitable import Unsuitable
 
 Place = Literal["mixer", "layer", "table", "head", "other"]
 """Where a matrix is used.
@@ -85,14 +86,14 @@ def select(model: nn.Module, targets: Iterable[str]) -> dict[str, Matrix]:
             match a whole name.
 
     Raises:
-        ValueError: a target that no matrix answers to.
+        Unsuitable: a target that no matrix answers to.
     """
     known = matrices(model)
     chosen: dict[str, Matrix] = {}
     for target in targets:
         hits = {name: m for name, m in known.items() if _answers(m, target)}
         if not hits:
-            raise ValueError(_nothing(target, known))
+            raise Unsuitable(_nothing(target, known))
         chosen |= hits
     return {name: m for name, m in known.items() if name in chosen}
 
