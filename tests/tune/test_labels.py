@@ -59,8 +59,8 @@ def test_leakage_is_taken_out_of_the_training_rows(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("text,label\nTEXT  3,b\nnew,a\n")
     labels, said = _read(tmp_path / "a.csv", f"text,label\n{GOOD}text 1,a\n", test=str(tmp_path / "test.csv"))
     assert len(labels.train) == 10 and not any(row["text"] == "text 3" for row in labels.train) and len(labels.test or ()) == 2
-    assert "leakage: 1 rows to learn from stand in the test set too" in said and "the test copy is kept" in said
-    assert "1 rows repeat the text of an earlier one, 1 of them with another label" in said
+    assert "leakage: 1 row to learn from, with the same text in the test set too" in said and "only the test copy is kept" in said
+    assert "1 row with the text of an earlier one, 1 of them with another label" in said
     (tmp_path / "all.csv").write_text(f"text,label\n{GOOD}")
     with pytest.raises(ValueError, match="every row to learn from stands in a set that judges"):
         _read(tmp_path / "a.csv", f"text,label\n{GOOD}", test=str(tmp_path / "all.csv"))
@@ -72,7 +72,7 @@ def test_leakage_between_the_sets_that_judge(tmp_path: Path) -> None:
     sets = {"test": str(tmp_path / "test.csv"), "validation": str(tmp_path / "valid.csv")}
     labels, said = _read(tmp_path / "a.csv", f"text,label\n{GOOD}", **sets)
     assert [row["text"] for row in labels.validation or ()] == ["other"] and len(labels.test or ()) == 2
-    assert "leakage: 1 rows of the validation set stand in the test set too" in said
+    assert "leakage: 1 row of the validation set, with the same text in the test set too" in said
     with pytest.raises(ValueError, match="every row of the validation set stands in the test set"):
         _read(tmp_path / "a.csv", f"text,label\n{GOOD}", test=sets["test"], validation=sets["test"])
 

@@ -149,7 +149,8 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         tune("bert", labels, tmp_path / "cut", options, lambda _: None)
     said: list[str] = []
     again = resume(tmp_path / "cut", said.append)
-    assert fits == ["seed 0, fold 1 of 2", "seed 0, fold 2 of 2", "seed 0, fold 2 of 2"] and "continued: 1 fits were done" in said
+    assert fits == ["seed 0, fold 1 of 2", "seed 0, fold 2 of 2", "seed 0, fold 2 of 2"]
+    assert "continued: 1 fit done before" in said
     results = [json.loads((run.path / "results.json").read_text())["trials"] for run in (whole, again)]
     assert [t["test"] for t in results[0]] == [t["test"] for t in results[1]]
     assert (whole.model_dir / "model.safetensors").read_bytes() == (again.model_dir / "model.safetensors").read_bytes()

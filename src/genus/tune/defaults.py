@@ -10,6 +10,7 @@ from torch import nn
 from genus.parts.mix import ScalarMix
 from genus.recipes.training import adamw_rate
 from genus.tune.base import Base
+from genus.tune.counted import counted
 from genus.tune.methods import Method
 from genus.tune.options import TuneOptions
 
@@ -35,7 +36,8 @@ class Pace:
     dropout: float
 
     def __str__(self) -> str:
-        return f"{self.updates:,} updates of {self.batch} rows ({self.epochs:.3g} passes), learning rate {self.lr:.2e}"
+        passes = f"{self.epochs:.3g} {'pass' if self.epochs == 1 else 'passes'}"
+        return f"{counted(self.updates, 'update')} of {counted(self.batch, 'row')} ({passes}), learning rate {self.lr:.2e}"
 
 
 def pace(base: Base, method: Method, options: TuneOptions, rows: int, epochs: float | None = None) -> Pace:

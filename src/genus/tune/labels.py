@@ -12,6 +12,7 @@ from typing import Any
 
 from genus.prepare.items import excerpt
 from genus.prepare.records import Record, Records, Rejected, read, read_splits
+from genus.tune.counted import counted
 from genus.tune.options import TuneOptions
 from genus.tune.splits import Leakage, leakage
 from genus.tune.task import Say, Task, Wishes
@@ -134,7 +135,7 @@ def _usable(task: Task, records: Records, labels: Labels) -> tuple[Sequence[Reco
         listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(REASONS))
         more = f" and {len(reasons) - REASONS} more reasons" if len(reasons) > REASONS else ""
         labels.remarks.append(
-            f"{sum(reasons.values()):,} of {total:,} rows of {records.name} were left out ({listed}{more}); "
+            f"left out: {sum(reasons.values()):,} of {counted(total, 'row')} of {records.name} ({listed}{more}); "
             "each is in rejected.jsonl with its place"
         )
     if not wrong:
@@ -150,8 +151,8 @@ def _part(labels: Labels) -> None:
         if both.drop:
             labels.validation = [row for i, row in enumerate(labels.validation) if i not in both.drop]
             labels.remarks.append(
-                f"leakage: {len(both.drop):,} rows of the validation set stand in the test set too, with the same text; "
-                "the test copy is kept and they are left out"
+                f"leakage: {counted(len(both.drop), 'row')} of the validation set, with the same text in the test set too; "
+                "only the test copy is kept"
             )
         if not labels.validation:
             raise ValueError(
@@ -162,13 +163,13 @@ def _part(labels: Labels) -> None:
     labels.leakage = found
     for name, count in found.shared.items():
         labels.remarks.append(
-            f"leakage: {count:,} rows to learn from stand in the {name} set too, with the same text; "
-            f"the {name} copy is kept and they are left out"
+            f"leakage: {counted(count, 'row')} to learn from, with the same text in the {name} set too; "
+            f"only the {name} copy is kept"
         )
     if found.repeated:
         other = f", {found.contradicting:,} of them with another label" if found.contradicting else ""
         labels.remarks.append(
-            f"{found.repeated:,} rows repeat the text of an earlier one{other}; equal texts are kept on one side of every split"
+            f"{counted(found.repeated, 'row')} with the text of an earlier one{other}; equal texts are on one side of every split"
         )
     if found.drop:
         kept = [i for i in range(len(labels.train)) if i not in found.drop]
@@ -186,7 +187,7 @@ def _classes(task: Task, rows: Sequence[Record]) -> list[str]:
     common = counts.most_common()
     listed = ", ".join(f"{label} {count:,} ({100 * count / total:.0f} %)" for label, count in common[:NAMES])
     more = f" and {len(common) - NAMES} more" if len(common) > NAMES else ""
-    said = [f"{len(common)} classes in {total:,} rows: {listed}{more}"]
+    said = [f"{counted(len(common), 'class', 'classes')} in {counted(total, 'row')}: {listed}{more}"]
     most, least = common[0], common[-1]
     if most[1] >= 3 * least[1]:
         said.append(
@@ -206,7 +207,7 @@ def _classes(task: Task, rows: Sequence[Record]) -> list[str]:
 def _first(rejected: Sequence[Rejected]) -> str:
     if not rejected:
         return ": it is empty"
-    return f" ({len(rejected):,} were left out; the first, {rejected[0].place}: {rejected[0].reason})"
+    return f" ({len(rejected):,} left out; the first, {rejected[0].place}: {rejected[0].reason})"
 
 
 def describe(labels: Labels, path: str | Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from genus.run import Loaded, load
 from genus.spec import from_json
 from genus.train.machine import compute_dtype, default_device
 from genus.tune.base import Base
+from genus.tune.counted import counted
 from genus.tune.examples import Examples
 from genus.tune.fitting import predict as predicted
 from genus.tune.options import TuneOptions
@@ -228,12 +229,13 @@ def _report(tally: Tally, labeller: Labeller, file: str | Path, out: str | Path 
         say(f"{'standard input' if str(file) == STDIN else file} has no rows: there was nothing to label")
         return
     speed = tally.rows / max(tally.seconds, 1e-9)
-    say(f"{tally.rows:,} rows{'' if out is None else f' to {out}'}, {speed:,.0f} a second; {tally.errors:,} with an error")
+    where = "" if out is None else f" to {out}"
+    say(f"{counted(tally.rows, 'row')}{where}, {speed:,.0f} a second; {tally.errors:,} with an error")
     if tally.cut:
-        say(f"{tally.cut:,} texts are longer than {labeller.limit} tokens: they were cut, and their ends were not read")
+        say(f"cut at {counted(labeller.limit, 'token')}: {counted(tally.cut, 'text')}; what comes after was not read")
     if tally.scores:
         shown = ", ".join(f"{name} {value:.3f}" for name, value in tally.scores.items() if name != "loss")
-        say(f"{tally.labelled:,} rows have a label of their own: {shown}")
+        say(f"{counted(tally.labelled, 'row')} with a label of their own: {shown}")
 
 
 def _label_only(task: Task, row: Record) -> Record:

@@ -116,9 +116,7 @@ class Answers:
                 f"{self.shown.mean():.1f} were shown on average"
             )
         if self.cut:
-            result.append(
-                f"{self.cut:,} of {len(self.shown):,} questions lost the beginning: longer than the context"
-            )
+            result.append(f"{self.cut:,} of {len(self.shown):,} questions lost the beginning: longer than the context")
         return result
 
 

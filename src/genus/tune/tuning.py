@@ -24,6 +24,7 @@ from genus.train.checkpoint import restore_weights
 from genus.train.machine import compute_dtype, default_device, describe
 from genus.tune import compare, continued, page, rate, results, trial
 from genus.tune.base import Base, find_base
+from genus.tune.counted import counted
 from genus.tune.defaults import pace
 from genus.tune.examples import Examples
 from genus.tune.fitting import Fitted, fit, predict
@@ -60,7 +61,8 @@ def tune(source: str | Path, labels: str | Path, out: str | Path, options: TuneO
             f"--replay, --tokens and --time are for unlabelled text, a folder that genus prepare made; {labels} is none. "
             "--epochs says how long to learn from labels"
         )
-    method(options)
+    for name in {options.method, *(compare.TUNED if options.compare else ())}:
+        method(replace(options, method=name))
     told = read_labels(labels, options, say)
     base = base_of(source, told, options, say)
     held = encoded(base, told, options, say)
@@ -105,7 +107,7 @@ def resume(path: str | Path, say: Say = print) -> Run:
     base = base_of(source, told, options, lambda _: None)
     held = encoded(base, told, options, lambda _: None)
     done = len(list(run.path.glob(f"fits/*/{trial.RESULT}")))
-    say(f"continued: {done} fits were done")
+    say(f"continued: {counted(done, 'fit')} done before")
     return _go(run, base, told, held, options, say)
 
 
@@ -124,13 +126,14 @@ def encoded(base: Base, told: Labels, options: TuneOptions, say: Say) -> Held:
         examples = Examples.encode(told.task, rows, base.tokenizer, limit, base.types)
         if examples.cut:
             told.remarks.append(
-                f"of {len(rows):,} texts {name}, {examples.cut:,} {'is' if examples.cut == 1 else 'are'} longer than {limit} "
-                "tokens: what is beyond is not read"
+                f"of {counted(len(rows), 'text')} {name}, {examples.cut:,} {'is' if examples.cut == 1 else 'are'} longer than "
+                f"{counted(limit, 'token')}: what is beyond is not read"
             )
             say(f"labels: {told.remarks[-1]}")
         if examples.without:
             why = told.task.refusal(rows[examples.without[0]], base.tokenizer) or "nothing to learn from"
-            told.remarks.append(f"{len(examples.without):,} of {len(rows):,} rows {name} cannot be used; the first: {why}")
+            some = f"{len(examples.without):,} of {counted(len(rows), 'row')}"
+            told.remarks.append(f"{some} {name} cannot be used; the first: {why}")
             say(f"labels: {told.remarks[-1]}")
         return examples
 
@@ -150,7 +153,7 @@ def _go(run: Run, base: Base, told: Labels, held: Held, options: TuneOptions, sa
     for part in parts:
         trials.append(trial.measure(base, task, held, part, how, options, run, keep=not refit))
         done = trials[-1]
-        say(f"{part.name}: {_told(task, done.test)} on {done.held:,} rows, best at update {done.best:,}")
+        say(f"{part.name}: {_told(task, done.test)} on {counted(done.held, 'row')}, best at update {done.best:,}")
     name = f"{how.name} tuning of {base.name}" if base.weights is not None else f"{base.name} from the labels alone"
     before = trial.untuned(base, task, held, parts, options)
     mine = trial.row(name, trials)
@@ -202,9 +205,9 @@ def _say_plan(
     one = parts[0]
     valid = len(one.valid) if told.validation is None else len(told.validation)
     test = len(one.test) if told.test is None else len(told.test)
-    seeds = f"{len(parts)} seed{'s' if len(parts) > 1 else ''}"
-    kind = f"{options.folds}-fold cross-validation, {options.repeats} times" if options.folds else seeds
-    say(f"splits: {kind}: {len(one.train):,} rows to learn from, {valid:,} to choose the update, {test:,} to judge")
+    times = "" if options.repeats == 1 else f", {options.repeats} times"
+    kind = f"{options.folds}-fold cross-validation{times}" if options.folds else counted(len(parts), "seed")
+    say(f"splits: {kind}: {counted(len(one.train), 'row')} to learn from, {valid:,} to choose the update, {test:,} to judge")
     rows = told.task.loader(held.train.of(one.train), 1, base.limit(options), options.seed).steps_per_epoch
     say(f"tuning: {how.name}, {pace(base, how, options, round(rows))}")
     if refit:
@@ -228,7 +231,8 @@ def _refit(
     for seed in range(options.seed, options.seed + AGAIN):
         folder = run.path / "fits" / f"all-rows-seed-{seed}"
         own = Run.open(folder) if (folder / CONFIG).is_file() else Run.create(folder, {"split": "all rows", "seed": seed})
-        say(f"all rows: {len(held.train.numbers):,} rows, {epochs:.3g} {'pass' if epochs == 1 else 'passes'}, seed {seed}")
+        passes = f"{epochs:.3g} {'pass' if epochs == 1 else 'passes'}"
+        say(f"all rows: {counted(len(held.train.numbers), 'row')}, {passes}, seed {seed}")
         fitted = fit(base, task, held.train, (), how, options, seed, own, epochs=epochs, name="all rows", quiet=False)
         predictions, rows = predict(fitted.model, task, base, held.train, dtype, write=False)
         score = task.score(predictions, rows).get(task.primary, math.nan)
@@ -262,7 +266,7 @@ def _finish(run: Run, base: Base, told: Labels, held: Held, final: Fitted, optio
     """Write the model, judge it where a test set was given, and gather the predictions."""
     task = told.task
     limit = base.limit(options)
-    notes = f"Tuned from {base.name} for {task.name} on {len(told.train):,} labelled rows."
+    notes = f"Tuned from {base.name} for {task.name} on {counted(len(told.train), 'labelled row')}."
     recipe = Recipe(base.recipe.name, final.spec, base.recipe.objective, base.recipe.training)
     huggingface.save(
         run.model_dir, final.model, recipe, base.tokenizer, limit, notes=notes, labels=task.labels_of(), problem=task.problem_name
