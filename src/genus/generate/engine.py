@@ -113,7 +113,7 @@ class Engine:
         Returns:
             (B, V) float32 logits after the last token of each row, or with `every` (B, T, V) after each token, T being the
             longest row's number of them. Where there is no such token they mean nothing. What is no token of the tokenizer has
-            -inf: a model's table may be larger.
+            -inf: a model's table may be larger. The result holds until the next call.
         """
         size = PREFILL if hasattr(self.model, "hidden") else PREFILL_LOGITS
         longest = max(map(len, rows))

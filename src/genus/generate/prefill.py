@@ -85,7 +85,7 @@ class Prefill:
         for row, part in enumerate(parts):
             before, self.done[row] = self.done[row], self.done[row] + len(part)
             if part and self.done[row] == len(self.prompts[row][0]):
-                self._found[row] = logits[row]
+                self._found[row] = logits[row].clone()  # the next call may write there
             self._keep(row, before)
 
     def _keep(self, row: int, before: int) -> None:
