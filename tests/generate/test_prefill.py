@@ -15,6 +15,7 @@ from genus.run import Loaded
 @torch.inference_mode()
 def test_what_follows_a_short_prompt_outlasts_other_calls(small: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = small("llama")
+    assert loaded.tokenizer is not None
     engine = Engine(loaded.model, loaded.tokenizer)
     read, places = engine.read, dict[torch.Size, Tensor]()
 

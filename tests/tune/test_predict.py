@@ -73,6 +73,17 @@ def test_a_table_has_one_header_though_it_begins_with_bad_rows(run: Path, tmp_pa
     assert "nor this" in lines[2] and lines[3].startswith("great,pos,")
 
 
+def test_a_table_keeps_its_columns_whatever_later_rows_call_theirs(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = b'{"text": "great"}\n{"text": "great", "prediction": "old", "error": "own"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    predict(run, "-", tmp_path / "out.csv", say=_quiet, at_once=1)
+    rows = read(tmp_path / "out.csv").rows
+    assert [row["prediction"] for row in rows] == ["pos", "pos"]
+    assert rows[1]["error"] == 'not in the columns: {"prediction": "old", "error": "own"}'
+
+
 def test_tables(run: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text('n,text\n1,"great, ""so"" great"\n2\n3,a cold story,extra\n', encoding="utf-8")
     predict(run, tmp_path / "in.csv", tmp_path / "out.csv", say=_quiet)

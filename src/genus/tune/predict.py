@@ -262,15 +262,17 @@ class _Writer:
             self._line(self.columns)
 
     def write(self, row: Record, added: Record) -> None:
-        # Rows of JSON need not have the same columns: one that was not met before keeps its value too.
-        free = {name: _free(name, row) if own in row else own for name, own in self.free.items()}
-        whole = row | {free[name]: added.get(name) for name in (*self.added, ERROR)}
+        told = {name: added.get(name) for name in (*self.added, ERROR)}
         if self.kind == ".jsonl":
+            # Rows of JSON need not have the same columns: one that was not met before keeps its value too.
+            free = {name: _free(name, row) if own in row else own for name, own in self.free.items()}
+            whole = row | {free[name]: value for name, value in told.items()}
             self.target.write(json.dumps(whole, ensure_ascii=False, default=str) + "\n")
             return
-        strange = [name for name in whole if name not in self.columns]
-        if strange:  # of a row that could not be read: kept, as text, beside the reason
-            lost = json.dumps({name: whole[name] for name in strange}, ensure_ascii=False, default=str)
+        whole = row | {self.free[name]: value for name, value in told.items()}
+        strange = {name: value for name, value in row.items() if name not in self.columns or name in self.free.values()}
+        if strange:  # without a column, as in a row that could not be read: kept, as text, beside the reason
+            lost = json.dumps(strange, ensure_ascii=False, default=str)
             whole[self.free[ERROR]] = f"{added.get(ERROR) or 'not in the columns'}: {lost}"
         self._line([_cell(whole.get(name)) for name in self.columns])
 
