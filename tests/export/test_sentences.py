@@ -85,6 +85,7 @@ def test_how_much_of_a_text_is_read(tmp_path: Path) -> None:
         ),
         ("1_Pooling/config.json", {"pooling_mode": "sqrt"}, "a pooling by sqrt"),
         ("sentence_bert_config.json", {"max_seq_length": "all"}, "max_seq_length is 'all', and no number of tokens"),
+        ("sentence_bert_config.json", {"max_seq_length": True}, "max_seq_length is True, and no number of tokens"),
         ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "a prompt before every text"),
     ],
 )

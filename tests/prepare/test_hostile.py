@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genus.prepare import limits, plain, prepare, tables
+from genus.prepare import limits, plain, prepare, row_lines, tables
 from genus.prepare.items import Document, Item, Lines, Reject, Remark
 from genus.prepare.limits import Budget, Excess
 from genus.prepare.plain import read_json_lines, read_text
@@ -233,7 +233,7 @@ def consume(kind: str, size: int) -> tuple[list[str], list[Reject], int]:
 
 @pytest.mark.parametrize("kind", READERS)
 def test_a_line_without_an_end_is_read_in_bounded_memory(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (plain, tables):
+    for module in (plain, tables, row_lines):
         monkeypatch.setattr(module, "RECORD_BYTES", 2**20)
     monkeypatch.setattr(plain, "PIECE_BYTES", 2**18)
     short, rejected, peak = consume(kind, 100 * 2**20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -267,7 +268,8 @@ def _wait_for_steps(run: Path, process: subprocess.Popen[bytes], steps: int) -> 
     """Until a checkpoint of at least so many steps lies there, or the process has ended."""
     deadline = time.monotonic() + 90
     while process.poll() is None and time.monotonic() < deadline:
-        states = list((run / "checkpoints").glob("step-*/state.json"))
-        if any(json.loads(p.read_text())["step"] >= steps for p in states if p.exists()):
-            return
+        for state in list((run / "checkpoints").glob("step-*/state.json")):
+            with contextlib.suppress(FileNotFoundError):  # a checkpoint that has just made room for a newer one
+                if json.loads(state.read_text())["step"] >= steps:
+                    return
         time.sleep(0.01)

@@ -132,7 +132,7 @@ def test_a_column_that_a_prompt_cannot_name(tmp_path: Path) -> None:
     said: list[str] = []
     options = TuneOptions(compare=True, seeds=1, epochs=1, refit=False, rank=2, text="text: long")
     tune(base(tmp_path), file, tmp_path / "run", options, said.append)
-    assert "compare: without a prompt: the column 'text: long' cannot stand in a prompt's braces" in said
+    assert "compare: without a prompt: the column 'text: long' cannot stand in a prompt's braces; rename it" in said
 
 
 def way(folder: Path, name: str, right: list[list[int]]) -> Way:

@@ -79,7 +79,7 @@ def files(folder: Path) -> list[str]:
 
 def _longest(path: Path, context: int) -> int | None:
     most = _json(path, {}).get("max_seq_length")
-    if most is not None and (not isinstance(most, int) or most < 1):
+    if most is not None and (type(most) is not int or most < 1):
         raise _refused(path, f"max_seq_length is {most!r}, and no number of tokens")
     return None if most is None or most >= context else most
 

@@ -171,7 +171,7 @@ class Comparison:
             raise Unsuitable(str(error)) from error
         strange = next((name for name in task.columns if set(name) & set("{}:!")), None)
         if strange is not None:
-            raise Unsuitable(f"the column {strange!r} cannot stand in a prompt's braces")
+            raise Unsuitable(f"the column {strange!r} cannot stand in a prompt's braces; rename it")
         template = Template.infer(task.columns[:-1], task.columns[-1])
         template.check(task.columns)
         model = base.model(None, self.options.seed).to(default_device()).eval()
