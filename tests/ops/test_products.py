@@ -117,3 +117,11 @@ def test_read_out(vocab: int, options: dict[str, float]) -> None:
             assert abs(loss.item() / wanted.item() - 1) < 1e-3
             for a, b in zip(torch.autograd.grad(loss, (hidden, weight, bias)), slopes, strict=True):
                 assert _far(a, b) < 2e-2
+
+
+@needs_kernel
+def test_nothing_to_multiply() -> None:
+    x, w, one = torch.empty(0, 8).bfloat16(), torch.randn(6, 8), torch.ones(6, 8)
+    assert products.product(torch.empty(0, 6).bfloat16(), [x], [w], True).shape == (0, 6)
+    assert not products.product_back(torch.full((6, 8), 3.0), torch.empty(0, 6).bfloat16(), x).any()
+    assert torch.equal(products.product_back(torch.ones(6, 8), torch.empty(0, 6).bfloat16(), x, add=True), one)

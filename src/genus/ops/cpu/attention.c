@@ -73,32 +73,6 @@ static void multiply(
     }
 }
 
-/* Rows become columns: of 16 vectors of 16 numbers of 32 bits. */
-static inline __attribute__((always_inline)) void turn(__m512i r[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int c = 0; c < 4; c++)
-        for (int half = 0; half < 16; half += 8) {
-            t[half + c] = _mm512_shuffle_i32x4(r[half + c], r[half + 4 + c], 0x88);
-            t[half + 4 + c] = _mm512_shuffle_i32x4(r[half + c], r[half + 4 + c], 0xdd);
-        }
-    for (int c = 0; c < 4; c++) {
-        r[c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0x88);
-        r[4 + c] = _mm512_shuffle_i32x4(t[4 + c], t[12 + c], 0x88);
-        r[8 + c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0xdd);
-        r[12 + c] = _mm512_shuffle_i32x4(t[4 + c], t[12 + c], 0xdd);
-    }
-}
-
 /* to (size / 2, 64) pairs of neighbouring numbers of each of `count` rows; zeros for the rows up to 64. */
 static void across(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint32_t *to) {
     for (int64_t g = 0; g < LANES; g += 16)

@@ -97,32 +97,6 @@ static void sums(int64_t i, int64_t last, const Term *terms, int64_t count, cons
     }
 }
 
-/* Rows become columns: of 16 vectors of 16 numbers of 32 bits. */
-static inline __attribute__((always_inline)) void turn(__m512i r[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int c = 0; c < 4; c++)
-        for (int half = 0; half < 16; half += 8) {
-            t[half + c] = _mm512_shuffle_i32x4(r[half + c], r[half + 4 + c], 0x88);
-            t[half + 4 + c] = _mm512_shuffle_i32x4(r[half + c], r[half + 4 + c], 0xdd);
-        }
-    for (int c = 0; c < 4; c++) {
-        r[c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0x88);
-        r[4 + c] = _mm512_shuffle_i32x4(t[4 + c], t[12 + c], 0x88);
-        r[8 + c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0xdd);
-        r[12 + c] = _mm512_shuffle_i32x4(t[4 + c], t[12 + c], 0xdd);
-    }
-}
-
 /* 32 numbers in bf16. */
 static inline __m512i numbers(int64_t bf16, const void *base, int64_t at, int64_t count) {
     const __mmask32 mask = count < 32 ? (1u << count) - 1 : 0xFFFFFFFF;
@@ -184,6 +158,7 @@ typedef struct {
 int64_t genus_product(
     const Factors *factors, int64_t count, int64_t rows, int64_t columns, const float *bias, void *y, int64_t bf16, int64_t add,
     int64_t threads) {
+    if (rows < 1 || columns < 1) return 0;
     const int64_t panels = parts(columns, WIDE), shares = parts(parts(rows, BLOCK), threads) * threads;
     const int64_t high = parts(parts(rows, shares), HIGH) * HIGH;
     int64_t pairs = 0;
@@ -224,6 +199,8 @@ int64_t genus_product(
 int64_t genus_product_back(
     const uint16_t *a, int64_t a_stride, const uint16_t *b, int64_t b_stride, int64_t size, int64_t rows, int64_t columns, float *y,
     int64_t add, int64_t threads) {
+    if (size < 1 && !add) memset(y, 0, rows * columns * sizeof *y);
+    if (size < 1 || rows < 1 || columns < 1) return 0;
     const int64_t panels = parts(columns, WIDE), deep = least(DEEP, parts(size, 2));
     uint32_t *left = aligned_alloc(64, parts(least(parts(rows, HIGH) * HIGH, SLAB) * deep * 4, 64) * 64);
     uint32_t *right = aligned_alloc(64, panels * deep * WIDE * 4);
