@@ -74,3 +74,12 @@ def test_the_oldest_goes_first_and_never_what_others_grow_from(small: Callable[.
     small_one = Prefixes(engine.layout, 0.5 * one.nbytes, block=8)
     _filled(engine, small_one, TEXT)
     assert small_one.nbytes == 0 and small_one.find(TEXT) is None
+
+
+def test_a_block_is_no_longer_than_what_a_window_keeps(small: Callable[..., Loaded]) -> None:
+    loaded = small("mistral")
+    layout = Engine(loaded.model, loaded.tokenizer).layout
+    assert layout.kept is not None
+    with pytest.raises(ValueError, match=f"a window keeps {layout.kept}; take shorter ones"):
+        Prefixes(layout, 1e9, block=layout.kept + 1)
+    assert Prefixes(layout, 1e9, block=layout.kept).until(0, 10**6) == layout.kept

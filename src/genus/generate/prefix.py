@@ -41,9 +41,14 @@ class Prefixes:
 
     Attributes:
         nbytes: bytes that are held.
+
+    Raises:
+        ValueError: a block is longer than what a window keeps of a text.
     """
 
     def __init__(self, layout: Layout, limit: float, block: int = BLOCK) -> None:
+        if layout.kept is not None and block > layout.kept:
+            raise ValueError(f"blocks of {block} tokens, but a window keeps {layout.kept}; take shorter ones")
         self.block, self.nbytes = block, 0
         self._layout, self._limit = layout, limit
         self._nodes: OrderedDict[Hashable, Node] = OrderedDict()  # a node stands after all that grow from it
