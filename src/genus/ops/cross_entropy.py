@@ -164,8 +164,8 @@ class _Torch:
         return part.float() if total is None else total.add_(part)
 
 
-class _Products(_Torch):
-    """By the kernels in C, bf16 beside a weight in float32."""
+class _Products:
+    """The same by the kernels in C, bf16 beside a weight in float32."""
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         self.weight = weight
@@ -201,7 +201,7 @@ class _Native(torch.autograd.Function):
         softcap: float | None,
         smoothing: float,
         gradients: bool,
-        by: type[_Torch],
+        by: type[_Torch | _Products],
     ) -> Tensor:
         readout, targets = by(weight, hidden.dtype), targets.contiguous()
         wrong = targets[(targets != IGNORE) & ((targets < 0) | (targets >= len(weight)))]
@@ -255,7 +255,7 @@ def _linear_cross_entropy_native(
     softcap: float | None = None,
     smoothing: float = 0.0,
 ) -> Tensor:
-    by = _Products if products.fits(hidden, (weight,), (bias,)) else _Torch
+    by: type[_Torch | _Products] = _Products if products.fits(hidden, (weight,), (bias,)) else _Torch
     return _Native.apply(hidden, weight, targets, bias, scale, softcap, smoothing, torch.is_grad_enabled(), by)  # type: ignore[no-any-return]
 
 
