@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from genus.ops.chunked_fast_weights import _UnitLowerInverse
 from genus.ops.dispatch import forced
-from genus.ops.fast_weights import _UnitLowerInverse, empty_memory, fast_weights
+from genus.ops.fast_memory import empty_memory
+from genus.ops.fast_weights import fast_weights
 
 CHUNKED = fast_weights.paths["chunked"][1]
 B, H, K, V = 2, 3, 5, 4

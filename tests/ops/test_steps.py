@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.ops import native
-from genus.ops.fast_weights import empty_memory, fast_weights
+from genus.ops.fast_memory import empty_memory
+from genus.ops.fast_weights import fast_weights
 from genus.ops.features import elu_plus_one, unit_length
 from genus.ops.gates import fade, strength
 from genus.ops.linear import linear
