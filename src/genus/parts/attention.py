@@ -149,11 +149,9 @@ class Attention(Spec):
             dropout = spec.dropout if self.training else 0.0
             few = state is not None and time <= FEW and spec.causal and not (spec.cross or ctx.key_doc is not None or dropout)
             whole = few and not isinstance(spec.position, Alibi | RelativeBias) and reads_spans(k)
-            if state is not None and spec.window is not None and not spec.cross:
-                few = few and whole
-                k, v = remember(k, v, ctx, state, spec.window, few)
-            elif state is not None and not spec.cross:
-                k, v = self._remember(k, v, ctx, state, whole)
+            if state is not None and not spec.cross:
+                few = few and (whole or spec.window is None)
+                k, v = remember(k, v, ctx, state, spec.window, whole)
             documents = None if state is not None or not spec.plain else ctx.documents
             if documents is not None:
                 y = document_attention(q, k, v, documents, spec.causal, self.scale, spec.score.softcap, dropout)
@@ -184,23 +182,6 @@ class Attention(Spec):
             if norm is not None and not self.spec.score.whole:
                 x = norm(x)
             return x.transpose(1, 2)
-
-        def _remember(self, k: Tensor, v: Tensor, ctx: Ctx, state: dict[str, Tensor], whole: bool) -> tuple[Tensor, Tensor]:
-            """Store this call's keys and values; return those of the text so far, or all that there is room for."""
-            keys, values, ragged = state["keys"], state["values"], ctx.ragged
-            end = ctx.start + k.shape[2] if ragged is None else ragged.end
-            if end > keys.shape[2]:
-                raise ValueError(f"the state has room for {keys.shape[2]} positions, not {end}; ask for a longer one")
-            if ragged is None:
-                keys[:, :, ctx.start : end], values[:, :, ctx.start : end] = k, v
-            else:
-                for kept, new in ((keys, k), (values, v)):
-                    tokens = new.transpose(1, 2)
-                    tokens = tokens.flatten(0, 1) if ragged.times is None else tokens[ragged.rows, ragged.times]
-                    kept[ragged.rows, :, ragged.columns] = tokens.to(kept.dtype)
-            if whole:
-                return keys.to(k.dtype), values.to(v.dtype)
-            return keys[:, :, :end].to(k.dtype), values[:, :, :end].to(v.dtype)
 
         def _mask(self, ctx: Ctx, time: int, keys: int, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
             """The mask (boolean or additive) and whether no query may look ahead."""

@@ -1,8 +1,8 @@
-"""A ring of keys and values: what attention over a window keeps of a text, however long that grows.
+"""What attention keeps of a text, its keys and values: of the whole text, or of a window in a ring, however long that grows.
 
-Position p lies in column p % size, where it takes the place of a position that no query will see again. The ring is a little
-larger than the window: so some new positions can be written before the first of them is looked at, and guessed tokens can be
-taken back, while the window before them is still whole.
+Of a whole text position p lies in column p; in a ring in column p % size, where it takes the place of a position that no query
+will see again. The ring is a little larger than the window: so some new positions can be written before the first of them is
+looked at, and guessed tokens can be taken back, while the window before them is still whole.
 
 Shapes: B rows, T new positions, N positions before them, G key-value heads, S columns, K head dimension.
 """
@@ -22,29 +22,33 @@ def ring_size(window: int) -> int:
     return -(-(window + SPARE) // 64) * 64
 
 
-def remember(k: Tensor, v: Tensor, ctx: Ctx, state: dict[str, Tensor], window: int, whole: bool) -> tuple[Tensor, Tensor]:
-    """Store the keys and values (B, G, T, K) of this call in the rings of a state, "keys" and "values" (B, G, S, K).
+def remember(k: Tensor, v: Tensor, ctx: Ctx, state: dict[str, Tensor], window: int | None, whole: bool) -> tuple[Tensor, Tensor]:
+    """Store the keys and values (B, G, T, K) of this call in a state's "keys" and "values" (B, G, S, K).
 
     Args:
-        whole: at most `SPARE` positions are new, and the rings themselves are asked for, as `Ctx.spans` tells them.
+        window: of the attention, whose state is a ring; None = the state keeps the whole text, position p in column p.
+        whole: all columns of the state are asked for, as `Ctx.spans` tells them; to a ring at most `SPARE` positions are new.
 
     Returns:
-        The rings (B, G, S, K), or (B, G, N + T, K) what the window of any new position reaches, the keys of each row in order up
-        to its newest position, as `Ctx.aligned` tells them. N is at most window - 1; a row with fewer positions before this call
-        has something meaningless there.
+        All columns (B, G, S, K). Or else, of a whole text, (B, G, the most positions of any row, K); of a ring, (B, G, N + T, K)
+        what the window of any new position reaches, the keys of each row in order up to its newest position, as `Ctx.aligned`
+        tells them. N is at most window - 1; a row with fewer positions before this call has something meaningless there.
 
     Raises:
         ValueError: the state has too little room.
     """
-    size, (batch, _, time, _), room = ring_size(window), k.shape, state["keys"].shape[2]
-    starts, ends = ctx.bounds(batch, time)
-    if max(ends) > room < size:
-        raise ValueError(f"the state has room for {room} positions, not {max(ends)}; ask for a longer one")
-    before = 0 if whole else min(window - 1, max(starts))
-    seen = [_recent(state[name], new, ctx, before, size) for name, new in (("keys", k), ("values", v)) if not whole]
-    for name, new in (("keys", k), ("values", v)):
-        _put(state[name], new, ctx, size)
-    keys, values = seen or (state["keys"].to(k.dtype), state["values"].to(v.dtype))
+    (batch, _, time, _), room = k.shape, state["keys"].shape[2]
+    size = None if window is None else ring_size(window)
+    end = ctx.start + time if ctx.ragged is None else ctx.ragged.end
+    if end > room and room != size:
+        raise ValueError(f"the state has room for {room} positions, not {end}; ask for a longer one")
+    pairs, seen = ((state["keys"], k), (state["values"], v)), []
+    if window is not None and size is not None and not whole:  # before they are written over
+        before = min(window - 1, max(ctx.bounds(batch, time)[0]))
+        seen = [_recent(kept, new, ctx, before, size) for kept, new in pairs]
+    for kept, new in pairs:
+        _put(kept, new, ctx, size)
+    keys, values = seen or [(kept if whole else kept[:, :, :end]).to(new.dtype) for kept, new in pairs]
     return keys, values
 
 
@@ -65,12 +69,24 @@ def _recent(kept: Tensor, new: Tensor, ctx: Ctx, count: int, size: int) -> Tenso
     return torch.cat([kept.transpose(1, 2)[rows, columns].transpose(1, 2).to(new.dtype), new], 2)
 
 
-def _put(kept: Tensor, new: Tensor, ctx: Ctx, size: int) -> None:
-    """Write to the ring (B, G, S, K) what will not be written over by this same call (B, G, T, K)."""
-    batch, time = new.shape[0], new.shape[2]
+def _put(kept: Tensor, new: Tensor, ctx: Ctx, size: int | None) -> None:
+    """Write to the columns (B, G, S, K) what will not be written over by this same call (B, G, T, K)."""
+    if size is None and ctx.ragged is None:
+        kept[:, :, ctx.start : ctx.start + new.shape[2]] = new
+        return
+    rows, columns, times = _columns(ctx, new.shape[0], new.shape[2], size)
+    tokens = new.transpose(1, 2)
+    tokens = tokens.flatten(0, 1) if times is None else tokens[rows, times]
+    kept[rows, :, columns] = tokens.to(kept.dtype)
+
+
+def _columns(ctx: Ctx, batch: int, time: int, size: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(n,) the rows, columns, and places in this call, of the positions to be written; the last are None where all are."""
+    if size is None:
+        assert ctx.ragged is not None
+        return ctx.ragged.rows, ctx.ragged.columns, ctx.ragged.times
 
     def make(ctx: Ctx) -> tuple[Tensor, ...]:
-        """The rows, columns, and places in this call, of the positions to be written; the last are left out where all are."""
         ragged, device = ctx.ragged, ctx.positions.device
         if ragged is not None and ragged.times is None and time <= size:
             return ragged.rows, ragged.columns % size
@@ -80,6 +96,4 @@ def _put(kept: Tensor, new: Tensor, ctx: Ctx, size: int) -> None:
         return rows, places[rows, times] % size, times
 
     rows, columns, *times = ctx.once(("ring", time, size), make)
-    tokens = new.transpose(1, 2)
-    tokens = tokens[rows, times[0]] if times else tokens.flatten(0, 1)
-    kept[rows, :, columns] = tokens.to(kept.dtype)
+    return rows, columns, times[0] if times else None
