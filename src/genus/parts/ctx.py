@@ -197,10 +197,7 @@ def attention_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | N
     plain = ctx.key_doc is None and ctx.span is None and ctx.ragged is None and ctx.before is None
     if plain and not windowed and not shifted:
         return None
-    key = ("mask", ctx.before is None, time, keys, causal, window)
-    if key not in ctx.shared:
-        ctx.shared[key] = _build_mask(ctx, time, keys, causal, window)
-    return ctx.shared[key]  # type: ignore[no-any-return]
+    return ctx.once(("mask", time, keys, causal, window), lambda ctx: _build_mask(ctx, time, keys, causal, window))
 
 
 def _build_mask(ctx: Ctx, time: int, keys: int, causal: bool, window: int | None) -> Tensor:
