@@ -163,6 +163,17 @@ def test_which_path() -> None:
     assert attention.chosen(long, long, long, None, True, 1.0, None, 0.1) == "reference"  # nor a fast dropout
 
 
+@pytest.mark.parametrize(("time", "keys"), [(1, 9), (5, 9), (9, 5), (LONG + 1, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_order_needs_a_key_for_every_query(time: int, keys: int, dtype: torch.dtype) -> None:
+    """Paths would take the first or the last key for the first query's own; none is asked."""
+    qkv = _inputs(time, keys, head=16, dtype=dtype)
+    for mask in (None, torch.ones(2, 1, 1, keys, dtype=torch.bool)):
+        assert attention.chosen(*qkv, mask, True) == "reference"
+        with pytest.raises(ValueError, match=f"{time} queries to {keys} keys.*causal=False"):
+            attention(*qkv, mask, True)
+
+
 @needs_kernel
 def test_what_the_kernel_leaves_to_others() -> None:
     q, odd = torch.randn(1, 2, 40, 16).bfloat16(), torch.randn(1, 2, 40, 24).bfloat16()

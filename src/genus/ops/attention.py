@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genus.ops import native
+from genus.ops import activation, native
 from genus.ops.dispatch import Op
 from genus.ops.dropout import dropout as drop
 from genus.ops.first_order import first_order
@@ -41,17 +41,30 @@ def attention(
 
     Returns:
         (batch, heads, time, head_dim).
+
+    Raises:
+        ValueError: `causal`, and there are more or fewer keys than queries.
     """
+    if not _in_order(q, k, causal):
+        raise ValueError(
+            f"causal attention of {q.shape[2]} queries to {k.shape[2]} keys: it is not told where the queries stand among the "
+            f"keys; pass a mask that says which each may look at, and causal=False"
+        )
     if k.shape[1] != q.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for t in (k, v))
     scores = (q * scale) @ k.mT
     if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
+        scores = activation.softcap.reference(scores, softcap)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     if causal:
         scores = scores.masked_fill(_future(scores.shape[-1], q.device), float("-inf"))
     return drop(scores.softmax(-1, dtype=torch.float32).to(v.dtype), dropout) @ v
+
+
+def _in_order(q: Tensor, k: Tensor, causal: bool) -> bool:
+    """Whether the keys stand where the queries do, if that matters; the definition says so otherwise."""
+    return not causal or q.shape[2] == k.shape[2]
 
 
 def _future(time: int, device: torch.device) -> Tensor:
@@ -154,7 +167,7 @@ def _fits_blocked(
     softcap: float | None = None,
     dropout: float = 0.0,
 ) -> bool:
-    if q.device.type != "cpu" or softcap is not None or q.shape[-1] != v.shape[-1]:
+    if q.device.type != "cpu" or softcap is not None or q.shape[-1] != v.shape[-1] or not _in_order(q, k, causal):
         return False
     if not 1 < q.shape[2] <= LONG or k.shape[2] > LONG:
         return False
@@ -251,7 +264,7 @@ def _fits_native(
     dropout: float = 0.0,
 ) -> bool:
     head = q.shape[-1]
-    if not computes(q) or softcap is not None or dropout or v.shape[-1] != head or head % 16:
+    if not computes(q) or softcap is not None or dropout or v.shape[-1] != head or head % 16 or not _in_order(q, k, causal):
         return False
     if any(t.dtype != torch.bfloat16 for t in (q, k, v)) or q.shape[2] < 2 or not k.numel() or _forward_kernel() is None:
         return False
@@ -301,7 +314,7 @@ def _fits_sdpa(
     softcap: float | None = None,
     dropout: float = 0.0,
 ) -> bool:
-    if softcap is not None:
+    if softcap is not None or not _in_order(q, k, causal):
         return False
     return q.device.type != "cpu" or dropout == 0.0
 

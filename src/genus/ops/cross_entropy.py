@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genus.ops import native, products
+from genus.ops import activation, native, products
 from genus.ops.dispatch import Op
 from genus.ops.first_order import first_order
 from genus.ops.linear import linear
@@ -41,7 +41,7 @@ def linear_cross_entropy(
         smoothing: share of the target's probability that is spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
     """
     logits = _logits(hidden, weight, bias, scale).float()
-    logits = logits if softcap is None else torch.tanh(logits / softcap) * softcap
+    logits = logits if softcap is None else activation.softcap.reference(logits, softcap)
     return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
 
 
@@ -74,7 +74,7 @@ class _Chunked(torch.autograd.Function):
             part = slice(start, start + rows)
             y, h = targets[part], hidden[part]
             raw = _logits(h, low, bias, scale).float()
-            logits = raw if softcap is None else torch.tanh(raw / softcap) * softcap
+            logits = raw if softcap is None else activation.softcap(raw, softcap)
             keep = y != IGNORE
             index = y.masked_fill(~keep, 0)[:, None]
             p = logits.softmax(-1)
