@@ -2,7 +2,8 @@
  *
  * VDPBF16PS adds to 16 sums the products of pairs of numbers, so whatever is summed over lies in pairs. Queries lie across the
  * vectors, 64 at a time: a maximum, a sum or a factor of a query is then a lane of a vector. The weights are not kept for the
- * backward pass but made again from the greatest score of a query and the inverse of its sum.
+ * backward pass but made again from the greatest score of a query and the inverse of its sum. Scores are in units of ln 2, so that
+ * a weight is a power of two.
  *
  * A head is worked on by one thread. Products sum in float32; scores, weights and what comes back are rounded to bf16 between them.
  */
@@ -16,6 +17,8 @@ enum {
     KEYS = 64,    /* keys of a block in the backward pass */
     APART = 32,   /* numbers between rows more than they need: rows a power of two apart share places in the cache */
 };
+
+static const float LOG2E = 1.44269504f;
 
 /* Strides, in numbers, from one batch, head and row to the next; numbers of a row lie side by side. */
 typedef int64_t Stride[3];
@@ -73,6 +76,24 @@ static void multiply(
     }
 }
 
+static inline int64_t least(int64_t one, int64_t two) { return one < two ? one : two; }
+
+/* scores (keys, 64) of up to 64 keys at the places of the queries: of every 16 keys only with the vectors of queries that see one. */
+static void score_later(int64_t keys, int64_t size, const uint16_t *rows, const uint32_t *queries, float *scores) {
+    for (int64_t at = 0; at < keys; at += 16)
+        multiply(
+            least(keys - at, 16), LANES - at, size / 2, rows + at * size, size / 2, 1, queries + at, LANES, scores + at * LANES + at,
+            LANES, 0);
+}
+
+/* Add to sums (size, 64) the pairs of such keys times their weights (keys / 2, 64), likewise. */
+static void mix_later(int64_t keys, int64_t size, const uint32_t *pairs, const uint32_t *weights, float *sums) {
+    for (int64_t at = 0; at < keys; at += 16)
+        multiply(
+            size, LANES - at, (least(keys - at, 16) + 1) / 2, pairs + at / 2 * size, 1, size, weights + at / 2 * LANES + at, LANES,
+            sums + at, LANES, 1);
+}
+
 /* to (size / 2, 64) pairs of neighbouring numbers of each of `count` rows; zeros for the rows up to 64. */
 static void across(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint32_t *to) {
     for (int64_t g = 0; g < LANES; g += 16)
@@ -122,6 +143,11 @@ static void rounded(const float *from, float factor, int64_t count, int64_t size
             store(1, rows, i * stride + j, 0xFFFF, _mm512_mul_ps(_mm512_loadu_ps(from + i * size + j), _mm512_set1_ps(factor)));
 }
 
+/* The number of vectors of 16 queries from `query` on that a causal mask lets see none of the keys from `key` on. */
+static inline int unseen(const Sizes *n, int64_t query, int64_t key) {
+    return n->causal && key > query ? (int)least(4, (key - query) / 16) : 0;
+}
+
 /* Which of 64 queries from `query` on see this key. */
 static inline uint64_t seeing(const Sizes *n, const uint8_t *seen, int64_t query, int64_t key) {
     if (seen && !seen[key]) return 0;
@@ -169,27 +195,31 @@ int64_t genus_attention(
                 const int64_t count = n->time - from < LANES ? n->time - from : LANES;
                 const int64_t last = n->causal && from + count < n->keys ? from + count : n->keys;
                 across(q + b * qs[0] + h * qs[1] + from * qs[2], qs[2], count, size, queries);
-                multiply(last, LANES, size / 2, keys_, size / 2, 1, queries, LANES, scores, LANES, 0);
+                const int64_t all_see = n->causal && from < last ? from : last; /* keys before every query */
+                multiply(all_see, LANES, size / 2, keys_, size / 2, 1, queries, LANES, scores, LANES, 0);
+                score_later(last - all_see, size, keys_ + all_see * size, queries, scores + all_see * LANES);
+                const __m512 by = _mm512_set1_ps(*scale * LOG2E);
                 __m512 most[4], sum[4];
                 for (int i = 0; i < 4; i++) most[i] = _mm512_set1_ps(-__builtin_inff()), sum[i] = _mm512_setzero_ps();
                 for (int64_t key = 0; key < last; key++) {
                     const uint64_t see = seeing(n, own, from, key);
-                    for (int i = 0; i < 4; i++)
+                    for (int i = unseen(n, from, key); i < 4; i++)
                         most[i] = _mm512_mask_max_ps(
-                            most[i], see >> 16 * i, most[i], _mm512_mul_ps(_mm512_loadu_ps(scores + key * LANES + 16 * i), _mm512_set1_ps(*scale)));
+                            most[i], see >> 16 * i, most[i], _mm512_mul_ps(_mm512_loadu_ps(scores + key * LANES + 16 * i), by));
                 }
                 for (int64_t key = 0; key < last; key += 2) {
                     const uint64_t one = seeing(n, own, from, key), two = key + 1 < last ? seeing(n, own, from, key + 1) : 0;
-                    for (int i = 0; i < 4; i++) {
+                    for (int i = unseen(n, from, key); i < 4; i++) {
                         const float *at = scores + key * LANES + 16 * i;
-                        const __m512 a = exponential(_mm512_fmsub_ps(_mm512_loadu_ps(at), _mm512_set1_ps(*scale), most[i]));
-                        const __m512 c = exponential(_mm512_fmsub_ps(_mm512_loadu_ps(at + LANES), _mm512_set1_ps(*scale), most[i]));
+                        const __m512 a = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(at), by, most[i]));
+                        const __m512 c = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(at + LANES), by, most[i]));
                         const __m512 a_ = _mm512_maskz_mov_ps(one >> 16 * i, a), c_ = _mm512_maskz_mov_ps(two >> 16 * i, c);
                         sum[i] = _mm512_add_ps(sum[i], _mm512_add_ps(a_, c_));
                         _mm512_storeu_si512(weights + key / 2 * LANES + 16 * i, joined(a_, c_));
                     }
                 }
-                multiply(size, LANES, (last + 1) / 2, values, 1, size, weights, LANES, sums, LANES, 0);
+                multiply(size, LANES, (all_see + 1) / 2, values, 1, size, weights, LANES, sums, LANES, 0);
+                mix_later(last - all_see, size, values + all_see / 2 * size, weights + all_see / 2 * LANES, sums);
                 float inverse[LANES];
                 for (int i = 0; i < 4; i++) {
                     const __m512 own_inverse = _mm512_div_ps(_mm512_set1_ps(1.0f), sum[i]);
@@ -239,14 +269,15 @@ static int64_t divide(Work *w, char *memory, int64_t time, int64_t size) {
 /* The weights of a block of keys from `key` on for 64 queries from `query` on, and what comes back to their scores. */
 static void weigh(const Sizes *n, const Work *w, const uint8_t *seen, float scale, int64_t key, int64_t count, int64_t query, int64_t row) {
     for (int i = 0; i < LANES; i += 16) {
+        const int64_t last = n->causal ? least(count, query + i + 16 - key) : count; /* of the keys: what is behind it is not read */
         const __m512 most = _mm512_loadu_ps(w->most + query + i), inverse = _mm512_loadu_ps(w->inverse + query + i);
-        const __m512 dot = _mm512_loadu_ps(w->dot + query + i), by = _mm512_set1_ps(scale);
-        for (int64_t j = 0; j < whole(count, 2); j += 2) {
+        const __m512 dot = _mm512_loadu_ps(w->dot + query + i), by = _mm512_set1_ps(scale * LOG2E);
+        for (int64_t j = 0; j < whole(last, 2); j += 2) {
             __m512 d[2];
             for (int two = 0; two < 2; two++) {
                 const int64_t at = (j + two) * LANES + i;
                 const __mmask16 see = j + two < count ? seeing(n, seen, query, key + j + two) >> i : 0;
-                const __m512 e = exponential(_mm512_fmsub_ps(_mm512_loadu_ps(w->scores + at), by, most));
+                const __m512 e = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(w->scores + at), by, most));
                 const __m512 p = _mm512_maskz_mul_ps(see, e, inverse);
                 d[two] = _mm512_maskz_mul_ps(see, p, _mm512_sub_ps(_mm512_loadu_ps(w->d_weights + at), dot));
                 if (j + two == count) continue;
@@ -255,6 +286,18 @@ static void weigh(const Sizes *n, const Work *w, const uint8_t *seen, float scal
             }
             _mm512_storeu_si512(w->d_score_pairs + query * (KEYS / 2) + j / 2 * LANES + i, joined(d[0], d[1]));
         }
+    }
+}
+
+/* sums (count, size) over the queries that may see a key, from the block of the first on, of its row of `weights` times their pairs. */
+static void sum_queries(
+    const Sizes *n, const Work *w, const uint16_t *weights, const uint32_t *pairs, int64_t key, int64_t count, int64_t time) {
+    const int64_t size = n->size, row = time + APART;
+    for (int64_t at = 0, together = n->causal ? 16 : count; at < count; at += together) {
+        const int64_t begin = n->causal ? least(key + at, time) : 0;
+        multiply(
+            least(count - at, together), size, (time - begin) / 2, weights + at * row + begin, row / 2, 1, pairs + begin / 2 * size, size,
+            w->sums + at * size, size, 0);
     }
 }
 
@@ -304,17 +347,24 @@ int64_t genus_attention_backward(
                 side_by_side(v + at[2] + key * strides[2][2], strides[2][2], count, size, w.values);
                 zipped(w.keys, size, count, size, w.key_pairs);
                 for (int64_t from = begin; from < time; from += LANES) {
-                    multiply(count, LANES, size / 2, w.keys, size / 2, 1, w.queries + from * size / 2, LANES, w.scores, LANES, 0);
-                    multiply(count, LANES, size / 2, w.values, size / 2, 1, w.grads + from * size / 2, LANES, w.d_weights, LANES, 0);
+                    const uint32_t *queries = w.queries + from * size / 2, *grads = w.grads + from * size / 2;
+                    uint32_t *d_scores = w.d_score_pairs + from * (KEYS / 2);
+                    float *d_queries = w.d_queries + from * size;
+                    if (n->causal && from == key) {
+                        score_later(count, size, w.keys, queries, w.scores);
+                        score_later(count, size, w.values, grads, w.d_weights);
+                        weigh(n, &w, own, *scale, key, count, from, row);
+                        mix_later(count, size, w.key_pairs, d_scores, d_queries);
+                        continue;
+                    }
+                    multiply(count, LANES, size / 2, w.keys, size / 2, 1, queries, LANES, w.scores, LANES, 0);
+                    multiply(count, LANES, size / 2, w.values, size / 2, 1, grads, LANES, w.d_weights, LANES, 0);
                     weigh(n, &w, own, *scale, key, count, from, row);
-                    multiply(
-                        size, LANES, pairs, w.key_pairs, 1, size, w.d_score_pairs + from * (KEYS / 2), LANES, w.d_queries + from * size,
-                        LANES, 1);
+                    multiply(size, LANES, pairs, w.key_pairs, 1, size, d_scores, LANES, d_queries, LANES, 1);
                 }
-                const int64_t steps = (time - begin) / 2, skipped = begin / 2 * size;
-                multiply(count, size, steps, w.weights + begin, row / 2, 1, w.grad_pairs + skipped, size, w.sums, size, 0);
+                sum_queries(n, &w, w.weights, w.grad_pairs, key, count, time);
                 rounded(w.sums, 1.0f, count, size, dv + at[7] + key * strides[7][2], strides[7][2]);
-                multiply(count, size, steps, w.d_scores + begin, row / 2, 1, w.query_pairs + skipped, size, w.sums, size, 0);
+                sum_queries(n, &w, w.d_scores, w.query_pairs, key, count, time);
                 rounded(w.sums, *scale, count, size, dk + at[6] + key * strides[6][2], strides[6][2]);
             }
             float factor[LANES];

@@ -42,6 +42,17 @@ static inline __m512 exponential(__m512 x) {
     return _mm512_scalef_ps(y, n);
 }
 
+/* 2^x for x up to 0, to 3 millionths of it, for what is rounded to bf16 next; 1 at 0; not a number where x is not. */
+static inline __m512 power_of_two(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-150.0f), x);
+    const __m512 n = _mm512_roundscale_ps(x, 8), r = _mm512_sub_ps(x, n);
+    __m512 y = _mm512_fmadd_ps(_mm512_set1_ps(9.58285362e-3f), r, _mm512_set1_ps(5.59064248e-2f)); /* minimax on half to either side */
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(2.40240986e-1f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(6.93124193e-1f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(y, n);
+}
+
 /* Of what is not a number, neither: the minimum of two is the second where one is none. */
 static inline __attribute__((always_inline)) __m512 sigmoid(__m512 x) {
     const __m512 unit = _mm512_set1_ps(1.0f);
