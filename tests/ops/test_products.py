@@ -72,16 +72,18 @@ def test_numbers_that_are_not_side_by_side() -> None:
 
 
 @needs_kernel
-@pytest.mark.parametrize("learns", ["x", "weight", "bias too"])
+@pytest.mark.parametrize("learns", ["x", "weight", "bias", "bias too"])
 def test_what_is_frozen_gets_no_gradient(learns: str) -> None:
     x, weight, bias = torch.randn(20, 6).bfloat16(), torch.randn(8, 6), torch.randn(8)
-    leaves = {"x": [x], "weight": [weight], "bias too": [weight, bias]}[learns]
+    leaves = {"x": [x], "weight": [weight], "bias": [x, bias], "bias too": [weight, bias]}[learns]
     for leaf in leaves:
         leaf.requires_grad_()
     y = linear(x, weight, bias)
     assert y.grad_fn is not None and linear.chosen(x, weight, bias) == "product"
     y.float().square().sum().backward()
     assert [t.grad is not None for t in (x, weight, bias)] == [any(t is leaf for leaf in leaves) for t in (x, weight, bias)]
+    if bias.grad is not None:
+        assert _far(bias.grad, (2 * y.double()).bfloat16().double().sum(0)) < 1e-5
 
 
 @needs_kernel
@@ -98,6 +100,54 @@ def test_what_the_kernel_does_not_take() -> None:
         assert linear.chosen(x, weight) != "product"
     with pytest.raises(RuntimeError):
         linear(x[:, :4], weight)
+
+
+def _cuts(rows: int, columns: int) -> list[Tensor]:
+    """(rows, columns) in bf16: dense, cut out of something wider, transposed, every second row, one row for all."""
+    wide = torch.randn(2 * rows + 1, columns + 7).bfloat16()
+    return [
+        wide[:rows, :columns].contiguous(),
+        wide[:rows, 3 : 3 + columns],
+        torch.randn(columns, rows).bfloat16().T,
+        wide[: 2 * rows : 2, :columns],
+        wide[:1, :columns].expand(rows, -1),
+    ]
+
+
+@needs_kernel
+@pytest.mark.parametrize("columns", [1, 15, 48, 50, 131, 2000])
+@pytest.mark.parametrize("rows", [0, 1, 2, 511, 1027])
+def test_rows_are_summed(rows: int, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a gradient of a weight and alone, on any number of threads the same; added to what is there."""
+    start = torch.randn(columns)
+    for g in _cuts(rows, columns):
+        wanted = start.double() + g.double().sum(0)
+        found = []
+        for threads in (1, 2):
+            monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+            found.append(products.add_rows(start.clone(), g))
+            if rows:
+                found.append(start.clone())
+                x = torch.randn(rows, 6).bfloat16()
+                products.product_back(torch.empty(columns, 6), products.rows_of(g), x, sums=found[-1])
+        assert all(torch.equal(a, found[0]) for a in found)
+        assert _far(found[0], wanted) < 1e-6 * max(1, rows) ** 0.5
+
+
+@needs_kernel
+def test_what_is_no_number_or_infinite_is_carried_into_its_sum_alone() -> None:
+    g = torch.randn(700, 61).bfloat16()
+    g[699, 60], g[3, 5], g[2, 17], g[600, 18], g[1, 18] = float("nan"), float("inf"), -float("inf"), float("inf"), -float("inf")
+    found = products.add_rows(torch.zeros(61), g)
+    assert torch.equal(found.isnan(), g.double().sum(0).isnan()) and found.isnan().nonzero()[:, 0].tolist() == [18, 60]
+    assert found[5] == float("inf") and found[17] == -float("inf") and int(found.isfinite().sum()) == 57
+
+
+def test_sums_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    g = torch.randn(9, 5)
+    assert torch.equal(products.add_rows(torch.ones(5), g), torch.ones(5) + g.sum(0))
+    monkeypatch.setattr("genus.ops.native.kernel", lambda *_: None)
+    assert torch.equal(products.add_rows(torch.ones(5), g.bfloat16()), torch.ones(5) + g.bfloat16().sum(0, dtype=torch.float32))
 
 
 @needs_kernel

@@ -159,7 +159,9 @@ class _Torch:
     def to_hidden(self, grads: Tensor, out: Tensor) -> None:
         torch.matmul(grads, self.weight, out=out)
 
-    def to_weight(self, grads: Tensor, hidden: Tensor, total: Tensor | None) -> Tensor:
+    def to_weight(self, grads: Tensor, hidden: Tensor, total: Tensor | None, of_bias: Tensor | None) -> Tensor:
+        if of_bias is not None:
+            products.add_rows(of_bias, grads)
         part = grads.mT @ hidden
         return part.float() if total is None else total.add_(part)
 
@@ -181,9 +183,9 @@ class _Products:
             products.product(total, [grads[:, part]], [self.weight[part]], False, add=True)
         out.copy_(total)
 
-    def to_weight(self, grads: Tensor, hidden: Tensor, total: Tensor | None) -> Tensor:
+    def to_weight(self, grads: Tensor, hidden: Tensor, total: Tensor | None, of_bias: Tensor | None) -> Tensor:
         y = torch.empty_like(self.weight) if total is None else total
-        return products.product_back(y, grads, products.rows_of(hidden), add=total is not None)
+        return products.product_back(y, grads, products.rows_of(hidden), total is not None, of_bias)
 
 
 class _Native(torch.autograd.Function):
@@ -211,7 +213,8 @@ class _Native(torch.autograd.Function):
         rows = max(16, CHUNK_BYTES // (hidden.element_size() * weight.shape[0]))
         total = torch.zeros(())
         d_hidden = torch.empty_like(hidden) if needs else None
-        d_weight = d_bias = None
+        d_bias = torch.zeros(len(weight)) if needs and bias is not None else None
+        d_weight = None
         for start in range(0, len(targets), rows):
             part = slice(start, start + rows)
             h = hidden[part]
@@ -220,10 +223,9 @@ class _Native(torch.autograd.Function):
             if d_hidden is None:
                 continue
             readout.to_hidden(logits, d_hidden[part])
-            d_weight = readout.to_weight(logits, h, d_weight)
-            if bias is not None:
-                of_bias = logits.sum(0, dtype=torch.float32).div_(scale)
-                d_bias = of_bias if d_bias is None else d_bias.add_(of_bias)
+            d_weight = readout.to_weight(logits, h, d_weight, d_bias)
+        if d_bias is not None:
+            d_bias.div_(scale)
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
         ctx.weight_dtype, ctx.bias_dtype = weight.dtype, None if bias is None else bias.dtype
         return total

@@ -31,7 +31,7 @@ def _kernel() -> native.Kernel | None:
 
 
 def _backward_kernel() -> native.Kernel | None:
-    return native.kernel("products", "genus_product_back", "pnpnnnnpnn")
+    return native.kernel("products", "genus_product_back", "pnpnnnnppnn")
 
 
 @cache
@@ -93,8 +93,11 @@ def product(
     return y
 
 
-def product_back(y: Tensor, g: Tensor, x: Tensor, add: bool = False) -> Tensor:
-    """y (rows, columns), float32 and dense = g.T @ x of g (n, rows) and x (n, columns). `add`: to what stands in y."""
+def product_back(y: Tensor, g: Tensor, x: Tensor, add: bool = False, sums: Tensor | None = None) -> Tensor:
+    """y (rows, columns), float32 and dense = g.T @ x of g (n, rows) and x (n, columns). `add`: to what stands in y.
+
+    `sums`: (rows,) float32, to which the rows of g are added while they are laid out.
+    """
     function = _backward_kernel()
     assert function is not None
     function(
@@ -105,11 +108,22 @@ def product_back(y: Tensor, g: Tensor, x: Tensor, add: bool = False) -> Tensor:
         len(x),
         *y.shape,
         y.data_ptr(),
+        None if sums is None else sums.data_ptr(),
         add,
         torch.get_num_threads(),
-        held=(g, x, y),
+        held=(g, x, y, sums),
     )
     return y
+
+
+def add_rows(sums: Tensor, g: Tensor) -> Tensor:
+    """sums (columns,) float32 and dense, to which the rows of g (n, columns) are added; torch copies bf16 to float32 for it."""
+    function = native.kernel("products", "genus_sum_rows", "pnnnpn") if g.dtype == torch.bfloat16 and g.is_cpu else None
+    if function is None:
+        return sums.add_(g.sum(0, dtype=torch.float32))
+    rows = rows_of(g)
+    function(rows.data_ptr(), rows.stride(0), *rows.shape, sums.data_ptr(), torch.get_num_threads(), held=(rows, sums))
+    return sums
 
 
 class _Multiply(torch.autograd.Function):
@@ -134,13 +148,13 @@ class _Multiply(torch.autograd.Function):
         gs = [rows_of(g) for g in grads]
         needs = ctx.needs_input_grad
         d_x = product(x.new_empty(ctx.shape), gs, weights, False) if needs[0] else None
-        d_weights = [
-            product_back(torch.empty_like(w), g, x) if need else None for g, w, need in zip(gs, weights, needs[2:], strict=False)
-        ]
-        d_biases = [
-            g.sum(0, dtype=torch.float32).to(dtype) if need else None
-            for g, dtype, need in zip(gs, ctx.biases, needs[2 + len(weights) :], strict=True)
-        ]
+        sums = [torch.zeros(len(w)) if need else None for w, need in zip(weights, needs[2 + len(weights) :], strict=True)]
+        d_weights: list[Tensor | None] = []
+        for g, w, need, of_bias in zip(gs, weights, needs[2 : 2 + len(weights)], sums, strict=True):
+            d_weights.append(product_back(torch.empty_like(w), g, x, sums=of_bias) if need else None)
+            if of_bias is not None and not need:
+                add_rows(of_bias, g)
+        d_biases = [None if s is None else s.to(dtype) for s, dtype in zip(sums, ctx.biases, strict=True)]
         return d_x, None, *d_weights, *d_biases
 
 

@@ -146,6 +146,22 @@ static void sixes(const uint16_t *from, int64_t stride, int64_t rows, int64_t co
     }
 }
 
+/* sums (columns), at most 48, and of every column the numbers of `rows` rows of `from`. */
+static void sum_rows(const uint16_t *from, int64_t stride, int64_t rows, int64_t columns, float *sums) {
+    __m512 even[LINE / 16], odd[LINE / 16];
+    for (int v = 0; v < LINE / 16; v++) even[v] = odd[v] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < rows; i += 2)
+        for (int v = 0; v < LINE / 16; v++) {
+            const __mmask16 mask = within(columns - 16 * v);
+            even[v] = _mm512_add_ps(even[v], load(1, from, i * stride + 16 * v, mask));
+            odd[v] = _mm512_add_ps(odd[v], load(1, from, (i + 1) * stride + 16 * v, i + 1 < rows ? mask : 0));
+        }
+    for (int v = 0; v < LINE / 16; v++) {
+        const __mmask16 mask = within(columns - 16 * v);
+        store(0, sums, 16 * v, mask, _mm512_add_ps(load(0, sums, 16 * v, mask), _mm512_add_ps(even[v], odd[v])));
+    }
+}
+
 /* A left factor (rows, size) in bf16, its rows `stride` numbers apart (even), and a right one, bf16 or float32: (columns, size) where
  * `across`, or else (size, columns). `size` is even. */
 typedef struct {
@@ -194,11 +210,21 @@ int64_t genus_product(
     return 0;
 }
 
+/* sums (columns), float32, and what the columns of a (rows, columns) sum to; rows `stride` numbers apart. */
+int64_t genus_sum_rows(const uint16_t *a, int64_t stride, int64_t rows, int64_t columns, float *sums, int64_t threads) {
+    if (rows * columns < LITTLE) threads = 1;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t c = 0; c < columns; c += LINE)
+        for (int64_t from = 0; from < rows; from += 2 * DEEP)
+            sum_rows(a + from * stride + c, stride, least(2 * DEEP, rows - from), least(LINE, columns - c), sums + c);
+    return 0;
+}
+
 /* y (rows, columns), float32 = a' b of a (size, rows) and b (size, columns), rows `a_stride` and `b_stride` numbers apart; `add`: and
- * what is there. */
+ * what is there. What the columns of a sum to is added to `totals` (rows), or to none. */
 int64_t genus_product_back(
     const uint16_t *a, int64_t a_stride, const uint16_t *b, int64_t b_stride, int64_t size, int64_t rows, int64_t columns, float *y,
-    int64_t add, int64_t threads) {
+    float *totals, int64_t add, int64_t threads) {
     if (size < 1 && !add) memset(y, 0, rows * columns * sizeof *y);
     if (size < 1 || rows < 1 || columns < 1) return 0;
     const int64_t panels = parts(columns, WIDE), deep = least(DEEP, parts(size, 2));
@@ -214,8 +240,11 @@ int64_t genus_product_back(
         for (int64_t slab = 0; slab < rows; slab += SLAB) {
             const int64_t high = least(SLAB, rows - slab), count = parts(high, HIGH);
 #pragma omp for schedule(static)
-            for (int64_t i = 0; i < high; i += LINE)
-                sixes(a + from * a_stride + slab + i, a_stride, now, least(LINE, high - i), left + i * pairs);
+            for (int64_t i = 0; i < high; i += LINE) {
+                const uint16_t *at = a + from * a_stride + slab + i;
+                if (totals) sum_rows(at, a_stride, now, least(LINE, high - i), totals + slab + i);
+                sixes(at, a_stride, now, least(LINE, high - i), left + i * pairs);
+            }
 #pragma omp for schedule(static)
             for (int64_t share = 0; share < threads; share++)
                 for (int64_t p = 0; p < panels; p++)
