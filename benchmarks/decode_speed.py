@@ -82,6 +82,9 @@ class Options:
     json: Path | None = None
 
 
+TURNS = 5  # of every way to store a matrix in a round
+
+
 @dataclass
 class Watch:
     """Times work: by the clock, in quiet windows; or by the processor."""
@@ -173,9 +176,9 @@ def products(options: Options) -> list[dict[str, Any]]:
     """Every way to store a matrix of 3072 x 768: gigabytes of weights per second, of so many of them that no cache holds them.
 
     They lie in memory and are called as in decoding: in large pages, one recorded call after the other. The memory is read in
-    turns with them, because how fast it is changes with what other machines do.
+    turns with them, as often as each of them, because how fast it is changes with what other machines do.
     """
-    watch = Watch(options.cpu, options.retries)
+    watch, clock = Watch(options.cpu, options.retries), time.process_time if options.cpu else time.perf_counter
     outputs, inputs, copies = 3072, 768, 48
     arena, plain = Arena(), torch.randn(outputs, inputs).bfloat16()
     ways: dict[str, tuple[list[Any], int]] = {"bf16, torch": ([arena.copy(plain) for _ in range(copies)], plain.nbytes)}
@@ -192,25 +195,35 @@ def products(options: Options) -> list[dict[str, Any]]:
             ways[name] = [replace(one, codes=arena.copy(one.codes)) for _ in range(copies)], one.bytes
     rows_of = (1, 2, 4, 8, 16, 32, 128)
     best: dict[tuple[str, int], float] = defaultdict(lambda: math.inf)
-    memory = 0.0
+    vector = torch.ones(128 * 2**20)
     with torch.inference_mode():
-        for _ in range(options.rounds):
-            for rows in rows_of:
-                x = torch.randn(rows, inputs).bfloat16()
-                memory = max(memory, bandwidth(watch))
-                for name, (weights, _) in ways.items():
-                    some = weights[: max(4, copies // rows)]
-                    work = _called(lambda w=some, x=x: [linear(x, each) for each in w][-1])  # type: ignore[misc]
+        for rows in rows_of:
+            x = torch.randn(rows, inputs).bfloat16()
+            count = max(4, copies // rows)
+            works: dict[str, tuple[Callable[[], object], int]] = {"memory": (vector.sum, 1)}
+            for name, (weights, _) in ways.items():
+                work = _called(lambda w=weights[:count], x=x: [linear(x, each) for each in w][-1])  # type: ignore[misc]
+                work()
+                works[name] = work, count
+
+            def turn(works: dict[str, tuple[Callable[[], object], int]] = works, rows: int = rows) -> None:
+                for name, (work, calls) in works.items():
+                    start = clock()
                     work()
-                    best[name, rows] = min(best[name, rows], watch(work) / len(some))
-    print(f"\nmemory read {memory / 1e9:.1f} GB/s; of weights GB/s, the share of it, and GFLOP/s, by rows")
+                    best[name, rows] = min(best[name, rows], (clock() - start) / calls)
+
+            for _ in range(options.rounds):
+                watch(lambda turn=turn: [turn() for _ in range(TURNS)])  # type: ignore[misc]
+    memory = {rows: vector.nbytes / best["memory", rows] for rows in rows_of}
+    print("\nof weights GB/s, the share of that at which memory is read, and GFLOP/s, by rows")
     print(f"{'':<14}" + "".join(f"{rows:>16}" for rows in rows_of))
+    print(f"{'memory':<14}" + "".join(f"{memory[rows] / 1e9:>16.1f}" for rows in rows_of))
     records = []
     for name, (weights, size) in ways.items():
         path = linear.chosen(torch.empty(1, inputs, dtype=torch.bfloat16), weights[0])
         speeds = [size / best[name, r] for r in rows_of]
         work_of = [2 * r * outputs * inputs / best[name, r] / 1e9 for r in rows_of]
-        cells = [f"{s / 1e9:.1f} {s / memory:.0%} {w:.0f}" for s, w in zip(speeds, work_of, strict=True)]
+        cells = [f"{s / 1e9:.1f} {s / memory[r]:.0%} {w:.0f}" for r, s, w in zip(rows_of, speeds, work_of, strict=True)]
         print(f"{name:<14}" + "".join(f"{c:>16}" for c in cells) + f"  {path}")
         records.append({"name": name, "path": path, "memory": memory, "seconds": {r: best[name, r] for r in rows_of}})
     return records
