@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from genus.ops import native
 from genus.prepare import prepare
 from genus.prepare.dataset import Dataset
 from genus.run import Run, load
@@ -246,6 +247,16 @@ def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch) ->
     run = compiled(lambda x: x + 1, said.append)
     assert [run(1), run(2)] == [2, 3]
     assert said == ["torch.compile failed (no C++ compiler found); going on without it, at the plain speed"]
+
+
+@pytest.mark.parametrize(("missing", "told"), [("", 1), ("there is no C compiler", 0)])
+def test_compiled_code_does_without_the_kernels(
+    missing: str, told: int, corpus: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    monkeypatch.setattr(native, "reason", lambda _: missing)
+    train("llama", corpus, tmp_path / "run", *SMALL, tokens=8 * 32 * 2, compile=True)
+    assert "".join(capfd.readouterr()).count("kernels in C do not run in compiled code") == told
 
 
 def _remove(folder: Path) -> None:

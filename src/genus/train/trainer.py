@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from genus.objectives.batch import Batch
+from genus.ops import native
 from genus.parts.model import forget_history
 from genus.recipes.recipe import Recipe
 from genus.recipes.training import Training
@@ -111,6 +112,8 @@ class Trainer:
         self.optimizers = optimizer.build(self.training.optimizer, model, plan.lr, self.training.parametrisation)  # type: ignore[arg-type]
         self.loss: Callable[..., tuple[Tensor, Tensor]] = recipe.objective.loss  # type: ignore[attr-defined]
         if plan.compile:
+            if self.device.type == "cpu" and not native.reason("products"):
+                telemetry.say("--compile: the kernels in C do not run in compiled code; without it training is probably faster")
             self.loss = compiled(self.loss, telemetry.say)
         self.progress = Progress()
         self.guard = Guard()
