@@ -120,6 +120,38 @@ def test_kernel(time: int, keys: int, head: int, causal: bool, seen: str | None)
         assert near < 0.01 * c.norm() + 1e-2 and near < 1.5 * other + 1e-2
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [1, 5, 16, 36, 80])
+@pytest.mark.parametrize("documents", [False, True])
+def test_window(window: int, documents: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself, and beside a mask; several blocks of queries."""
+    monkeypatch.setattr(module, "BLOCK", 16)
+    doc = torch.tensor([[0] * 20 + [1] * 30, [0] * 50])
+    mask = (doc[:, :, None] == doc[:, None, :])[:, None] if documents else None
+    qkv = _inputs(50, 50, groups=2, dtype=dtype)
+    _same(qkv, mask, True, 0.3, None, 0.0, window)
+    place = torch.arange(50)
+    back = place[:, None] - place
+    near = (back >= 0) & (back < window)
+    expected = attention.reference(*qkv, near if mask is None else mask & near, False, 0.3)
+    assert torch.equal(attention.reference(*qkv, mask, True, 0.3, None, 0.0, window), expected)
+
+
+@needs_kernel
+@pytest.mark.parametrize(("time", "window"), [(2, 1), (64, 64), (65, 1), (150, 17), (200, 63), (200, 64), (200, 65), (330, 128)])
+@pytest.mark.parametrize("seen", [None, "each"])
+def test_kernel_with_a_window(time: int, window: int, seen: str | None) -> None:
+    qkv = _inputs(time, time, groups=2, head=32, dtype=torch.bfloat16)
+    mask = None if seen is None else (torch.arange(time) % torch.tensor([[7], [5]]) != 3)[:, None, None]
+    if mask is not None and window == 1:
+        mask = torch.ones_like(mask)  # or queries would see nothing
+    args = mask, True, 0.2, None, 0.0, window
+    exact = _run(attention.reference, [t.detach().float().requires_grad_() for t in qkv], *args)
+    assert attention.chosen(*qkv, *args) == "native"
+    for a, c in zip(_run(attention, qkv, *args), exact, strict=True):
+        assert (a.float() - c).norm() < 0.01 * c.norm() + 1e-2
+
+
 @needs_kernel
 def test_kernel_strides() -> None:
     """Parts of one projection, an expanded gradient, numbers of a row that lie apart; the gradients keep their places."""
@@ -161,6 +193,8 @@ def test_which_path() -> None:
     assert attention.chosen(q, q, q, torch.zeros(LONG, LONG)) == "sdpa"  # an additive mask, perhaps with a gradient
     assert attention.chosen(q, q, q, None, True, 1.0, 30.0) == "reference"  # the fused kernel has no cap
     assert attention.chosen(long, long, long, None, True, 1.0, None, 0.1) == "reference"  # nor a fast dropout
+    assert attention.chosen(long, long, long, None, True, 1.0, None, 0.0, 256) == "blocked"  # keeps the weights of windows alone
+    assert attention.chosen(long, long, long, None, True, 1.0, None, 0.0, LONG) == "sdpa"
 
 
 @pytest.mark.parametrize(("time", "keys"), [(1, 9), (5, 9), (9, 5), (LONG + 1, 2)])
@@ -172,6 +206,13 @@ def test_order_needs_a_key_for_every_query(time: int, keys: int, dtype: torch.dt
         assert attention.chosen(*qkv, mask, True) == "reference"
         with pytest.raises(ValueError, match=f"{time} queries to {keys} keys.*causal=False"):
             attention(*qkv, mask, True)
+
+
+@pytest.mark.parametrize(("causal", "window"), [(False, 4), (True, 0)])
+def test_a_window_reaches_back(causal: bool, window: int) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.raises(ValueError, match=f"window of {window} keys"):
+            attention(*_inputs(6, 6, head=16, dtype=dtype), None, causal, 1.0, None, 0.0, window)
 
 
 @needs_kernel

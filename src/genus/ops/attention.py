@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ def attention(
     scale: float = 1.0,
     softcap: float | None = None,
     dropout: float = 0.0,
+    window: int | None = None,
 ) -> Tensor:
     """`softmax(q k' scale + mask) v`.
 
@@ -38,14 +40,17 @@ def attention(
         mask: None, boolean (True = may look) or additive, broadcastable to (batch, heads, time, keys).
         causal: query t sees keys up to t; needs time = keys. With a mask, both hold.
         scale: factor on the scores. softcap: c tanh(scores / c), as in Gemma 2. dropout: probability on the weights.
+        window: query t sees itself and the window - 1 keys before it; needs `causal` (Beltagy et al. 2020, section 3.1).
 
     Returns:
         (batch, heads, time, head_dim).
 
     Raises:
-        ValueError: `causal`, and there are more or fewer keys than queries.
+        ValueError: `causal`, and there are more or fewer keys than queries; a window, and not `causal`.
     """
-    if not _in_order(q, k, causal):
+    if window is not None and not (causal and window >= 1):
+        raise ValueError(f"a window of {window} keys: it must be 1 or more, and the attention causal; pass a mask instead")
+    if not _in_order(q, k, causal, None):
         raise ValueError(
             f"causal attention of {q.shape[2]} queries to {k.shape[2]} keys: it is not told where the queries stand among the "
             f"keys; pass a mask that says which each may look at, and causal=False"
@@ -58,18 +63,20 @@ def attention(
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     if causal:
-        scores = scores.masked_fill(_future(scores.shape[-1], q.device), float("-inf"))
+        scores = scores.masked_fill(_hidden(slice(0, q.shape[2]), slice(0, q.shape[2]), window, q.device), float("-inf"))
     return drop(scores.softmax(-1, dtype=torch.float32).to(v.dtype), dropout) @ v
 
 
-def _in_order(q: Tensor, k: Tensor, causal: bool) -> bool:
-    """Whether the keys stand where the queries do, if that matters; the definition says so otherwise."""
-    return not causal or q.shape[2] == k.shape[2]
+def _in_order(q: Tensor, k: Tensor, causal: bool, window: int | None) -> bool:
+    """Whether the keys stand where the queries do, if that matters; the definition says what is wrong otherwise."""
+    return q.shape[2] == k.shape[2] and (window is None or window >= 1) if causal else window is None
 
 
-def _future(time: int, device: torch.device) -> Tensor:
-    """(time, time): True where the key comes after the query."""
-    return torch.ones(time, time, dtype=torch.bool, device=device).triu(1)
+def _hidden(queries: slice, keys: slice, window: int | None, device: torch.device) -> Tensor:
+    """(queries, keys) by their places: True where the key comes after the query, or before its window."""
+    at = (torch.arange(places.start, places.stop, device=device) for places in (queries, keys))
+    back = next(at)[:, None] - next(at)
+    return back < 0 if window is None else (back < 0) | (back >= window)
 
 
 @attention.needs
@@ -82,13 +89,14 @@ def _seen(
     scale: float = 1.0,
     softcap: float | None = None,
     dropout: float = 0.0,
+    window: int | None = None,
 ) -> float:
     """The share of the pairs of a query and a key that no mask hides."""
     pairs = torch.ones(1, 1, q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
     if mask is not None:
         pairs = pairs & (mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min)
     if causal:
-        pairs = pairs & ~_future(q.shape[2], q.device)
+        pairs = pairs & ~_hidden(slice(0, q.shape[2]), slice(0, q.shape[2]), window, q.device)
     return float(pairs.float().mean())
 
 
@@ -101,31 +109,38 @@ class _Blocked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        scale: float,
+        dropout: float,
+        window: int | None,
     ) -> Tensor:
         (batch, heads, time, head), keys = q.shape, k.shape[2]
         q = q.reshape(-1, time, head) * scale
         k, v = (t.reshape(-1, keys, head) for t in (k, v))
         y = q.new_empty(batch, time, heads, head).transpose(1, 2)  # as the output projection reads it
         mask = None if mask is None else mask.expand(*mask.shape[:-2], time, keys)
-        future = _future(min(BLOCK, time), q.device) if causal else None
         saved: list[Tensor] = []
-        for start in range(0, time, BLOCK):
-            stop = min(start + BLOCK, time)
-            seen = stop if causal else keys
-            scores = torch.bmm(q[:, start:stop], k[:, :seen].mT)
+        for block, see in _blocks(time, keys, causal, window):
+            scores = torch.bmm(q[:, block], k[:, see].mT)
             if mask is not None:
-                hidden = ~mask[..., start:stop, :seen]
-                scores.view(batch, heads, stop - start, seen).masked_fill_(hidden, float("-inf"))
-            if future is not None:
-                scores[..., start:].masked_fill_(future[: stop - start, : stop - start], float("-inf"))
+                scores.unflatten(0, (batch, heads)).masked_fill_(~mask[..., block, see], float("-inf"))
+            if causal:
+                partly = block if window is None else see  # the other keys are seen by the whole block
+                hidden = _hidden(block, partly, window, q.device)
+                scores[..., partly.start - see.start :].masked_fill_(hidden, float("-inf"))
             p = scores.softmax(-1)
             kept = drop(torch.ones_like(p), dropout) if dropout else None
             weights = p if kept is None else p * kept
-            y[:, :, start:stop] = torch.bmm(weights, v[:, :seen]).view(batch, heads, stop - start, head)
+            y[:, :, block] = torch.bmm(weights, v[:, see]).view(batch, heads, -1, head)
             saved += [p] if kept is None else [p, kept]
         ctx.save_for_backward(q, k, v, *saved)
         ctx.shape, ctx.scale, ctx.dropout = (batch, heads, time, head), scale, dropout
+        ctx.blocks = list(_blocks(time, keys, causal, window))
         return y
 
     @staticmethod
@@ -135,26 +150,27 @@ class _Blocked(torch.autograd.Function):
         batch, heads, time, head = ctx.shape
         g = grads[0].reshape(-1, time, head)
         dq, dk, dv = (t.new_empty(batch, t.shape[1], heads, head).transpose(1, 2) for t in (q, k, v))
-        sums: list[Tensor] = []  # of the gradients of keys and values, in float32
+        sums = [torch.zeros_like(t, dtype=torch.float32) for t in (k, v)]
         per_block = 2 if ctx.dropout else 1
-        for i in reversed(range(0, len(saved), per_block)):  # the last block sees every key
-            p, kept = saved[i], saved[i + 1] if ctx.dropout else None
-            start = i // per_block * BLOCK
-            block, seen = slice(start, min(start + BLOCK, time)), p.shape[-1]
-            dp = torch.bmm(g[:, block], v[:, :seen].mT)
+        for i, (block, see) in enumerate(ctx.blocks):
+            p, kept = saved[per_block * i], saved[per_block * i + 1] if ctx.dropout else None
+            dp = torch.bmm(g[:, block], v[:, see].mT)
             dv_part = torch.bmm((p if kept is None else p * kept).mT, g[:, block])
             ds = torch._softmax_backward_data(dp if kept is None else dp * kept, p, -1, p.dtype)
-            rows = torch.bmm(ds, k[:, :seen]).view(batch, heads, -1, head)
+            rows = torch.bmm(ds, k[:, see]).view(batch, heads, -1, head)
             dq[:, :, block] = rows.mul_(ctx.scale)
-            parts = torch.bmm(ds.mT, q[:, block]), dv_part
-            if sums:
-                for total, part in zip(sums, parts, strict=True):
-                    total[:, :seen] += part
-            else:
-                sums = [part.float() for part in parts]
+            for total, part in zip(sums, (torch.bmm(ds.mT, q[:, block]), dv_part), strict=True):
+                total[:, see] += part
         for d, total in zip((dk, dv), sums, strict=True):
             d.copy_(total.view(d.shape))
-        return dq, dk, dv, None, None, None, None
+        return dq, dk, dv, None, None, None, None, None
+
+
+def _blocks(time: int, keys: int, causal: bool, window: int | None) -> Iterator[tuple[slice, slice]]:
+    """Blocks of queries, and the keys that any query of the block may see."""
+    for start in range(0, time, BLOCK):
+        stop = min(start + BLOCK, time)
+        yield slice(start, stop), slice(0 if window is None else max(0, start - window + 1), stop if causal else keys)
 
 
 def _fits_blocked(
@@ -166,15 +182,17 @@ def _fits_blocked(
     scale: float = 1.0,
     softcap: float | None = None,
     dropout: float = 0.0,
+    window: int | None = None,
 ) -> bool:
-    if q.device.type != "cpu" or softcap is not None or q.shape[-1] != v.shape[-1] or not _in_order(q, k, causal):
+    if q.device.type != "cpu" or softcap is not None or q.shape[-1] != v.shape[-1] or not _in_order(q, k, causal, window):
         return False
-    if not 1 < q.shape[2] <= LONG or k.shape[2] > LONG:
+    reach = k.shape[2] if window is None else min(k.shape[2], window + BLOCK)  # keys whose weights are kept for a query
+    if q.shape[2] < 2 or reach > LONG or (window is None and q.shape[2] > LONG):
         return False
     return mask is None or mask.dtype == torch.bool
 
 
-_Strides, _Sizes = ctypes.c_int64 * 24, ctypes.c_int64 * 7
+_Strides, _Sizes = ctypes.c_int64 * 24, ctypes.c_int64 * 8
 
 
 def _forward_kernel() -> native.Kernel | None:
@@ -200,12 +218,14 @@ class _Native(torch.autograd.Function):
     """The kernels in C (`ops/cpu/attention.c`), which keep two numbers per query for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool, scale: float, window: int | None
+    ) -> Tensor:
         q, k, v = _rows(q), _rows(k), _rows(v)
         y = _like_projections(q)
         (batch, heads, time, head), keys = q.shape, k.shape[2]
         kept = torch.empty(2, batch, heads, time)
-        sizes = _Sizes(batch, heads, time, keys, head, causal, 0 if seen is None or len(seen) == 1 else keys)
+        sizes = _Sizes(batch, heads, time, keys, head, causal, window or time, 0 if seen is None or len(seen) == 1 else keys)
         strides = [(ctypes.c_int64 * 3)(*t.stride()[:3]) for t in (q, k, v, y)]
         function = _forward_kernel()
         assert function is not None
@@ -250,7 +270,7 @@ class _Native(torch.autograd.Function):
             torch.get_num_threads(),
             held=(q, k, v, y, g, seen, kept, dq, dk, dv),
         )
-        return dq, dk, dv, None, None, None
+        return dq, dk, dv, None, None, None, None
 
 
 def _fits_native(
@@ -262,9 +282,11 @@ def _fits_native(
     scale: float = 1.0,
     softcap: float | None = None,
     dropout: float = 0.0,
+    window: int | None = None,
 ) -> bool:
-    head = q.shape[-1]
-    if not computes(q) or softcap is not None or dropout or v.shape[-1] != head or head % 16 or not _in_order(q, k, causal):
+    if not computes(q) or not _in_order(q, k, causal, window) or softcap is not None or dropout:
+        return False
+    if v.shape[-1] != q.shape[-1] or q.shape[-1] % 16:
         return False
     if any(t.dtype != torch.bfloat16 for t in (q, k, v)) or q.shape[2] < 2 or not k.numel() or _forward_kernel() is None:
         return False
@@ -281,11 +303,12 @@ def _attention_native(
     scale: float = 1.0,
     softcap: float | None = None,
     dropout: float = 0.0,
+    window: int | None = None,
 ) -> Tensor:
     if k.shape[1] != q.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for t in (k, v))
     seen = None if mask is None else mask[:, 0, 0].expand(-1, k.shape[2]).contiguous()
-    return _Native.apply(q, k, v, seen, causal, scale)  # type: ignore[no-any-return]
+    return _Native.apply(q, k, v, seen, causal, scale, window)  # type: ignore[no-any-return]
 
 
 @attention.path("blocked", when=_fits_blocked)
@@ -298,10 +321,11 @@ def _attention_blocked(
     scale: float = 1.0,
     softcap: float | None = None,
     dropout: float = 0.0,
+    window: int | None = None,
 ) -> Tensor:
     if k.shape[1] != q.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for t in (k, v))
-    return _Blocked.apply(q, k, v, mask, causal, scale, dropout)  # type: ignore[no-any-return]
+    return _Blocked.apply(q, k, v, mask, causal, scale, dropout, window)  # type: ignore[no-any-return]
 
 
 def _fits_sdpa(
@@ -313,8 +337,9 @@ def _fits_sdpa(
     scale: float = 1.0,
     softcap: float | None = None,
     dropout: float = 0.0,
+    window: int | None = None,
 ) -> bool:
-    if softcap is not None or not _in_order(q, k, causal):
+    if softcap is not None or not _in_order(q, k, causal, window):
         return False
     return q.device.type != "cpu" or dropout == 0.0
 
@@ -329,10 +354,15 @@ def _attention_sdpa(
     scale: float = 1.0,
     softcap: float | None = None,
     dropout: float = 0.0,
+    window: int | None = None,
 ) -> Tensor:
     grouped = k.shape[1] != q.shape[1]
-    if mask is not None and causal:
-        future = _future(q.shape[2], q.device)
-        mask = mask & ~future if mask.dtype == torch.bool else mask.masked_fill(future, float("-inf"))
+    if causal and (mask is not None or window is not None):
+        places = slice(0, q.shape[2])
+        hidden = _hidden(places, places, window, q.device)
+        if mask is None or mask.dtype == torch.bool:
+            mask = ~hidden if mask is None else mask & ~hidden
+        else:
+            mask = mask.masked_fill(hidden, float("-inf"))
         causal = False
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, scale=scale, enable_gqa=grouped)

@@ -159,8 +159,8 @@ class Attention(Spec):
                 spans = ctx.spans(batch, time, k.shape[2], spec.window, spec.ring)
                 y = decode_attention(q, k, v, spans, self._bias(ctx, time, k.shape[2]), self.scale, spec.score.softcap)
             else:
-                mask, causal = self._mask(ctx if spec.ring is None else ctx.aligned, time, k.shape[2], q.dtype)
-                y = attention(q, k, v, mask, causal, self.scale, spec.score.softcap, dropout)
+                mask, causal, window = self._mask(ctx if spec.ring is None else ctx.aligned, time, k.shape[2], q.dtype)
+                y = attention(q, k, v, mask, causal, self.scale, spec.score.softcap, dropout, window)
             return self.o_proj(y.transpose(1, 2).reshape(batch, time, -1))  # type: ignore[no-any-return]
 
         def read_source(self, memory: Tensor, memory_doc: Tensor | None, state: dict[str, Tensor]) -> None:
@@ -183,20 +183,23 @@ class Attention(Spec):
                 x = norm(x)
             return x.transpose(1, 2)
 
-        def _mask(self, ctx: Ctx, time: int, keys: int, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
-            """The mask (boolean or additive) and whether no query may look ahead."""
+        def _mask(self, ctx: Ctx, time: int, keys: int, dtype: torch.dtype) -> tuple[Tensor | None, bool, int | None]:
+            """The mask (boolean or additive), and beside it, since what they hide needs no work: whether no query may look ahead,
+            and its window."""
             spec = self.spec
             if spec.cross:
-                return _memory_mask(ctx), False
-            mask = attention_mask(ctx, time, keys, spec.causal, spec.window)
-            plain = ctx.span is None and ctx.ragged is None
-            causal = spec.causal and 1 < time == keys and plain  # told beside the mask: half of it needs no work
+                return _memory_mask(ctx), False, None
+            causal = spec.causal and 1 < time == keys and ctx.span is None and ctx.ragged is None
             bias = self._bias(ctx, time, keys)
+            if bias is None and causal:
+                window = spec.window if spec.window is not None and spec.window < keys else None
+                return attention_mask(ctx, time, keys, spec.causal, None), True, window
+            mask = attention_mask(ctx, time, keys, spec.causal, spec.window)
             if bias is None:
-                return mask, causal
+                return mask, False, None
             if causal and mask is None:
                 mask = torch.ones(time, keys, dtype=torch.bool, device=bias.device).tril()
-            return (bias if mask is None else bias.masked_fill(~mask, torch.finfo(dtype).min)), False
+            return (bias if mask is None else bias.masked_fill(~mask, torch.finfo(dtype).min)), False, None
 
         def _bias(self, ctx: Ctx, time: int, keys: int) -> Tensor | None:
             """What the distance between query and key adds to their score."""

@@ -24,7 +24,7 @@ static const float LOG2E = 1.44269504f;
 typedef int64_t Stride[3];
 
 typedef struct {
-    int64_t batch, heads, time, keys, size, causal, seen_stride;
+    int64_t batch, heads, time, keys, size, causal, window, seen_stride; /* window: keys that a query sees where causal, itself among them */
 } Sizes;
 
 static inline __m512i pair(const uint32_t *at) {
@@ -151,8 +151,10 @@ static inline int unseen(const Sizes *n, int64_t query, int64_t key) {
 /* Which of 64 queries from `query` on see this key. */
 static inline uint64_t seeing(const Sizes *n, const uint8_t *seen, int64_t query, int64_t key) {
     if (seen && !seen[key]) return 0;
-    if (!n->causal || key <= query) return ~0ull;
-    return key - query < LANES ? ~0ull << (key - query) : 0;
+    if (!n->causal) return ~0ull;
+    const int64_t early = key - query, late = key + n->window - query; /* the first query that sees it, and the one after the last */
+    if (early >= LANES || late <= 0) return 0;
+    return (early > 0 ? ~0ull << early : ~0ull) & (late < LANES ? ~0ull >> (LANES - late) : ~0ull);
 }
 
 static inline __m512i joined(__m512 one, __m512 two) {
@@ -170,7 +172,7 @@ static void *part(char **memory, int64_t bytes) {
 static int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
 
 /* y (batch, heads, time, size) = softmax(scale q k') v, where `seen` (batch, keys) is given of the keys it marks, and where causal
- * of the keys up to the query's place. kept (2, batch, heads, time): a query's greatest score and the inverse of its sum. */
+ * of the keys up to the query's place, in its window. kept (2, batch, heads, time): a query's greatest score and the inverse of its sum. */
 int64_t genus_attention(
     const uint16_t *q, const Stride qs, const uint16_t *k, const Stride ks, const uint16_t *v, const Stride vs, const Sizes *n,
     const float *scale, const uint8_t *seen, uint16_t *y, const Stride ys, float *kept, int64_t threads) {
@@ -195,19 +197,21 @@ int64_t genus_attention(
                 const int64_t count = n->time - from < LANES ? n->time - from : LANES;
                 const int64_t last = n->causal && from + count < n->keys ? from + count : n->keys;
                 across(q + b * qs[0] + h * qs[1] + from * qs[2], qs[2], count, size, queries);
-                const int64_t all_see = n->causal && from < last ? from : last; /* keys before every query */
-                multiply(all_see, LANES, size / 2, keys_, size / 2, 1, queries, LANES, scores, LANES, 0);
+                const int64_t begin = n->causal && from >= n->window ? least(from - n->window + 1, last) / 2 * 2 : 0;
+                const int64_t all_see = n->causal && from < last ? from : last; /* the first of the keys that not every query sees */
+                multiply(
+                    all_see - begin, LANES, size / 2, keys_ + begin * size, size / 2, 1, queries, LANES, scores + begin * LANES, LANES, 0);
                 score_later(last - all_see, size, keys_ + all_see * size, queries, scores + all_see * LANES);
                 const __m512 by = _mm512_set1_ps(*scale * LOG2E);
                 __m512 most[4], sum[4];
                 for (int i = 0; i < 4; i++) most[i] = _mm512_set1_ps(-__builtin_inff()), sum[i] = _mm512_setzero_ps();
-                for (int64_t key = 0; key < last; key++) {
+                for (int64_t key = begin; key < last; key++) {
                     const uint64_t see = seeing(n, own, from, key);
                     for (int i = unseen(n, from, key); i < 4; i++)
                         most[i] = _mm512_mask_max_ps(
                             most[i], see >> 16 * i, most[i], _mm512_mul_ps(_mm512_loadu_ps(scores + key * LANES + 16 * i), by));
                 }
-                for (int64_t key = 0; key < last; key += 2) {
+                for (int64_t key = begin; key < last; key += 2) {
                     const uint64_t one = seeing(n, own, from, key), two = key + 1 < last ? seeing(n, own, from, key + 1) : 0;
                     for (int i = unseen(n, from, key); i < 4; i++) {
                         const float *at = scores + key * LANES + 16 * i;
@@ -218,7 +222,9 @@ int64_t genus_attention(
                         _mm512_storeu_si512(weights + key / 2 * LANES + 16 * i, joined(a_, c_));
                     }
                 }
-                multiply(size, LANES, (all_see + 1) / 2, values, 1, size, weights, LANES, sums, LANES, 0);
+                multiply(
+                    size, LANES, (all_see - begin + 1) / 2, values + begin / 2 * size, 1, size, weights + begin / 2 * LANES, LANES, sums,
+                    LANES, 0);
                 mix_later(last - all_see, size, values + all_see / 2 * size, weights + all_see / 2 * LANES, sums);
                 float inverse[LANES];
                 for (int i = 0; i < 4; i++) {
@@ -289,14 +295,20 @@ static void weigh(const Sizes *n, const Work *w, const uint8_t *seen, float scal
     }
 }
 
-/* sums (count, size) over the queries that may see a key, from the block of the first on, of its row of `weights` times their pairs. */
+/* The end of the blocks of 64 queries that may see one of `count` keys from `key` on. */
+static int64_t seers(const Sizes *n, int64_t key, int64_t count, int64_t time) {
+    return n->causal ? least(time, whole(key + count - 1 + least(n->window, time), LANES)) : time;
+}
+
+/* sums (count, size) over the queries before `end` that may see a key, from the block of the first on, of its row of `weights` times
+ * their pairs. */
 static void sum_queries(
-    const Sizes *n, const Work *w, const uint16_t *weights, const uint32_t *pairs, int64_t key, int64_t count, int64_t time) {
-    const int64_t size = n->size, row = time + APART;
+    const Sizes *n, const Work *w, const uint16_t *weights, const uint32_t *pairs, int64_t key, int64_t count, int64_t end) {
+    const int64_t size = n->size, row = whole(n->time, LANES) + APART;
     for (int64_t at = 0, together = n->causal ? 16 : count; at < count; at += together) {
-        const int64_t begin = n->causal ? least(key + at, time) : 0;
+        const int64_t begin = n->causal ? least(key + at, end) : 0;
         multiply(
-            least(count - at, together), size, (time - begin) / 2, weights + at * row + begin, row / 2, 1, pairs + begin / 2 * size, size,
+            least(count - at, together), size, (end - begin) / 2, weights + at * row + begin, row / 2, 1, pairs + begin / 2 * size, size,
             w->sums + at * size, size, 0);
     }
 }
@@ -342,11 +354,11 @@ int64_t genus_attention_backward(
             }
             for (int64_t key = 0; key < n->keys; key += KEYS) {
                 const int64_t count = n->keys - key < KEYS ? n->keys - key : KEYS, pairs = (count + 1) / 2;
-                const int64_t begin = n->causal ? key / LANES * LANES : 0;
+                const int64_t begin = n->causal ? key / LANES * LANES : 0, end = seers(n, key, count, time);
                 side_by_side(k + at[1] + key * strides[1][2], strides[1][2], count, size, w.keys);
                 side_by_side(v + at[2] + key * strides[2][2], strides[2][2], count, size, w.values);
                 zipped(w.keys, size, count, size, w.key_pairs);
-                for (int64_t from = begin; from < time; from += LANES) {
+                for (int64_t from = begin; from < end; from += LANES) {
                     const uint32_t *queries = w.queries + from * size / 2, *grads = w.grads + from * size / 2;
                     uint32_t *d_scores = w.d_score_pairs + from * (KEYS / 2);
                     float *d_queries = w.d_queries + from * size;
@@ -362,9 +374,9 @@ int64_t genus_attention_backward(
                     weigh(n, &w, own, *scale, key, count, from, row);
                     multiply(size, LANES, pairs, w.key_pairs, 1, size, d_scores, LANES, d_queries, LANES, 1);
                 }
-                sum_queries(n, &w, w.weights, w.grad_pairs, key, count, time);
+                sum_queries(n, &w, w.weights, w.grad_pairs, key, count, end);
                 rounded(w.sums, 1.0f, count, size, dv + at[7] + key * strides[7][2], strides[7][2]);
-                sum_queries(n, &w, w.d_scores, w.query_pairs, key, count, time);
+                sum_queries(n, &w, w.d_scores, w.query_pairs, key, count, end);
                 rounded(w.sums, *scale, count, size, dk + at[6] + key * strides[6][2], strides[6][2]);
             }
             float factor[LANES];
