@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 import tyro
 from torch import Tensor
+from torch.optim._muon import _zeropower_via_newtonschulz
 
 from genus.ops.activation import gated, gelu_tanh
 from genus.ops.attention import attention
@@ -25,6 +26,7 @@ from genus.ops.dispatch import Op
 from genus.ops.dropout import dropout
 from genus.ops.linear import linear
 from genus.ops.memory import keep_freed_memory
+from genus.ops.newton_schulz import EPS, FACTORS, STEPS, newton_schulz
 from genus.ops.norm import layer_norm, rms_norm
 from genus.ops.rotary import rotary
 from genus.train.machine import describe
@@ -83,6 +85,12 @@ def cases() -> Iterator[Case]:
     qk, angle = _leaf(8, 512, 8, 64, dtype=BF16), torch.rand(512, 32) * 6
     yield "rotary 8 x 8 x 512 x 64", _paths(rotary, qk.transpose(1, 2), angle.cos().to(BF16), angle.sin().to(BF16)), [qk]
     yield "dropout 2048 x 2048", _paths(dropout, x, 0.1, True), [x]
+    for count, rows, columns in ((16, 128, 128), (2, 384, 1024)):
+        matrices = torch.randn(count, rows, columns)
+        alone = {
+            "torch, singly": lambda m=matrices: torch.stack([_zeropower_via_newtonschulz(one, FACTORS, STEPS, EPS) for one in m])
+        }
+        yield f"newton_schulz {count} x {rows} x {columns}", alone | _paths(newton_schulz, matrices), []
 
 
 def _least(case: Case, rounds: int, clock: Callable[[], float]) -> dict[str, tuple[float, float]]:
@@ -96,7 +104,8 @@ def _least(case: Case, rounds: int, clock: Callable[[], float]) -> dict[str, tup
             middle = clock()
             g = torch.randn(y.shape).to(y.dtype)
             begin = clock()
-            torch.autograd.grad(y, leaves, g)
+            if leaves:
+                torch.autograd.grad(y, leaves, g)
             end = clock()
             if turn:
                 best[name] = min(best[name][0], middle - start), min(best[name][1], end - begin)

@@ -27,7 +27,7 @@ class _Factors(ctypes.Structure):
 
 
 def _kernel() -> native.Kernel | None:
-    return native.kernel("products", "genus_product", "pnnnppnnn")
+    return native.kernel("products", "genus_product", "pnnnppnnppnn")
 
 
 def _backward_kernel() -> native.Kernel | None:
@@ -64,11 +64,20 @@ def rows_of(x: Tensor) -> Tensor:
 
 
 def product(
-    y: Tensor, xs: Sequence[Tensor], weights: Sequence[Tensor], across: bool, bias: Tensor | None = None, add: bool = False
+    y: Tensor,
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    across: bool,
+    bias: Tensor | None = None,
+    add: bool = False,
+    plus: Tensor | None = None,
+    times: tuple[float, float] = (1.0, 1.0),
+    symmetric: bool = False,
 ) -> Tensor:
     """y (..., columns), bf16 or float32 and dense = the sum over every x (rows, size) of x @ w, or where `across` of x @ w.T.
 
-    `bias`: (columns,) float32, added. `add`: to what stands in y, float32.
+    `bias`: (columns,) float32, added. `add`: to what stands in y, float32. `plus`: bf16, shaped as y and dense: y becomes
+    times[0] of the sum and times[1] of that. `symmetric`: y, bf16, is known to be so, and half of it is computed.
     """
     factors = (_Factors * len(xs))(
         *(
@@ -87,8 +96,11 @@ def product(
         y.data_ptr(),
         y.dtype == torch.bfloat16,
         add,
+        None if plus is None else plus.data_ptr(),
+        None if plus is None else (ctypes.c_float * 2)(*times),
+        symmetric,
         torch.get_num_threads(),
-        held=(*xs, *weights, bias, y),
+        held=(*xs, *weights, bias, y, plus),
     )
     return y
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genus.recipes.parametrisation import Parametrisation, Standard
 from genus.recipes.training import SGD, AdamW, Muon, Optimizer
+from genus.train import muon
 
 Optimizers = list[torch.optim.Optimizer]
 STANDARD = Standard()
@@ -41,7 +42,7 @@ def build(spec: Optimizer, model: nn.Module, lr: float, parametrisation: Paramet
         groups = _groups([(p, s.orthogonal, 1.0) for _, p, s in hidden], lr, spec.weight_decay, None)
         found: Optimizers = []
         if groups:
-            found.append(torch.optim.Muon(groups, lr=lr, momentum=spec.momentum, adjust_lr_fn="match_rms_adamw"))
+            found.append(muon.Muon(groups, lr, spec.momentum))
         if rest:
             found.append(torch.optim.AdamW(rest, lr=lr, betas=(spec.beta1, spec.beta2), fused=True))
         return found

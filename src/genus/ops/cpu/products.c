@@ -33,11 +33,14 @@ typedef struct {
     int64_t a_row, a_step, steps;
 } Term;
 
-/* Where it goes: `columns` numbers of each row, `row` apart, in bf16, or in float32, where they may be added to what is there. `bias` may be none. */
+/* Where it goes: `columns` numbers of each row, `row` apart, in bf16, or in float32, where they may be added to what is there. `bias` may
+ * be none; so may `plus`, bf16 that lies as the result does: then it is times[0] of the sum and times[1] of that. */
 typedef struct {
     void *to;
     const float *bias;
     int64_t row, columns, bf16, add;
+    const uint16_t *plus;
+    const float *times;
 } Result;
 
 static inline __m512i pair(const uint32_t *at) {
@@ -78,6 +81,10 @@ static inline __attribute__((always_inline)) void tile(
             for (int r = 0; r < rows; r++) sum[r][v] = _mm512_add_ps(sum[r][v], _mm512_maskz_loadu_ps(mask, y->bias + 16 * v));
         for (int r = 0; r < rows; r++) {
             const int64_t at = (i + r) * y->row + 16 * v;
+            if (y->plus) {
+                const __m512 part = _mm512_mul_ps(_mm512_set1_ps(y->times[1]), load(1, y->plus, at, mask));
+                sum[r][v] = _mm512_fmadd_ps(_mm512_set1_ps(y->times[0]), sum[r][v], part);
+            }
             if (mask == 0xFFFF) put(y, at, 0xFFFF, sum[r][v]);
             else put(y, at, mask, sum[r][v]);
         }
@@ -170,12 +177,25 @@ typedef struct {
     int64_t stride, size, bf16, across;
 } Factors;
 
-/* y (rows, columns), bf16 or float32 = the sum of `count` products, and `bias` (columns) where there is one; `add`: and y, float32. */
+/* The rows of panel p of y (size, size) become the columns of the panels before it. */
+static void mirror(uint16_t *y, int64_t size, int64_t p) {
+    for (int64_t i = p * WIDE; i < least(size, (p + 1) * WIDE); i += 16)
+        for (int64_t j = 0; j < p * WIDE; j += 16) {
+            __m512i r[16];
+            for (int64_t k = 0; k < 16; k++)
+                r[k] = i + k < size ? _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(y + (i + k) * size + j))) : _mm512_setzero_si512();
+            turn(r);
+            for (int64_t k = 0; k < 16; k++) _mm256_mask_storeu_epi16(y + (j + k) * size + i, first(size - i), _mm512_cvtepi32_epi16(r[k]));
+        }
+}
+
+/* y (rows, columns), bf16 or float32 = the sum of `count` products, and `bias` (columns) where there is one; `add`: and y, float32.
+ * `plus`, as in Result, or none. `symmetric`: y is known to be so, and in bf16; half of it is computed. */
 int64_t genus_product(
     const Factors *factors, int64_t count, int64_t rows, int64_t columns, const float *bias, void *y, int64_t bf16, int64_t add,
-    int64_t threads) {
+    const uint16_t *plus, const float *times, int64_t symmetric, int64_t threads) {
     if (rows < 1 || columns < 1) return 0;
-    const int64_t panels = parts(columns, WIDE), shares = parts(parts(rows, BLOCK), threads) * threads;
+    const int64_t panels = parts(columns, WIDE), shares = parts(parts(rows, symmetric ? BLOCK / 2 : BLOCK), threads) * threads;
     const int64_t high = parts(parts(rows, shares), HIGH) * HIGH;
     int64_t pairs = 0;
     for (const Factors *f = factors; f < factors + count; f++) pairs += f->size / 2;
@@ -193,18 +213,21 @@ int64_t genus_product(
                 else zipped(f->bf16, b, columns, f->size, wide, panel);
             }
         }
-#pragma omp for schedule(static)
+#pragma omp for schedule(static, 1)
         for (int64_t share = 0; share < shares; share++)
             for (int64_t p = 0; p < panels; p++) {
-                const int64_t from = p * WIDE;
+                const int64_t from = p * WIDE, above = symmetric ? from : 0, begin = share * high;
                 const Result part = {
-                    (char *)y + from * (bf16 ? 2 : 4), bias ? bias + from : NULL, columns, least(WIDE, columns - from), bf16, add};
+                    (char *)y + from * (bf16 ? 2 : 4), bias ? bias + from : NULL, columns, least(WIDE, columns - from), bf16, add,
+                    plus ? plus + from : NULL, times};
                 Term terms[count];
                 const uint32_t *panel = packed + p * pairs * WIDE;
                 for (int64_t f = 0; f < count; panel += factors[f++].size / 2 * WIDE)
                     terms[f] = (Term){factors[f].a, panel, factors[f].stride / 2, 1, factors[f].size / 2};
-                sums(share * high, least(rows, (share + 1) * high), terms, count, &part);
+                sums(begin > above ? begin : above, least(rows, begin + high), terms, count, &part);
             }
+#pragma omp for schedule(static, 1)
+        for (int64_t p = 1; p < (symmetric ? panels : 1); p++) mirror(y, columns, p);
     }
     free(packed);
     return 0;
