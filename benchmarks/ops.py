@@ -24,6 +24,7 @@ from genus.ops.attention import attention
 from genus.ops.cross_entropy import linear_cross_entropy
 from genus.ops.dispatch import Op
 from genus.ops.dropout import dropout
+from genus.ops.fast_weights import fast_weights
 from genus.ops.linear import linear
 from genus.ops.memory import keep_freed_memory
 from genus.ops.newton_schulz import EPS, FACTORS, STEPS, newton_schulz
@@ -57,6 +58,12 @@ def _paths(op: Op[..., Tensor], *args: Any, but: str = "") -> dict[str, Callable
     return {name: lambda f=f: f(*args) for name, f in functions.items() if name != but}  # type: ignore[misc]
 
 
+def _outputs(op: Op[..., Any], *args: Any) -> dict[str, Callable[[], Tensor]]:
+    """The paths of an op whose output comes with a memory, but the definition, which goes position by position."""
+    calls = _paths(op, *args, but="reference")
+    return {name: lambda call=call: call()[0] for name, call in calls.items()}  # type: ignore[misc]
+
+
 def cases() -> Iterator[Case]:
     for batch, heads, time_, head in ((64, 4, 64, 32), (16, 6, 256, 64), (4, 8, 512, 64), (4, 8, 1024, 64)):
         qkv = [_leaf(batch, time_, heads, head, dtype=BF16) for _ in range(3)]
@@ -70,6 +77,14 @@ def cases() -> Iterator[Case]:
     same = (doc[:, :, None] == doc[:, None, :])[:, None]
     seen = [t.transpose(1, 2) for t in qkv]
     yield "attention 4 x 8 x 512 x 64, documents", _paths(attention, *seen, same, True, 0.125), qkv
+    for batch, time_ in ((4, 512), (1, 8192)):
+        shape = (batch, 8, time_, 64)
+        q, k, v = (F.normalize(torch.randn(shape).abs(), dim=-1).to(BF16).requires_grad_() for _ in range(3))
+        beta, decay = torch.rand(shape[:3]).requires_grad_(), (-0.1 * torch.rand(shape[:3])).requires_grad_()
+        size = " x ".join(map(str, shape))
+        yield f"linear attention {size}", _outputs(fast_weights, q, k, v, *[None] * 5, True), [q, k, v]
+        yield f"delta rule {size}", _outputs(fast_weights, q, k, v, None, beta), [q, k, v, beta]
+        yield f"gated delta rule {size}", _outputs(fast_weights, q, k, v, decay, beta), [q, k, v, decay, beta]
     x, w, b = _leaf(4096, 384, dtype=BF16), _leaf(1536, 384), _leaf(1536)
     yield "linear 384 to 1536 with bias, 4096 rows", _paths(linear, x, w, b), [x, w, b]
     x, w, y = _leaf(2048, 512, dtype=BF16), _leaf(16384, 512), torch.randint(0, 16384, (2048,))

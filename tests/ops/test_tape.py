@@ -9,6 +9,7 @@ import torch
 
 from genus.ops import pointwise
 from genus.ops.activation import gelu, gelu_tanh, silu
+from genus.ops.fast_weights import fast_weights
 from genus.ops.norm import rms_norm
 from genus.ops.tape import Recorder, Unrecordable, replayer
 
@@ -119,3 +120,10 @@ def test_conversions() -> None:
     assert torch.equal(y, work())
     with pytest.raises(Unrecordable, match="conversion"):
         Recorder().record(lambda: x.double())
+
+
+@torch.inference_mode()
+def test_a_kernel_of_too_many_arguments_is_refused() -> None:
+    x = torch.randn(1, 2, 4, 16)
+    with pytest.raises(Unrecordable, match="arguments"):
+        Recorder().record(lambda: fast_weights(x, x, x)[0])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from genus import recipes
+from genus.ops import native
 from genus.ops.fast_weights import fast_weights
 from genus.ops.features import unit_length
 
@@ -12,15 +13,19 @@ olmo_hybrid = pytest.importorskip("transformers.models.olmo_hybrid")
 
 
 @pytest.mark.parametrize("name", ["torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"])
-@pytest.mark.parametrize("path", ["reference", "chunked"])
+@pytest.mark.parametrize("path", ["reference", "chunked", "native chunks"])
 def test_op_is_the_peer_of_qwen3_next(name, path):
+    if path == "native chunks" and native.library("chunks") is None:
+        pytest.skip("no kernels in C here")
     """Theirs lays out (batch, time, heads, width), scales queries by 1 / sqrt(K) and takes the logarithm of the decay."""
+    if path == "native chunks" and native.library("chunks") is None:
+        pytest.skip("no kernels in C here")
     q, k = (torch.randn(2, 100, 3, 16) for _ in range(2))
     v, g, beta = torch.randn(2, 100, 3, 8), -torch.rand(2, 100, 3), torch.rand(2, 100, 3)
     start = torch.randn(2, 3, 16, 8)
     peer = getattr(qwen3_next, name)
     expected, last = peer(q, k, v, g, beta, initial_state=start, output_final_state=True, use_qk_l2norm_in_kernel=True)
-    ours = fast_weights.reference if path == "reference" else fast_weights.paths["chunked"][1]
+    ours = fast_weights.reference if path == "reference" else fast_weights.paths[path][1]
     q, k, v, g, beta = (x.transpose(1, 2) for x in (q, k, v, g, beta))
     y, (matrix, _) = ours(unit_length(q) * 16**-0.5, unit_length(k), v, g, beta, (start, None))
     torch.testing.assert_close(y.transpose(1, 2), expected, atol=1e-5, rtol=1e-4)

@@ -11,6 +11,7 @@ from torch import Tensor
 from genus.ops.chunked_fast_weights import chunked_fast_weights
 from genus.ops.dispatch import Op
 from genus.ops.fast_memory import EPS, Memory, empty_memory
+from genus.ops.fast_weights_chunks import fits_chunks, native_chunks
 from genus.ops.fast_weights_step import fits_one_step, one_step
 
 
@@ -71,5 +72,6 @@ def _read(matrix: Tensor, key: Tensor) -> Tensor:
     return (key[..., None, :] @ matrix)[..., 0, :]
 
 
+fast_weights.path("native chunks", when=fits_chunks)(native_chunks)
 fast_weights.path("chunked", when=lambda q, *_, **__: q.shape[2] > 1)(chunked_fast_weights)
 fast_weights.path("native", when=fits_one_step)(one_step)

@@ -51,7 +51,13 @@ class Tape:
         return len(self._calls) // (1 + MOST)
 
     def add(self, kernel: native.Kernel, arguments: Sequence[Any], held: Sequence[Any]) -> None:
-        """Record a call."""
+        """Record a call.
+
+        Raises:
+            Unrecordable: it has more arguments than a replay passes on.
+        """
+        if len(arguments) > MOST:
+            raise Unrecordable(f"a kernel of {len(arguments)} arguments")
         numbers = [ctypes.addressof(a) if isinstance(a, ctypes.Array) else int(a or 0) for a in arguments]
         self._calls += [kernel.address, *numbers, *[0] * (MOST - len(numbers))]
         self._arguments.append(arguments)

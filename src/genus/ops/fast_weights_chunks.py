@@ -1,0 +1,165 @@
+"""Fast weights chunk by chunk, in C (`ops/cpu/chunks.c`), with their gradient.
+
+Shapes: B batch, H heads, T time, F features of keys and queries, V value width; N chunks of 64 positions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genus.ops import native
+from genus.ops.fast_memory import EPS, Memory
+from genus.ops.first_order import first_order
+
+CHUNK = 64  # positions that the kernel handles at once, whatever `chunk` says
+
+_Shape = ctypes.c_int64 * 29
+
+
+def _forward_kernel() -> native.Kernel | None:
+    return native.kernel("chunks", "genus_chunks", "pnpppppppppppppppppn")
+
+
+def _backward_kernel() -> native.Kernel | None:
+    return native.kernel("chunks", "genus_chunks_back", "pnppppppppppppppppppppppn")
+
+
+def _whole(width: int) -> int:
+    """Rounded up to the numbers of a vector."""
+    return -(-width // 16) * 16
+
+
+def _rows(t: Tensor) -> Tensor:
+    """The same numbers (B, H, T, width), those of a row side by side."""
+    return t if t.stride(3) == 1 else t.contiguous()
+
+
+def _like_projections(t: Tensor) -> Tensor:
+    """An empty tensor of this shape (B, H, T, width), in the order in which a projection reads it."""
+    batch, heads, time, width = t.shape
+    return t.new_empty(batch, time, heads, width).transpose(1, 2)
+
+
+def _pointer(t: Tensor | None) -> int | None:
+    return None if t is None else t.data_ptr()
+
+
+class _Chunks(torch.autograd.Function):
+    """Keeps, where there is a gradient, the memory before every chunk in the precision of q, and of the delta rule the errors."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        log_decay: Tensor | None,
+        beta: Tensor | None,
+        matrix: Tensor | None,
+        total: Tensor | None,
+        fresh: Tensor | None,
+        pad: Tensor | None,
+        normalise: bool,
+        gradients: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        q, k, v = _rows(q), _rows(k), _rows(v)
+        (batch, heads, time, features), values = q.shape, v.shape[3]
+        y = _like_projections(v)
+        numbers = torch.empty(0, dtype=torch.float32)
+        end = numbers.new_empty(batch, heads, features, values)
+        end_total = numbers.new_empty(batch, heads, features) if normalise else None
+        kept: list[Tensor | None] = [None] * 4
+        if gradients and any(ctx.needs_input_grad):
+            chunks = -(-time // CHUNK)
+            kept[0] = q.new_empty(batch, heads, chunks, _whole(features), _whole(values))
+            kept[1] = None if beta is None else v.new_empty(v.shape)
+            if normalise:
+                kept[2], kept[3] = numbers.new_empty(batch, heads, chunks, _whole(features)), numbers.new_empty(q.shape[:3])
+        sizes = batch, heads, time, features, values
+        shape = _Shape(*sizes, *(n for t in (q, k, v, y) for n in t.stride()[:3]))
+        extra = log_decay, beta, fresh, pad
+        function = _forward_kernel()
+        assert function is not None
+        function(
+            ctypes.addressof(shape),
+            q.dtype == torch.bfloat16,
+            *map(_pointer, (q, k, v, *extra, matrix, total)),
+            native.number(EPS),
+            *map(_pointer, (y, end, end_total, *kept)),
+            torch.get_num_threads(),
+            held=(shape, q, k, v, *extra, matrix, total, y, end, end_total, *kept),
+        )
+        ctx.save_for_backward(q, k, v, *extra, y, *kept)
+        ctx.sizes, ctx.starts = sizes, (matrix is not None, total is not None)
+        ctx.set_materialize_grads(False)
+        return y, end, end_total
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        q, k, v, log_decay, beta, fresh, pad, y, *kept = ctx.saved_tensors
+        g = torch.zeros_like(y) if grads[0] is None else _rows(grads[0])
+        end, end_total = (None if t is None else t.contiguous() for t in grads[1:])
+        dq, dk, dv = (_like_projections(t) for t in (q, k, v))
+        d_decay, d_beta = (None if t is None else torch.empty_like(t) for t in (log_decay, beta))
+        batch, heads, _, features, values = ctx.sizes
+        numbers = torch.empty(0, dtype=torch.float32)
+        start = numbers.new_empty(batch, heads, features, values) if ctx.starts[0] else None
+        start_total = numbers.new_empty(batch, heads, features) if ctx.starts[1] else None
+        shape = _Shape(*ctx.sizes, *(n for t in (q, k, v, y, g, dq, dk, dv) for n in t.stride()[:3]))
+        tensors = q, k, v, log_decay, beta, fresh, pad, y, *kept, g, end, end_total
+        results = dq, dk, dv, d_decay, d_beta, start, start_total
+        function = _backward_kernel()
+        assert function is not None
+        function(
+            ctypes.addressof(shape),
+            q.dtype == torch.bfloat16,
+            *map(_pointer, (*tensors, *results)),
+            torch.get_num_threads(),
+            held=(shape, *tensors, *results),
+        )
+        return *results, None, None, None, None
+
+
+def fits_chunks(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    beta: Tensor | None = None,
+    memory: Memory | None = None,
+    fresh: Tensor | None = None,
+    pad: Tensor | None = None,
+    normalise: bool = False,
+    chunk: int = 64,
+) -> bool:
+    """Whether `native_chunks` takes these: more than one position, of one precision that kernels compute with."""
+    if q.shape[2] < 2 or not native.computes(q) or not q.dtype == k.dtype == v.dtype or not v.numel() or not q.numel():
+        return False
+    if memory is not None and any(m is not None and m.dtype != torch.float32 for m in memory):
+        return False
+    return _forward_kernel() is not None
+
+
+def native_chunks(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    beta: Tensor | None = None,
+    memory: Memory | None = None,
+    fresh: Tensor | None = None,
+    pad: Tensor | None = None,
+    normalise: bool = False,
+    chunk: int = 64,
+) -> tuple[Tensor, Memory]:
+    """Everything of a chunk stays in the cache, and the memory runs along time in float32."""
+    log_decay, beta = (None if t is None else t.float().contiguous() for t in (log_decay, beta))
+    fresh, pad = (None if t is None else t.contiguous() for t in (fresh, pad))
+    matrix, total = (None, None) if memory is None else (None if m is None else m.contiguous() for m in memory)
+    y, matrix, total = _Chunks.apply(q, k, v, log_decay, beta, matrix, total, fresh, pad, normalise, torch.is_grad_enabled())
+    return y, (matrix, total)
