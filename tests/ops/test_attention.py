@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.ops import attention as module
+from genus.ops import blocked_attention as module
 from genus.ops.attention import LONG, attention
 from genus.ops.dropout import dropout as drop
 from genus.ops.native import library
@@ -25,20 +25,20 @@ def _inputs(
     return [torch.randn(2, t, h, head).to(dtype).transpose(1, 2).requires_grad_() for t, h in shapes]
 
 
-def _run(path: Any, qkv: list[Tensor], *args: Any, extra: Tensor | None = None) -> list[Tensor]:
-    leaves = [*qkv, *([extra] if extra is not None else [])]
-    y = path(*qkv, *args)
+def _run(path: Any, qkv: list[Tensor], *args: Any, extra: Tensor | None = None, **named: Tensor) -> list[Tensor]:
+    leaves = [*qkv, *([extra] if extra is not None else []), *(x for x in named.values() if x.requires_grad)]
+    y = path(*qkv, *args, **named)
     torch.manual_seed(1)
     return [y, *torch.autograd.grad((y.float() * torch.randn(y.shape)).sum(), leaves)]
 
 
-def _same(qkv: list[Tensor], *args: Any, extra: Tensor | None = None) -> None:
-    expected = _run(attention.reference, qkv, *args, extra=extra)
+def _same(qkv: list[Tensor], *args: Any, extra: Tensor | None = None, **named: Tensor) -> None:
+    expected = _run(attention.reference, qkv, *args, extra=extra, **named)
     assert set(attention.paths) == {"native", "blocked", "sdpa"}
     for name, (fits, path) in attention.paths.items():
-        if name != "sdpa" and not fits(*qkv, *args):
+        if name != "sdpa" and not fits(*qkv, *args, **named):
             continue
-        for a, b in zip(_run(path, qkv, *args, extra=extra), expected, strict=True):
+        for a, b in zip(_run(path, qkv, *args, extra=extra, **named), expected, strict=True):
             assert a.dtype == b.dtype
             torch.testing.assert_close(a, b, **CLOSE[qkv[0].dtype])
 
@@ -135,6 +135,55 @@ def test_window(window: int, documents: bool, dtype: torch.dtype, monkeypatch: p
     near = (back >= 0) & (back < window)
     expected = attention.reference(*qkv, near if mask is None else mask & near, False, 0.3)
     assert torch.equal(attention.reference(*qkv, mask, True, 0.3, None, 0.0, window), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("time", "keys", "causal", "window"), [(50, 50, False, None), (50, 50, True, None), (40, 40, True, 7), (20, 45, False, None)]
+)
+@pytest.mark.parametrize("documents", [False, True])
+def test_bias_by_distance(
+    time: int, keys: int, causal: bool, window: int | None, documents: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", 16)
+    mask = torch.rand(2, 1, time, keys) > 0.3 if documents else None
+    if mask is not None:
+        mask |= torch.eye(time, keys, dtype=torch.bool)
+    qkv, bias = _inputs(time, keys, groups=2, dtype=dtype), torch.randn(4, time + keys - 1).requires_grad_()
+    args = mask, causal, 0.3, None, 0.0, window
+    _same(qkv, *args, bias=bias)
+    i, j = torch.arange(time)[:, None], torch.arange(keys)
+    spread = bias[:, i - j + keys - 1][None]
+    near = (i >= j) & (i - j < (window or time)) if causal else torch.ones(time, keys, dtype=torch.bool)
+    added = spread.masked_fill(~(near if mask is None else near & mask), float("-inf"))
+    assert torch.equal(attention.reference(*qkv, *args, bias), attention.reference(*qkv, added, False, 0.3))
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("time", "keys", "causal", "window"),
+    [
+        (2, 2, True, None),
+        (64, 64, True, None),
+        (65, 65, False, None),
+        (150, 150, True, None),
+        (200, 200, True, 70),
+        (33, 130, False, None),
+        (70, 1, False, None),
+        (70, 5, False, None),
+        (129, 79, False, None),
+    ],
+)
+def test_kernel_with_a_bias(time: int, keys: int, causal: bool, window: int | None) -> None:
+    qkv = _inputs(time, keys, groups=2, head=32, dtype=torch.bfloat16)
+    bias = (2 * torch.randn(4, time + keys - 1)).requires_grad_()
+    args = None, causal, 0.2, None, 0.0, window
+    exact = _run(attention.reference, [t.detach().float().requires_grad_() for t in qkv], *args, bias=bias)
+    assert attention.chosen(*qkv, *args, bias) == "native"
+    for a, c in zip(_run(attention, qkv, *args, bias=bias), exact, strict=True):
+        assert (a.float() - c).norm() < 0.01 * c.norm() + 1e-2
+    fixed = _run(attention, qkv, *args, bias=bias.detach())
+    assert all(torch.equal(a, b) for a, b in zip(fixed, _run(attention, qkv, *args, bias=bias), strict=False))
 
 
 @needs_kernel

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from genus.ops.pairs import added
 from genus.ops.rotary import rotary
 from genus.parts.ctx import Ctx, distances
 from genus.parts.positions import Alibi, LearnedPositions, RelativeBias, Rotary, RotaryScaling, Sinusoidal
@@ -107,9 +108,21 @@ def test_t5_bias_is_looked_up() -> None:
     table = RelativeBias(8, 20).build(3)
     torch.nn.init.normal_(table.weight)
     bias = table(distances(Ctx(torch.arange(4), start=2), 4, 6), True)
-    assert bias.shape == (1, 3, 4, 6)
-    torch.testing.assert_close(bias[0, :, 3, 3], table.weight[2])  # two back: exact bucket 2
-    torch.testing.assert_close(bias[0, :, 0, 5], table.weight[0])  # the future falls into bucket 0, and is masked
+    assert bias.shape == (3, 4, 6)
+    torch.testing.assert_close(bias[:, 3, 3], table.weight[2])  # two back: exact bucket 2
+    torch.testing.assert_close(bias[:, 0, 5], table.weight[0])  # the future falls into bucket 0, and is masked
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("spec", [Alibi(), RelativeBias(8, 20)])
+def test_what_distance_adds_is_the_same_by_pairs_and_by_distance(spec: Alibi | RelativeBias, causal: bool) -> None:
+    ctx = Ctx(torch.arange(7))
+    if isinstance(spec, RelativeBias):
+        table = spec.build(3)
+        torch.nn.init.normal_(table.weight)
+        spec.share(table, ctx)
+    by_pair = spec.bias(ctx, 3, 7, 7) if isinstance(spec, Alibi) else spec.bias(ctx, 7, 7, causal)
+    assert torch.equal(added(spec.by_distance(ctx, 3, 7, causal), slice(0, 7), slice(0, 7), 7), by_pair[0])
 
 
 def test_sinusoids() -> None:

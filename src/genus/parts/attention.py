@@ -159,8 +159,12 @@ class Attention(Spec):
                 spans = ctx.spans(batch, time, k.shape[2], spec.window, spec.ring)
                 y = decode_attention(q, k, v, spans, self._bias(ctx, time, k.shape[2]), self.scale, spec.score.softcap)
             else:
-                mask, causal, window = self._mask(ctx if spec.ring is None else ctx.aligned, time, k.shape[2], q.dtype)
-                y = attention(q, k, v, mask, causal, self.scale, spec.score.softcap, dropout, window)
+                aligned = ctx if spec.ring is None else ctx.aligned
+                if k.shape[2] == time and not spec.cross and aligned.span is None and aligned.ragged is None:
+                    mask, causal, window, bias = self._in_place(aligned, time)
+                else:
+                    mask, causal, window, bias = self._mask(aligned, time, k.shape[2], q.dtype), False, None, None
+                y = attention(q, k, v, mask, causal, self.scale, spec.score.softcap, dropout, window, bias)
             return self.o_proj(y.transpose(1, 2).reshape(batch, time, -1))  # type: ignore[no-any-return]
 
         def read_source(self, memory: Tensor, memory_doc: Tensor | None, state: dict[str, Tensor]) -> None:
@@ -183,23 +187,26 @@ class Attention(Spec):
                 x = norm(x)
             return x.transpose(1, 2)
 
-        def _mask(self, ctx: Ctx, time: int, keys: int, dtype: torch.dtype) -> tuple[Tensor | None, bool, int | None]:
-            """The mask (boolean or additive), and beside it, since what they hide needs no work: whether no query may look ahead,
-            and its window."""
+        def _in_place(self, ctx: Ctx, time: int) -> tuple[Tensor | None, bool, int | None, Tensor | None]:
+            """The mask where every key stands at its query, and beside it, since what they hide needs no work and what they add
+            no table of pairs: whether no query may look ahead, its window, and the bias by distance."""
             spec = self.spec
-            if spec.cross:
-                return _memory_mask(ctx), False, None
-            causal = spec.causal and 1 < time == keys and ctx.span is None and ctx.ragged is None
-            bias = self._bias(ctx, time, keys)
-            if bias is None and causal:
-                window = spec.window if spec.window is not None and spec.window < keys else None
-                return attention_mask(ctx, time, keys, spec.causal, None), True, window
-            mask = attention_mask(ctx, time, keys, spec.causal, spec.window)
-            if bias is None:
-                return mask, False, None
-            if causal and mask is None:
-                mask = torch.ones(time, keys, dtype=torch.bool, device=bias.device).tril()
-            return (bias if mask is None else bias.masked_fill(~mask, torch.finfo(dtype).min)), False, None
+            causal = spec.causal and time > 1
+            window = spec.window if causal and spec.window is not None and spec.window < time else None
+            mask = attention_mask(ctx, time, time, spec.causal, None if causal else spec.window)
+            match spec.position:
+                case Alibi() | RelativeBias() as position:
+                    return mask, causal, window, position.by_distance(ctx, spec.heads, time, spec.causal)
+            return mask, causal, window, None
+
+        def _mask(self, ctx: Ctx, time: int, keys: int, dtype: torch.dtype) -> Tensor | None:
+            """The mask, boolean or additive."""
+            if self.spec.cross:
+                return _memory_mask(ctx)
+            mask, bias = attention_mask(ctx, time, keys, self.spec.causal, self.spec.window), self._bias(ctx, time, keys)
+            if bias is None or mask is None:
+                return mask if bias is None else bias
+            return bias.masked_fill(~mask, torch.finfo(dtype).min)
 
         def _bias(self, ctx: Ctx, time: int, keys: int) -> Tensor | None:
             """What the distance between query and key adds to their score."""

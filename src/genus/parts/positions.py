@@ -88,6 +88,10 @@ class Alibi(Position):
 
         return ctx.once((self, heads, time, keys), make)
 
+    def by_distance(self, ctx: Ctx, heads: int, time: int, causal: bool) -> Tensor:
+        """(heads, 2 time - 1) float32, of as many keys as queries; see `ops.attention`."""
+        return ctx.once((self, heads, time), lambda ctx: self._slopes(heads, ctx.positions.device)[:, 0] * _forward(ctx, time))
+
     def _slopes(self, heads: int, device: torch.device) -> Tensor:
         """(heads, 1, 1)."""
         n = 2 ** math.floor(math.log2(heads))
@@ -112,9 +116,8 @@ class RelativeBias(Position):
             self.weight = nn.Parameter(torch.empty(spec.buckets, heads))
 
         def forward(self, distance: Tensor, causal: bool) -> Tensor:
-            """Of distances (time, keys) or (batch, time, keys), (1 or batch, heads, time, keys)."""
-            bias = self.weight[self.spec.bucket(distance, causal)].movedim(-1, -3)
-            return bias if bias.dim() == 4 else bias[None]
+            """(heads, ...) of distances (...)."""
+            return self.weight[self.spec.bucket(distance, causal)].movedim(-1, 0)
 
     def bucket(self, distance: Tensor, causal: bool) -> Tensor:
         """Bucket of `distance` = key position - query position: exact when near, logarithmic when far."""
@@ -129,13 +132,27 @@ class RelativeBias(Position):
         far = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.max_distance / exact) * (buckets - exact)
         return offset + torch.where(distance < exact, distance, (exact + far.long()).clamp(max=buckets - 1))
 
+    def by_distance(self, ctx: Ctx, heads: int, time: int, causal: bool) -> Tensor:
+        """(heads, 2 time - 1), of as many keys as queries; see `ops.attention`."""
+        return ctx.once((self, time, causal), lambda ctx: ctx.shared[self](_forward(ctx, time), causal))  # type: ignore[no-any-return]
+
     def share(self, table: Callable[[Tensor, bool], Tensor], ctx: Ctx) -> None:
         """Offer the stack's table to the layers of this forward pass."""
         ctx.shared[self] = table
 
     def bias(self, ctx: Ctx, time: int, keys: int, causal: bool) -> Tensor:
         """(1, heads, time, keys), or (batch, ...) of ragged rows; made once per forward pass."""
-        return ctx.once((self, time, keys, causal), lambda ctx: ctx.shared[self](distances(ctx, time, keys), causal))  # type: ignore[no-any-return]
+
+        def make(ctx: Ctx) -> Tensor:
+            bias: Tensor = ctx.shared[self](distances(ctx, time, keys), causal)
+            return bias[None] if bias.dim() == 3 else bias.movedim(1, 0)
+
+        return ctx.once((self, time, keys, causal), make)
+
+
+def _forward(ctx: Ctx, time: int) -> Tensor:
+    """(2 time - 1) how far the key lies behind the query, from the farthest on."""
+    return torch.arange(time - 1, -time, -1, device=ctx.positions.device)
 
 
 def _by_head(x: Tensor) -> Tensor:

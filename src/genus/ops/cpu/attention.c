@@ -15,6 +15,7 @@
 enum {
     LANES = 64,   /* queries across four vectors */
     KEYS = 64,    /* keys of a block in the backward pass */
+    BEYOND = 80,  /* numbers behind a bias that may be read and, in its gradient, written */
     APART = 32,   /* numbers between rows more than they need: rows a power of two apart share places in the cache */
 };
 
@@ -171,11 +172,24 @@ static void *part(char **memory, int64_t bytes) {
 
 static int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
 
-/* y (batch, heads, time, size) = softmax(scale q k') v, where `seen` (batch, keys) is given of the keys it marks, and where causal
+/* Scores (count, 64) of keys from `key` on for 64 queries from `query` on, in units of ln 2: scaled, and with what a head's `bias` adds by
+ * how far the key lies before the query. */
+static void add_bias(const Sizes *n, const float *bias, float scale, int64_t query, int64_t key, int64_t count, float *scores) {
+    for (int64_t j = 0; j < count; j++)
+        for (int64_t i = 0; i < LANES; i += 16) {
+            const __m512 more = _mm512_loadu_ps(bias + query + i - key - j + n->keys - 1);
+            float *at = scores + j * LANES + i;
+            _mm512_storeu_ps(at, _mm512_fmadd_ps(_mm512_loadu_ps(at), _mm512_set1_ps(scale * LOG2E), more));
+        }
+}
+
+static int64_t table(const Sizes *n) { return n->time + n->keys - 1 + BEYOND; } /* the length of a head's bias */
+
+/* y (batch, heads, time, size) = softmax(scale q k' + bias) v, with a `bias` (heads, table) in units of ln 2 or none, where `seen` (batch, keys) is given of the keys it marks, and where causal
  * of the keys up to the query's place, in its window. kept (2, batch, heads, time): a query's greatest score and the inverse of its sum. */
 int64_t genus_attention(
     const uint16_t *q, const Stride qs, const uint16_t *k, const Stride ks, const uint16_t *v, const Stride vs, const Sizes *n,
-    const float *scale, const uint8_t *seen, uint16_t *y, const Stride ys, float *kept, int64_t threads) {
+    const float *scale, const uint8_t *seen, const float *bias, uint16_t *y, const Stride ys, float *kept, int64_t threads) {
     const int64_t all = n->batch * n->heads, size = n->size, keys = whole(n->keys, 2);
     int64_t failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -202,7 +216,8 @@ int64_t genus_attention(
                 multiply(
                     all_see - begin, LANES, size / 2, keys_ + begin * size, size / 2, 1, queries, LANES, scores + begin * LANES, LANES, 0);
                 score_later(last - all_see, size, keys_ + all_see * size, queries, scores + all_see * LANES);
-                const __m512 by = _mm512_set1_ps(*scale * LOG2E);
+                if (bias) add_bias(n, bias + h * table(n), *scale, from, begin, last - begin, scores + begin * LANES);
+                const __m512 by = _mm512_set1_ps(bias ? 1.0f : *scale * LOG2E);
                 __m512 most[4], sum[4];
                 for (int i = 0; i < 4; i++) most[i] = _mm512_set1_ps(-__builtin_inff()), sum[i] = _mm512_setzero_ps();
                 for (int64_t key = begin; key < last; key++) {
@@ -272,12 +287,32 @@ static int64_t divide(Work *w, char *memory, int64_t time, int64_t size) {
     return free_ - memory;
 }
 
-/* The weights of a block of keys from `key` on for 64 queries from `query` on, and what comes back to their scores. */
-static void weigh(const Sizes *n, const Work *w, const uint8_t *seen, float scale, int64_t key, int64_t count, int64_t query, int64_t row) {
+/* Sums of vectors along their diagonals: a number of one key and the next number of the next key belong to the same distance. */
+typedef struct {
+    __m512 low, high;
+} Diagonals;
+
+/* Add the vector of key number `j` of `count` to what stands at `to` - j and behind; in memory every 16 keys. */
+static inline __attribute__((always_inline)) void along(Diagonals *sums, __m512 x, float *to, int64_t j, int64_t count) {
+    const __m512i none = _mm512_setzero_si512(), low = _mm512_castps_si512(sums->low), high = _mm512_castps_si512(sums->high);
+    sums->high = _mm512_castsi512_ps(_mm512_alignr_epi32(high, low, 15));
+    sums->low = _mm512_add_ps(_mm512_castsi512_ps(_mm512_alignr_epi32(low, none, 15)), x);
+    if (j % 16 != 15 && j + 1 < count) return;
+    _mm512_storeu_ps(to - j, _mm512_add_ps(_mm512_loadu_ps(to - j), sums->low));
+    _mm512_storeu_ps(to - j + 16, _mm512_add_ps(_mm512_loadu_ps(to - j + 16), sums->high));
+    sums->low = sums->high = _mm512_setzero_ps();
+}
+
+/* The weights of a block of keys from `key` on for 64 queries from `query` on, and what comes back to their scores, which
+ * become logarithms to base 2 times `factor`; added to d_bias or to none. */
+static void weigh(
+    const Sizes *n, const Work *w, const uint8_t *seen, float factor, float *d_bias, int64_t key, int64_t count, int64_t query,
+    int64_t row) {
     for (int i = 0; i < LANES; i += 16) {
         const int64_t last = n->causal ? least(count, query + i + 16 - key) : count; /* of the keys: what is behind it is not read */
         const __m512 most = _mm512_loadu_ps(w->most + query + i), inverse = _mm512_loadu_ps(w->inverse + query + i);
-        const __m512 dot = _mm512_loadu_ps(w->dot + query + i), by = _mm512_set1_ps(scale * LOG2E);
+        const __m512 dot = _mm512_loadu_ps(w->dot + query + i), by = _mm512_set1_ps(factor);
+        Diagonals d_of = {.low = _mm512_setzero_ps(), .high = _mm512_setzero_ps()};
         for (int64_t j = 0; j < whole(last, 2); j += 2) {
             __m512 d[2];
             for (int two = 0; two < 2; two++) {
@@ -287,6 +322,7 @@ static void weigh(const Sizes *n, const Work *w, const uint8_t *seen, float scal
                 const __m512 p = _mm512_maskz_mul_ps(see, e, inverse);
                 d[two] = _mm512_maskz_mul_ps(see, p, _mm512_sub_ps(_mm512_loadu_ps(w->d_weights + at), dot));
                 if (j + two == count) continue;
+                if (d_bias) along(&d_of, d[two], d_bias + query + i - key + n->keys - 1, j + two, last);
                 store(1, w->weights, (j + two) * row + query + i, 0xFFFF, p);
                 store(1, w->d_scores, (j + two) * row + query + i, 0xFFFF, d[two]);
             }
@@ -313,12 +349,14 @@ static void sum_queries(
     }
 }
 
-/* What comes back to q, k and v, which are given with y, `kept` and g, what comes back to y. Strides: of q, k, v, y, g, dq, dk, dv. */
+/* What comes back to q, k and v, and to d_bias (batch, heads, table) or none, which are given with y, `kept` and g, what comes back to y. Strides: of q, k, v, y, g, dq, dk, dv. */
 int64_t genus_attention_backward(
     const uint16_t *q, const uint16_t *k, const uint16_t *v, const uint16_t *y, const uint16_t *g, const Stride strides[8],
-    const Sizes *n, const float *scale, const uint8_t *seen, const float *kept, uint16_t *dq, uint16_t *dk, uint16_t *dv,
+    const Sizes *n, const float *scale, const uint8_t *seen, const float *bias, float *d_bias, const float *kept, uint16_t *dq,
+    uint16_t *dk, uint16_t *dv,
     int64_t threads) {
     const int64_t all = n->batch * n->heads, size = n->size, time = whole(n->time, LANES), row = time + APART;
+    const float by = bias ? 1.0f : *scale * LOG2E;
     int64_t failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -332,6 +370,8 @@ int64_t genus_attention_backward(
             int64_t at[8];
             for (int i = 0; i < 8; i++) at[i] = head / n->heads * strides[i][0] + head % n->heads * strides[i][1];
             const uint8_t *own = seen ? seen + head / n->heads * n->seen_stride : NULL;
+            const float *own_bias = bias ? bias + head % n->heads * table(n) : NULL;
+            float *d_own = d_bias ? d_bias + head * table(n) : NULL;
             for (int64_t from = 0; from < n->time; from += LANES) {
                 const int64_t count = n->time - from < LANES ? n->time - from : LANES;
                 across(q + at[0] + from * strides[0][2], strides[0][2], count, size, w.queries + from * size / 2);
@@ -365,13 +405,15 @@ int64_t genus_attention_backward(
                     if (n->causal && from == key) {
                         score_later(count, size, w.keys, queries, w.scores);
                         score_later(count, size, w.values, grads, w.d_weights);
-                        weigh(n, &w, own, *scale, key, count, from, row);
+                        if (bias) add_bias(n, own_bias, *scale, from, key, count, w.scores);
+                        weigh(n, &w, own, by, d_own, key, count, from, row);
                         mix_later(count, size, w.key_pairs, d_scores, d_queries);
                         continue;
                     }
                     multiply(count, LANES, size / 2, w.keys, size / 2, 1, queries, LANES, w.scores, LANES, 0);
                     multiply(count, LANES, size / 2, w.values, size / 2, 1, grads, LANES, w.d_weights, LANES, 0);
-                    weigh(n, &w, own, *scale, key, count, from, row);
+                    if (bias) add_bias(n, own_bias, *scale, from, key, count, w.scores);
+                    weigh(n, &w, own, by, d_own, key, count, from, row);
                     multiply(size, LANES, pairs, w.key_pairs, 1, size, d_scores, LANES, d_queries, LANES, 1);
                 }
                 sum_queries(n, &w, w.weights, w.grad_pairs, key, count, end);
