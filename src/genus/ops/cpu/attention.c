@@ -1,16 +1,12 @@
 /* Softmax attention in bf16 with its gradient, for training.
  *
- * VDPBF16PS adds to 16 sums the products of pairs of numbers, so whatever is summed over lies in pairs. Queries lie across the
- * vectors, 64 at a time: a maximum, a sum or a factor of a query is then a lane of a vector. The weights are not kept for the
- * backward pass but made again from the greatest score of a query and the inverse of its sum. Scores are in units of ln 2, so that
- * a weight is a power of two.
+ * Queries lie across the vectors, 64 at a time: a maximum, a sum or a factor of a query is then a lane of a vector. The weights are
+ * not kept for the backward pass but made again from the greatest score of a query and the inverse of its sum. Scores are in units
+ * of ln 2, so that a weight is a power of two.
  *
  * A head is worked on by one thread. Products sum in float32; scores, weights and what comes back are rounded to bf16 between them.
  */
-#include <stdlib.h>
-#include <string.h>
-
-#include "numbers.h"
+#include "tiles.h"
 
 enum {
     LANES = 64,   /* queries across four vectors */
@@ -25,64 +21,16 @@ static const float LOG2E = 1.44269504f;
 typedef int64_t Stride[3];
 
 typedef struct {
-    int64_t batch, heads, time, keys, size, causal, window, seen_stride; /* window: keys that a query sees where causal, itself among them */
+    int64_t batch, heads, time, keys, size, causal, window; /* window: keys that a query sees where causal, itself among them */
+    int64_t seen_stride;
 } Sizes;
-
-static inline __m512i pair(const uint32_t *at) {
-    int32_t both;
-    memcpy(&both, at, 4);
-    return _mm512_set1_epi32(both);
-}
-
-static inline __attribute__((always_inline)) void tile(
-    const int rows, const int vectors, const uint32_t *a, int64_t a_row, int64_t a_step, const uint32_t *b, int64_t b_step,
-    int64_t steps, float *c, int64_t c_row, const int add) {
-    __m512 sum[6][4];
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vectors; v++) sum[r][v] = add ? _mm512_loadu_ps(c + r * c_row + 16 * v) : _mm512_setzero_ps();
-    for (int64_t s = 0; s < steps; s++, a += a_step, b += b_step) {
-        __m512bh w[4];
-        for (int v = 0; v < vectors; v++) w[v] = (__m512bh)_mm512_loadu_si512(b + 16 * v);
-        for (int r = 0; r < rows; r++) {
-            const __m512bh both = (__m512bh)pair(a + r * a_row);
-            for (int v = 0; v < vectors; v++) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], both, w[v]);
-        }
-    }
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(c + r * c_row + 16 * v, sum[r][v]);
-}
-
-#define TILE(ROWS, VECTORS) \
-    case 8 * VECTORS + ROWS: \
-        if (add) tile(ROWS, VECTORS, a + i * a_row, a_row, a_step, b + j, b_step, steps, c + i * c_row + j, c_row, 1); \
-        else tile(ROWS, VECTORS, a + i * a_row, a_row, a_step, b + j, b_step, steps, c + i * c_row + j, c_row, 0); \
-        break;
-
-/* c (rows, columns) = the sum over `steps` of the products of a's pair (row, step) with b's pair (step, column); added to what is
- * there where `add`. `columns` is a multiple of 16; strides of a and b count pairs. */
-static void multiply(
-    int64_t rows, int64_t columns, int64_t steps, const void *a_, int64_t a_row, int64_t a_step, const uint32_t *b, int64_t b_step,
-    float *c, int64_t c_row, int add) {
-    const uint32_t *a = a_;
-    for (int64_t j = 0, vectors; j < columns; j += 16 * vectors) {
-        vectors = columns - j >= 64 ? 4 : columns - j >= 32 ? 2 : 1;
-        for (int64_t i = 0, height; i < rows; i += height) {
-            height = rows - i >= 6 ? 6 : rows - i >= 4 ? 4 : rows - i >= 2 ? 2 : 1;
-            switch (8 * vectors + height) {
-                TILE(6, 4) TILE(4, 4) TILE(2, 4) TILE(1, 4)
-                TILE(6, 2) TILE(4, 2) TILE(2, 2) TILE(1, 2)
-                TILE(6, 1) TILE(4, 1) TILE(2, 1) TILE(1, 1)
-            }
-        }
-    }
-}
 
 static inline int64_t least(int64_t one, int64_t two) { return one < two ? one : two; }
 
 /* scores (keys, 64) of up to 64 keys at the places of the queries: of every 16 keys only with the vectors of queries that see one. */
 static void score_later(int64_t keys, int64_t size, const uint16_t *rows, const uint32_t *queries, float *scores) {
     for (int64_t at = 0; at < keys; at += 16)
-        multiply(
+        multiply_pairs(
             least(keys - at, 16), LANES - at, size / 2, rows + at * size, size / 2, 1, queries + at, LANES, scores + at * LANES + at,
             LANES, 0);
 }
@@ -90,13 +38,13 @@ static void score_later(int64_t keys, int64_t size, const uint16_t *rows, const 
 /* Add to sums (size, 64) the pairs of such keys times their weights (keys / 2, 64), likewise. */
 static void mix_later(int64_t keys, int64_t size, const uint32_t *pairs, const uint32_t *weights, float *sums) {
     for (int64_t at = 0; at < keys; at += 16)
-        multiply(
+        multiply_pairs(
             size, LANES - at, (least(keys - at, 16) + 1) / 2, pairs + at / 2 * size, 1, size, weights + at / 2 * LANES + at, LANES,
             sums + at, LANES, 1);
 }
 
 /* to (size / 2, 64) pairs of neighbouring numbers of each of `count` rows; zeros for the rows up to 64. */
-static void across(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint32_t *to) {
+static void lanes(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint32_t *to) {
     for (int64_t g = 0; g < LANES; g += 16)
         for (int64_t j = 0; j < size / 2; j += 16) {
             __m512i r[16];
@@ -109,7 +57,7 @@ static void across(const uint16_t *rows, int64_t stride, int64_t count, int64_t 
 }
 
 /* to (ceil(count / 2), size) pairs of the numbers of neighbouring rows; zero for a row that is missing. */
-static void zipped(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint32_t *to) {
+static void in_pairs(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint32_t *to) {
     for (int64_t i = 0; i < count; i += 2)
         for (int64_t j = 0; j < size; j += 16) {
             const uint16_t *from = rows + i * stride + j;
@@ -163,15 +111,6 @@ static inline __m512i joined(__m512 one, __m512 two) {
     return _mm512_or_si512(low, _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(two)), 16));
 }
 
-/* A part of a thread's memory that begins with a line of the cache. */
-static void *part(char **memory, int64_t bytes) {
-    char *found = *memory;
-    *memory += (bytes + 63) / 64 * 64;
-    return found;
-}
-
-static int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
-
 /* Scores (count, 64) of keys from `key` on for 64 queries from `query` on, in units of ln 2: scaled, and with what a head's `bias` adds by
  * how far the key lies before the query. */
 static void add_bias(const Sizes *n, const float *bias, float scale, int64_t query, int64_t key, int64_t count, float *scores) {
@@ -206,14 +145,14 @@ int64_t genus_attention(
             const int64_t b = head / n->heads, h = head % n->heads;
             const uint8_t *own = seen ? seen + b * n->seen_stride : NULL;
             side_by_side(k + b * ks[0] + h * ks[1], ks[2], n->keys, size, keys_);
-            zipped(v + b * vs[0] + h * vs[1], vs[2], n->keys, size, values);
+            in_pairs(v + b * vs[0] + h * vs[1], vs[2], n->keys, size, values);
             for (int64_t from = 0; from < n->time; from += LANES) {
                 const int64_t count = n->time - from < LANES ? n->time - from : LANES;
                 const int64_t last = n->causal && from + count < n->keys ? from + count : n->keys;
-                across(q + b * qs[0] + h * qs[1] + from * qs[2], qs[2], count, size, queries);
+                lanes(q + b * qs[0] + h * qs[1] + from * qs[2], qs[2], count, size, queries);
                 const int64_t begin = n->causal && from >= n->window ? least(from - n->window + 1, last) / 2 * 2 : 0;
                 const int64_t all_see = n->causal && from < last ? from : last; /* the first of the keys that not every query sees */
-                multiply(
+                multiply_pairs(
                     all_see - begin, LANES, size / 2, keys_ + begin * size, size / 2, 1, queries, LANES, scores + begin * LANES, LANES, 0);
                 score_later(last - all_see, size, keys_ + all_see * size, queries, scores + all_see * LANES);
                 if (bias) add_bias(n, bias + h * table(n), *scale, from, begin, last - begin, scores + begin * LANES);
@@ -237,7 +176,7 @@ int64_t genus_attention(
                         _mm512_storeu_si512(weights + key / 2 * LANES + 16 * i, joined(a_, c_));
                     }
                 }
-                multiply(
+                multiply_pairs(
                     size, LANES, (all_see - begin + 1) / 2, values + begin / 2 * size, 1, size, weights + begin / 2 * LANES, LANES, sums,
                     LANES, 0);
                 mix_later(last - all_see, size, values + all_see / 2 * size, weights + all_see / 2 * LANES, sums);
@@ -343,7 +282,7 @@ static void sum_queries(
     const int64_t size = n->size, row = whole(n->time, LANES) + APART;
     for (int64_t at = 0, together = n->causal ? 16 : count; at < count; at += together) {
         const int64_t begin = n->causal ? least(key + at, end) : 0;
-        multiply(
+        multiply_pairs(
             least(count - at, together), size, (end - begin) / 2, weights + at * row + begin, row / 2, 1, pairs + begin / 2 * size, size,
             w->sums + at * size, size, 0);
     }
@@ -374,13 +313,13 @@ int64_t genus_attention_backward(
             float *d_own = d_bias ? d_bias + head * table(n) : NULL;
             for (int64_t from = 0; from < n->time; from += LANES) {
                 const int64_t count = n->time - from < LANES ? n->time - from : LANES;
-                across(q + at[0] + from * strides[0][2], strides[0][2], count, size, w.queries + from * size / 2);
-                across(g + at[4] + from * strides[4][2], strides[4][2], count, size, w.grads + from * size / 2);
+                lanes(q + at[0] + from * strides[0][2], strides[0][2], count, size, w.queries + from * size / 2);
+                lanes(g + at[4] + from * strides[4][2], strides[4][2], count, size, w.grads + from * size / 2);
             }
             memset(w.query_pairs + (time - LANES) * size / 2, 0, LANES * size * 2);
             memset(w.grad_pairs + (time - LANES) * size / 2, 0, LANES * size * 2);
-            zipped(q + at[0], strides[0][2], n->time, size, w.query_pairs);
-            zipped(g + at[4], strides[4][2], n->time, size, w.grad_pairs);
+            in_pairs(q + at[0], strides[0][2], n->time, size, w.query_pairs);
+            in_pairs(g + at[4], strides[4][2], n->time, size, w.grad_pairs);
             memset(w.d_queries, 0, time * size * 4);
             for (int64_t i = 0; i < time; i++) {
                 const int there = i < n->time;
@@ -397,7 +336,7 @@ int64_t genus_attention_backward(
                 const int64_t begin = n->causal ? key / LANES * LANES : 0, end = seers(n, key, count, time);
                 side_by_side(k + at[1] + key * strides[1][2], strides[1][2], count, size, w.keys);
                 side_by_side(v + at[2] + key * strides[2][2], strides[2][2], count, size, w.values);
-                zipped(w.keys, size, count, size, w.key_pairs);
+                in_pairs(w.keys, size, count, size, w.key_pairs);
                 for (int64_t from = begin; from < end; from += LANES) {
                     const uint32_t *queries = w.queries + from * size / 2, *grads = w.grads + from * size / 2;
                     uint32_t *d_scores = w.d_score_pairs + from * (KEYS / 2);
@@ -410,11 +349,11 @@ int64_t genus_attention_backward(
                         mix_later(count, size, w.key_pairs, d_scores, d_queries);
                         continue;
                     }
-                    multiply(count, LANES, size / 2, w.keys, size / 2, 1, queries, LANES, w.scores, LANES, 0);
-                    multiply(count, LANES, size / 2, w.values, size / 2, 1, grads, LANES, w.d_weights, LANES, 0);
+                    multiply_pairs(count, LANES, size / 2, w.keys, size / 2, 1, queries, LANES, w.scores, LANES, 0);
+                    multiply_pairs(count, LANES, size / 2, w.values, size / 2, 1, grads, LANES, w.d_weights, LANES, 0);
                     if (bias) add_bias(n, own_bias, *scale, from, key, count, w.scores);
                     weigh(n, &w, own, by, d_own, key, count, from, row);
-                    multiply(size, LANES, pairs, w.key_pairs, 1, size, d_scores, LANES, d_queries, LANES, 1);
+                    multiply_pairs(size, LANES, pairs, w.key_pairs, 1, size, d_scores, LANES, d_queries, LANES, 1);
                 }
                 sum_queries(n, &w, w.weights, w.grad_pairs, key, count, end);
                 rounded(w.sums, 1.0f, count, size, dv + at[7] + key * strides[7][2], strides[7][2]);
