@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.generate.replay import SEEN, TAPES, Replays, _Step
+from genus.generate.replay import SEEN, STEPS, Replays
 from genus.generate.state import Layout
+from genus.generate.taped import TapedStep
 from genus.generate.weights import ready
 from genus.ops.tape import replayer
 from genus.recipes import make
@@ -57,7 +58,7 @@ def test_a_recorded_step_is_the_model(name: str, weights: str) -> None:
     assert replays.takes(torch.zeros(3, 1), state)
     expected = told(one, one.decode, other, 12, dtype)
     assert torch.equal(told(one, replays.logits, state, 12, dtype), expected)
-    assert [type(step) for step in replays._steps.values()] == [_Step]
+    assert [type(step) for step in replays._steps.values()] == [TapedStep]
     for mine, its in zip(state["layers"], other["layers"], strict=True):
         for part, same in zip(mine, its, strict=True):
             assert all(torch.equal(part[key], same[key]) for key in part or ())
@@ -98,7 +99,7 @@ def test_a_recorded_pass_over_several_tokens_is_the_model(name: str, weights: st
         for mine, its in zip(own["layers"], state["layers"], strict=True):
             for part, same in zip(mine, its, strict=True):
                 assert all(torch.equal(part[key], same[key]) for key in part or ())
-    assert [type(step) for step in replays._steps.values()] == [_Step, _Step]
+    assert [type(step) for step in replays._steps.values()] == [TapedStep, TapedStep]
 
 
 @pytest.mark.parametrize("name", ["lstm", "deltanet"])
@@ -108,7 +109,7 @@ def test_where_several_tokens_cannot_be_recorded_single_ones_still_are(name: str
     for time in (4, 1):
         expected, _ = several(one, one.decode, 2, torch.bfloat16, time)
         assert torch.equal(several(one, replays.logits, 2, torch.bfloat16, time)[0], expected)
-    assert [type(step) for step in replays._steps.values()][-1] is _Step
+    assert [type(step) for step in replays._steps.values()][-1] is TapedStep
     state = blank(one, 2, torch.bfloat16)
     assert replays.takes(torch.zeros(2, 1), state) and not replays.takes(torch.zeros(2, 4), state)
 
@@ -121,10 +122,10 @@ def test_tapes_that_are_used_are_kept() -> None:
     for _ in range(SEEN + 1):
         replays.logits(torch.zeros(1, 1, dtype=torch.long), state, torch.bfloat16)
     (key, step), *_ = replays._steps.items()
-    for rows in range(2, TAPES + 3):
+    for rows in range(2, STEPS + 3):
         replays.logits(torch.zeros(rows, 1, dtype=torch.long), blank(one, rows, torch.bfloat16), torch.bfloat16)
         replays.logits(torch.zeros(1, 1, dtype=torch.long), state, torch.bfloat16)
-    assert replays._steps[key] is step and len(replays._steps) == TAPES
+    assert replays._steps[key] is step and len(replays._steps) == STEPS
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -136,13 +137,13 @@ def test_a_tape_goes_round_a_ring(name: str, dtype: torch.dtype) -> None:
     assert state["layers"][0][0]["keys"].shape[2] == 128
     expected = told(one, one.decode, other, 200, dtype)
     assert torch.equal(told(one, replays.logits, state, 200, dtype), expected)
-    assert [type(step) for step in replays._steps.values()] == [_Step]
+    assert [type(step) for step in replays._steps.values()] == [TapedStep]
     for mine, its in zip(state["layers"], other["layers"], strict=True):
         assert all(torch.equal(mine[0][key], its[0][key]) for key in ("keys", "values"))
     expected, other = several(one, one.decode, 3, dtype, 5, 60)
     again, state = several(one, replays.logits, 3, dtype, 5, 60)
     assert int(state["start"].min()) > 160 and torch.equal(again, expected)
-    assert [type(step) for step in replays._steps.values()] == [_Step, _Step]
+    assert [type(step) for step in replays._steps.values()] == [TapedStep, TapedStep]
 
 
 def test_a_tape_moves_with_the_state_and_does_not_keep_it() -> None:
@@ -156,7 +157,7 @@ def test_a_tape_moves_with_the_state_and_does_not_keep_it() -> None:
         kept.append(torch.empty(10_000))  # so that the next state lies elsewhere
         assert torch.equal(told(one, replays.logits, state, 8, torch.bfloat16), expected)
         del state
-    assert [type(step) for step in replays._steps.values()] == [_Step]
+    assert [type(step) for step in replays._steps.values()] == [TapedStep]
     assert not any(reference() is not None for reference in gone)
 
 
@@ -195,6 +196,6 @@ def test_a_step_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> Non
     one = model("llama")
     replays = Replays(one, Layout(one, torch.bfloat16))
     expected = told(one, one.decode, blank(one, 2, torch.bfloat16), 8, torch.bfloat16)
-    monkeypatch.setattr(_Step, "again", lambda self, x, ctx, held: self.y + 1)
+    monkeypatch.setattr(TapedStep, "again", lambda self, one, held: self.y + 1)
     assert torch.equal(told(one, replays.logits, blank(one, 2, torch.bfloat16), 8, torch.bfloat16), expected)
     assert not replays.takes(torch.zeros(2, 1), blank(one, 2, torch.bfloat16))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genus.generate.rules import OUT
-from genus.generate.sampling import Choice, Sampling, choose, draw, keep_min_p, keep_top_k, keep_top_p, pick
+from genus.generate.sampling import NOTHING, Choice, Sampling, choose, draw, keep_min_p, keep_top_k, keep_top_p, pick
 from genus.generate.sampling import probabilities as drawn_from
 from genus.generate.sequence import Request, Sequence
 from genus.prepare.tokenizer import bytes_tokenizer
@@ -119,11 +119,6 @@ def test_frequencies_are_the_probabilities() -> None:
         assert abs((ids == i).float().mean().item() - p) < 4 * math.sqrt(p * (1 - p) / n)
 
 
-def test_nan_is_refused() -> None:
-    with pytest.raises(ValueError, match="NaN"):
-        choose(torch.tensor([[0.0, float("nan")]]), [Sampling(0)], [0.0])
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -152,6 +147,15 @@ def test_top_p_of_a_large_vocabulary_is_the_sorted_definition() -> None:
 def rows(*samplings: Sampling, seed: int = 0) -> list[Sequence]:
     tokenizer = bytes_tokenizer()
     return [Sequence(Request((256, 65), sampling=s, seed=seed + i), tokenizer, frozenset([256])) for i, s in enumerate(samplings)]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(0), Sampling(1.0), Sampling(0.7, top_k=5, top_p=0.9, min_p=0.01)])
+def test_nan_is_refused(sampling: Sampling) -> None:
+    logits = torch.zeros(2, 257)
+    logits[1, 100] = torch.nan
+    assert choose(logits, [Sampling(0), sampling], [0.0, 0.5]).tolist() == [0, NOTHING]
+    with pytest.raises(ValueError, match="NaN"):
+        pick(logits, rows(Sampling(0), sampling))
 
 
 def test_log_probabilities_are_the_models_own() -> None:

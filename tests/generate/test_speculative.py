@@ -16,11 +16,12 @@ import torch
 import genus
 from genus.generate.constraint import Constraint
 from genus.generate.engine import Engine
-from genus.generate.replay import Replays, _Step
+from genus.generate.replay import Replays
 from genus.generate.sampling import Sampling, probabilities
 from genus.generate.sequence import Request
 from genus.generate.sequence import Sequence as Row
 from genus.generate.speculative import Speculative, accept, agreed
+from genus.generate.taped import TapedPass, TapedStep
 from genus.generate.texts import Generator
 from genus.ops.dispatch import forced
 from genus.ops.tape import replayer
@@ -125,13 +126,13 @@ def test_checks_are_recorded_and_the_text_stays(
     dtype: str,
 ) -> None:
     """With the kernels in C, replayed and not, and with references in their place."""
-    loaded, recorded, record = small(name, context=200), set(), _Step.record
+    loaded, recorded, record = small(name, context=200), set(), TapedStep.record
 
-    def seen(through: Any, kind: Any, *others: Any) -> Any:
-        recorded.add(tuple(kind[0][:2]))
-        return record(through, kind, *others)
+    def seen(one: TapedPass, room: int) -> TapedStep:
+        recorded.add(tuple(one.x.shape[:2]))
+        return record(one, room)
 
-    monkeypatch.setattr(_Step, "record", seen)
+    monkeypatch.setattr(TapedStep, "record", seen)
     options: dict[str, Any] = {"max_tokens": 24, "sampling": Sampling(0), "batch": batch, "weights": weights, "dtype": dtype}
     prompts = PROMPTS[:batch]
     plain = [t.ids for t in Generator(loaded, **options)(prompts)]

@@ -131,6 +131,25 @@ def test_log_probabilities_come_with_the_text(small: Callable[..., Loaded]) -> N
     assert genus.generate(loaded, "Go", max_tokens=2).choices == ()
 
 
+def test_one_engine_serves_all_calls_until_the_weights_change(small: Callable[..., Loaded]) -> None:
+    loaded, other = small("llama"), small("gpt2")
+    generator = Generator(loaded, max_tokens=8, weights="fp32", dtype="bf16", draft=other, draft_tokens=2)
+    before = generator(["ab", "c"])
+    with generator.engine() as engine:
+        assert generator.prepared() is engine and generator.prepared([5]) is not engine
+    first = generator.decoder()
+    assert [t.ids for t in generator(["ab", "c"])] == [t.ids for t in before]
+    second = generator.decoder()
+    assert first is not second and first._draft is second._draft
+    with torch.no_grad():
+        for parameter in loaded.model.parameters():
+            parameter.mul_(-1.5)
+    after = generator(["ab", "c"])
+    assert generator.prepared() is not engine
+    fresh = Generator(loaded, max_tokens=8, weights="fp32", dtype="bf16", draft=other, draft_tokens=2)(["ab", "c"])
+    assert [t.ids for t in after] == [t.ids for t in fresh] != [t.ids for t in before]
+
+
 def test_the_best_of_several(small: Callable[..., Loaded]) -> None:
     loaded = small("gpt2")
     every = genus.generate(loaded, ["a", "bc"], max_tokens=5, number=6, logprobs=0, seed=4)

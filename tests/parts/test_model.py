@@ -49,8 +49,21 @@ def test_padding_of_the_source_is_kept_with_the_state() -> None:
 def test_too_long_for_learned_positions() -> None:
     model = recipes.make("gpt2", dim=16, depth=1, heads=2, vocab=40, context=5).model
     assert model.context == 5 and recipes.make("llama", dim=16, heads=2).model.context is None
+    built = model.build().eval()
     with pytest.raises(ValueError, match="position 5 lies beyond the 5 learned positions"):
-        model.build()(IDS)
+        built(IDS)
+    with pytest.raises(ValueError, match="position 5 lies beyond the 5 learned positions"):
+        built(IDS, doc=torch.tensor([[0, 0, 0, 0, 1, 1], [0] * 6]))
+    two = torch.tensor([[0, 0, 0, 0, 1, 1], [0, 1, 1, 1, 1, 1]])  # every document begins at position 0
+    assert built(IDS, doc=two).shape == (2, 6, 40)
+    state = built.init_state(2, 8)
+    built(IDS[:, :4], state=state)
+    built(IDS[:, 4:5], state=state)
+    with pytest.raises(ValueError, match="position 5 lies beyond the 5 learned positions"):
+        built(IDS[:, 5:], state=state)
+    state["start"] = torch.tensor([3, 5])
+    with pytest.raises(ValueError, match="position 5 lies beyond the 5 learned positions"):
+        built.decode(IDS[:, :1], state, torch.float32)
 
 
 def test_factorised_embedding_is_counted() -> None:

@@ -42,13 +42,14 @@ class Options:
 def main(options: Options) -> int:
     from genus.generate.chat import Talk, Talker
     from genus.generate.session import session
-    from genus.generate.texts import Generator
+    from genus.generate.texts import Generator, placed
     from genus.run import load
+    from genus.train.machine import default_device
     from genus.train.threads import settle
 
     settle()
     constraint = options.form.constraint()
-    loaded = load(options.model)
+    loaded = placed(load(options.model), default_device())
     generator = Generator(
         loaded,
         max_tokens=options.max_tokens,

@@ -84,12 +84,13 @@ def main(options: Options) -> int:
     _check(options, len(records))
     constraint = options.form.constraint()
 
-    from genus.generate.texts import Generator
+    from genus.generate.texts import Generator, placed
     from genus.run import load
+    from genus.train.machine import default_device
     from genus.train.threads import settle
 
     settle()
-    loaded = load(options.model)
+    loaded = placed(load(options.model), default_device())
     rewrites = getattr(loaded.spec, "encoder", None) is not None
     if options.source and not rewrites:
         raise ValueError(f"{options.model} has no encoder that could read a --source; give the text as a prompt")

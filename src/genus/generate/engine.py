@@ -97,10 +97,10 @@ class Engine:
             room: positions that each row may come to have.
         """
         state: State = self.model.init_state(rows, room, self.dtype, self.device)
-        state["start"] = torch.zeros(rows, dtype=torch.long, device=self.device)
+        state["start"] = torch.zeros(rows, dtype=torch.long)  # on the processor, where nobody waits for it
         if sources is not None:
-            ids, doc = _left_aligned(sources, self.device)
-            self.model.read_source(ids, doc, state, self.dtype)
+            ids, doc = _left_aligned(sources)
+            self.model.read_source(ids.to(self.device), doc.to(self.device), state, self.dtype)
             self.layout.learn(state)
         return state
 
@@ -134,20 +134,21 @@ class Engine:
         """
         restore(state, before)
         if not self.layout.constant:
-            state["start"] = state["start"] + torch.tensor([len(row) for row in rows], device=self.device)
+            state["start"] = state["start"] + torch.tensor([len(row) for row in rows])
         elif any(rows):
             self.read(rows, state)
 
     def _read(self, rows: Sequence_[Sequence_[int]], state: State, every: bool) -> Tensor:
         if len(set(map(len, rows))) == 1:
-            ids, doc = torch.tensor(rows, dtype=torch.long, device=self.device), None
+            ids, doc = torch.tensor(rows, dtype=torch.long), None
         else:
-            ids, doc = _left_aligned(rows, self.device)
+            ids, doc = _left_aligned(rows)
         if (every or ids.shape[1] == 1) and doc is None and self._replays.takes(ids, state):  # prompts come but once
             logits = self._replays.logits(ids, state, self.dtype)
             logits = logits if every else logits[:, 0]
         else:
-            logits = self._logits(ids, doc, rows, state, every)
+            doc = None if doc is None else doc.to(self.device)
+            logits = self._logits(ids.to(self.device), doc, rows, state, every)
         if logits.shape[-1] > self.tokenizer.vocab_size:
             logits[..., self.tokenizer.vocab_size :] = OUT
         return logits
@@ -164,10 +165,9 @@ class Engine:
         return vectors if whole else self.model.head(vectors)  # type: ignore[no-any-return]
 
 
-def _left_aligned(rows: Sequence_[Sequence_[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+def _left_aligned(rows: Sequence_[Sequence_[int]]) -> tuple[Tensor, Tensor]:
     """(B, longest) ids with padding behind the short rows, and their documents."""
     width = max(map(len, rows))
     lengths = torch.tensor([len(row) for row in rows])
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.long)
-    doc = torch.where(torch.arange(width) < lengths[:, None], 0, PADDING)
-    return ids.to(device), doc.to(device)
+    return ids, torch.where(torch.arange(width) < lengths[:, None], 0, PADDING)

@@ -77,7 +77,7 @@ class Prefixes:
             else:
                 holder[key] = chain[0 if path in self._layout.source else -1].tensors[path]
         device = holder[key].device
-        state["start"] = torch.tensor([chain[-1].length], device=device)
+        state["start"] = torch.tensor([chain[-1].length])
         if source is not None:
             state["memory_doc"] = torch.zeros(1, len(source), dtype=torch.long, device=device)
         return state

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, isnan
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from genus.generate.sequence import Sequence as Row
 
 STRONGEST = 100.0  # the largest bias, as in OpenAI's API: it decides, and leaves every logit finite
+NOTHING = -1  # in the place of a token
+NAN = "the model's output is NaN: its weights are damaged, or --dtype bf16 is too coarse; try --dtype fp32"
 SOME = 128  # tokens that are sorted at first, to find the most probable ones that reach top-p
 
 
@@ -98,7 +100,9 @@ def pick(logits_BV: Tensor, sequences: Sequence[Row]) -> list[Choice]:
     """
     rows = [s.request.sampling for s in sequences]
     uniform = [s.uniform() if s.request.sampling.temperature > 0 else 0.0 for s in sequences]
-    ids = choose(adjusted(logits_BV, [s.rules for s in sequences]), rows, uniform).tolist()
+    ids = choose(adjusted(logits_BV, [s.rules for s in sequences]), rows, uniform).tolist()  # here alone a device is waited for
+    if NOTHING in ids:
+        raise ValueError(NAN)
     return choices(logits_BV, ids, rows)
 
 
@@ -118,22 +122,20 @@ def choices(logits_BV: Tensor, ids: Sequence[int], rows: Sequence[Sampling]) -> 
 
 
 def choose(logits_BV: Tensor, rows: Sequence[Sampling], uniform: Sequence[float]) -> Tensor:
-    """(B,) the next token of every row by its temperature and filters.
+    """(B,) the next token of every row by its temperature and filters; `NOTHING` where the model gave NaN.
 
     Args:
         uniform: one number in [0, 1) per row; rows with temperature 0 ignore theirs.
-
-    Raises:
-        ValueError: the model gave NaN.
     """
     best = _best(logits_BV)
     warm = [i for i, row in enumerate(rows) if row.temperature > 0]
     if not warm:
         return best
-    index = torch.tensor(warm, device=logits_BV.device)
+    index = _sent(torch.tensor(warm), logits_BV)
     kept = _filtered(logits_BV[index], [rows[i] for i in warm])
-    numbers = torch.tensor([uniform[i] for i in warm], dtype=torch.float64, device=logits_BV.device)
-    return best.index_copy(0, index, draw(kept.softmax(-1), numbers))
+    numbers = _sent(torch.tensor([uniform[i] for i in warm], dtype=torch.float64), logits_BV)
+    drawn = best.index_copy(0, index, draw(kept.softmax(-1), numbers))
+    return drawn.masked_fill_(best == NOTHING, NOTHING)
 
 
 def probabilities(logits_BV: Tensor, rows: Sequence[Sampling]) -> Tensor:
@@ -142,7 +144,10 @@ def probabilities(logits_BV: Tensor, rows: Sequence[Sampling]) -> Tensor:
     Raises:
         ValueError: the model gave NaN.
     """
-    result = torch.zeros_like(logits_BV, dtype=torch.float64).scatter_(1, _best(logits_BV)[:, None], 1.0)
+    best = _best(logits_BV)
+    if bool((best == NOTHING).any()):
+        raise ValueError(NAN)
+    result = torch.zeros_like(logits_BV, dtype=torch.float64).scatter_(1, best[:, None], 1.0)
     warm = [i for i, row in enumerate(rows) if row.temperature > 0]
     if warm:
         result[warm] = _filtered(logits_BV[warm], [rows[i] for i in warm]).softmax(-1, dtype=torch.float64)
@@ -150,43 +155,51 @@ def probabilities(logits_BV: Tensor, rows: Sequence[Sampling]) -> Tensor:
 
 
 def _best(logits_BV: Tensor) -> Tensor:
+    """(B,) the most probable tokens; `NOTHING` where there is a NaN."""
     # NumPy's search takes a tenth of the time of torch's
     best = torch.from_numpy(logits_BV.numpy().argmax(-1)) if logits_BV.is_cpu else logits_BV.argmax(-1)
-    value = logits_BV.gather(1, best[:, None])
-    if any(map(isnan, value[:, 0].tolist())):  # the largest of a row with NaN is NaN
-        raise ValueError("the model's output is NaN: its weights are damaged, or --dtype bf16 is too coarse; try --dtype fp32")
-    return best
+    value = logits_BV.gather(1, best[:, None])[:, 0]
+    return best.masked_fill_(value.isnan(), NOTHING)  # the largest of a row with NaN is NaN
+
+
+def _sent(numbers: Tensor, like: Tensor) -> Tensor:
+    """The same numbers where another tensor is; nobody waits for it."""
+    return numbers.to(like.device, non_blocking=True)
 
 
 def _filtered(logits_BV: Tensor, rows: Sequence[Sampling]) -> Tensor:
     """Logits (float32) by each row's temperature, all above 0, and filters."""
 
     def column(name: str, dtype: torch.dtype) -> Tensor:
-        return torch.tensor([getattr(row, name) for row in rows], dtype=dtype, device=logits_BV.device)
+        return torch.tensor([getattr(row, name) for row in rows], dtype=dtype)
 
-    kept = logits_BV.float() / column("temperature", torch.float32)[:, None]
+    kept = logits_BV.float() / _sent(column("temperature", torch.float32), logits_BV)[:, None]
     kept = keep_top_k(kept, column("top_k", torch.int64))
     kept = keep_top_p(kept, column("top_p", torch.float64))
     return keep_min_p(kept, column("min_p", torch.float32))
 
 
 def keep_top_k(logits_BV: Tensor, k_B: Tensor) -> Tensor:
-    """Each row's `k` largest logits, the rest -inf. k = 0 keeps a row as it is."""
+    """Each row's `k` largest logits, the rest -inf. k = 0 keeps a row as it is. `k_B`: on the processor."""
     most = min(int(k_B.max()), logits_BV.shape[1])
     if most <= 0:
         return logits_BV
+    k_B = _sent(k_B, logits_BV)
     best = logits_BV.topk(most, dim=-1).values
     border = best.gather(1, (k_B.clamp(1, most) - 1)[:, None])
     return logits_BV.masked_fill((logits_BV < border) & (k_B > 0)[:, None], OUT)
 
 
 def keep_top_p(logits_BV: Tensor, p_B: Tensor) -> Tensor:
-    """Each row's fewest most probable tokens that together reach `p`, the rest -inf. Of equals the lower id comes first."""
+    """Each row's fewest most probable tokens that together reach `p`, the rest -inf. Of equals the lower id comes first.
+
+    `p_B`: on the processor.
+    """
     if bool((p_B >= 1).all()):
         return logits_BV
-    size = logits_BV.shape[1]
+    p_B, size, waits = _sent(p_B, logits_BV), logits_BV.shape[1], not logits_BV.is_cpu
     total = logits_BV.double().logsumexp(-1, keepdim=True)
-    some = min(SOME, size)
+    some = size if waits else min(SOME, size)  # a device sorts all sooner than it tells whether some were enough
     while True:  # few tokens nearly always do, and sorting them all takes long
         best = logits_BV.topk(some).values if some < size else logits_BV.sort(descending=True).values
         likely = (best - total).exp_()
@@ -199,15 +212,16 @@ def keep_top_p(logits_BV: Tensor, p_B: Tensor) -> Tensor:
     keep = logits_BV > border
     equal = logits_BV == border
     wanted = count - keep.sum(-1, keepdim=True)
-    if bool((equal.sum(-1, keepdim=True) > wanted).any()):
+    if waits or bool((equal.sum(-1, keepdim=True) > wanted).any()):
         equal &= equal.cumsum(-1) <= wanted
     return logits_BV.masked_fill(~(keep | equal | (p_B >= 1)[:, None]), OUT)
 
 
 def keep_min_p(logits_BV: Tensor, p_B: Tensor) -> Tensor:
-    """Each row's tokens with at least `p` times the probability of its best, the rest -inf."""
+    """Each row's tokens with at least `p` times the probability of its best, the rest -inf. `p_B`: on the processor."""
     if not bool((p_B > 0).any()):
         return logits_BV
+    p_B = _sent(p_B, logits_BV)
     below = logits_BV - logits_BV.amax(-1, keepdim=True)
     return logits_BV.masked_fill(below < p_B.log()[:, None], OUT)
 
@@ -219,7 +233,7 @@ def draw(probs_BV: Tensor, uniform_B: Tensor) -> Tensor:
     """
     cumulative = probs_BV.cumsum(-1, dtype=torch.float64)
     ids = torch.searchsorted(cumulative, uniform_B[:, None] * cumulative[:, -1:], right=True).clamp_(max=probs_BV.shape[1] - 1)
-    if bool((probs_BV.gather(1, ids) <= 0).any()):
+    if not probs_BV.is_cpu or bool((probs_BV.gather(1, ids) <= 0).any()):
         # rounding may carry the last draw past the last token that has any probability
         last = (probs_BV > 0).long() * torch.arange(probs_BV.shape[1], device=probs_BV.device)
         ids = torch.minimum(ids, last.amax(-1, keepdim=True))

@@ -53,7 +53,7 @@ class Slots:
         Args:
             columns: positions that any of these rows will come to have.
         """
-        index = torch.tensor(rows, device=state["start"].device)
+        index = torch.tensor(rows)
         sources = None if "memory_doc" not in state else (state["memory_doc"] != PADDING).sum(1).tolist()
         self._reserve(state, self.rows + len(rows), columns, 0 if sources is None else max(sources[row] for row in rows))
         lengths = state["start"].tolist()
@@ -106,7 +106,7 @@ class Slots:
             self.state["memory_doc"] = self._store[MEMORY]
 
     def _join(self, old: Tensor | None, new: Tensor, index: Tensor) -> Tensor:
-        chosen = new.index_select(0, index)
+        chosen = new.index_select(0, index.to(new.device))
         return chosen if old is None else torch.cat([old, chosen])
 
     def _write(self, path: Path, new: Tensor, rows: Sequence[int], lengths: Sequence[int]) -> None:

@@ -11,14 +11,17 @@ Some tensors grow only up to a size: *rings*, in which a layer that sees a windo
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 State = dict[str, Any]
+Key = tuple[Any, ...]  # what a recorded pass must share with another one
 Path = tuple[Any, ...]  # indices and the name that lead to a tensor of `state["layers"]`
 MEMORY: Path = ("memory_doc",)  # which part of a row's source is padding
 
@@ -42,7 +45,7 @@ def at(layers: Any, path: Path) -> Tensor:
 def select_rows(state: Any, rows: Tensor) -> Any:
     """The same state with only some rows (B,) of the batch, in the order given."""
     if isinstance(state, Tensor):
-        return state.index_select(0, rows)
+        return state.index_select(0, rows.to(state.device))
     if isinstance(state, dict):
         return {key: select_rows(value, rows) for key, value in state.items()}
     if isinstance(state, list):
@@ -133,3 +136,53 @@ class Layout:
         """Bytes of a state with so many rows, positions, and positions of the source."""
         rings = sum(min(columns, size) * each for size, each in self._columns.items())
         return rows * (self.row + columns * self.column + rings + source * self.memory)
+
+
+@dataclass(frozen=True)
+class Held:
+    """The tensors of a state: those that grow with the text or come from a source, and those of constant size.
+
+    Attributes:
+        holders: what holds each of the latter, and its key there.
+    """
+
+    growing: list[Tensor]
+    constant: list[Tensor]
+    holders: list[tuple[Any, Any]]
+
+    @classmethod
+    def of(cls, layers: Any, layout: Layout) -> Held:
+        if not layout.constant:  # a path for each tensor would take longer than all else that is done here
+            return cls([t for parts in layers for own in parts if own for t in own.values()], [], [])
+        growing, constant, holders = [], [], []
+        for i, parts in enumerate(layers):
+            for j, own in enumerate(parts):
+                for name, tensor in (own or {}).items():
+                    if (i, j, name) in layout.text or (i, j, name) in layout.source:
+                        growing.append(tensor)
+                    else:
+                        constant.append(tensor)
+                        holders.append((own, name))
+        return cls(growing, constant, holders)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [*self.growing, *self.constant]
+
+    def same(self, tensors: Sequence[weakref.ref[Tensor]]) -> bool:
+        """Whether these are its tensors themselves."""
+        own = self.tensors
+        return len(own) == len(tensors) and all(ref() is t for ref, t in zip(tensors, own))
+
+    def places(self) -> list[int]:
+        """Where the growing ones lie."""
+        return [t.data_ptr() for t in self.growing]
+
+    def now(self) -> list[Tensor]:
+        """What stands in the place of the tensors of constant size."""
+        return [holder[key] for holder, key in self.holders]
+
+    def put(self, tensors: list[Tensor]) -> None:
+        """Put others there."""
+        for (holder, key), tensor in zip(self.holders, tensors, strict=True):
+            holder[key] = tensor

@@ -23,6 +23,7 @@ from genus.generate.weights import WEIGHTS, ready
 from genus.modalities.text import Tokenizer
 from genus.run import Loaded, load
 from genus.spec import Spec, walk
+from genus.train.machine import default_device
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -56,7 +57,8 @@ class Generator:
     """A loaded model with its rules for generating; reuse it for many prompts.
 
     Args:
-        model: a run, a Hugging Face folder, or what `genus.load` returned.
+        model: a run, a Hugging Face folder, or what `genus.load` returned. What is loaded here runs on the GPU where there is
+            one, and a loaded model where it lies.
         max_tokens: most tokens to add. sampling: how a token is chosen. stop: strings that end a text and are left out.
         seed: a text depends on this, on its prompt and on its sample number, and on nothing else: not on its neighbours in
             the batch. batch: rows decoded together. constraint: what every text must look like.
@@ -87,7 +89,7 @@ class Generator:
             raise ValueError(f"dtype {dtype!r} must be fp32 or bf16")
         if batch < 1:
             raise ValueError(f"batch {batch} must be at least 1")
-        loaded = model if isinstance(model, Loaded) else load(model)
+        loaded = model if isinstance(model, Loaded) else placed(load(model), default_device())
         _check_predicts(loaded.spec, loaded.path)
         if loaded.tokenizer is None:
             raise ValueError(f"{loaded.path} has no tokenizer.json, so its tokens cannot become text; add the tokenizer")
@@ -101,6 +103,7 @@ class Generator:
         if self._weights not in WEIGHTS:
             raise ValueError(f"weights {weights!r} must be one of {', '.join(WEIGHTS)}")
         self._copies: dict[Any, Any] = {}
+        self._engines: dict[Any, tuple[Any, Engine]] = {}  # by model and ends: what its weights were, and the engine
         self._decoder: Speculative | None = None
 
     def stream(self, prompts: Sequence[str], number: int = 1) -> Iterator[tuple[int, str, Generation | None]]:
@@ -196,15 +199,24 @@ class Generator:
 
     def prepared(self, ends: Iterable[int] = ()) -> Engine:
         """The model as an engine, from now on in evaluation mode. `ends`: further tokens that end a text."""
-        model = self.loaded.model.eval()
-        return Engine(self._ready(model), self.tokenizer, {*ends, *end_ids(self.loaded.path)}, self.dtype)
+        return self._engine(self.loaded.model, frozenset({*ends, *end_ids(self.loaded.path)}))
 
     def decoder(self) -> Speculative | None:
         """How a scheduler gets tokens: of the draft, where there is one; else None."""
         if self._draft is not None:
-            draft = Engine(self._ready(self._draft.model.eval()), self.tokenizer, dtype=self.dtype)
-            self._decoder = Speculative(draft, self._draft_tokens)
+            self._decoder = Speculative(self._engine(self._draft.model, frozenset()), self._draft_tokens)
         return self._decoder
+
+    def _engine(self, model: Any, ends: frozenset[int]) -> Engine:
+        """One for all calls, with the steps that it has recorded, until the weights are others."""
+        ready = self._ready(model.eval())
+        tensors = (*ready.parameters(), *ready.buffers())
+        weights = [(t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]
+        known = self._engines.get((model, ends))
+        if known is None or known[0] != weights:
+            known = weights, Engine(ready, self.tokenizer, ends, self.dtype)
+            self._engines[model, ends] = known
+        return known[1]
 
     def _ready(self, model: Any) -> Any:
         if self._weights == "fp32":
@@ -215,7 +227,8 @@ class Generator:
 
     def _fitting(self, draft: str | Path | Loaded) -> Loaded:
         """Raises ValueError: a draft that cannot propose tokens to this model."""
-        found = draft if isinstance(draft, Loaded) else load(draft)
+        device = next(iter([*self.loaded.model.parameters(), *self.loaded.model.buffers()])).device
+        found = draft if isinstance(draft, Loaded) else placed(load(draft), device)
         _check_predicts(found.spec, found.path)
         if found.tokenizer is None or found.tokenizer.fingerprint != self.tokenizer.fingerprint:
             raise ValueError(
@@ -229,6 +242,13 @@ class Generator:
     def __call__(self, prompts: Sequence[str], number: int = 1, beam: Beam | None = None) -> list[Generation]:
         """All texts: prompt by prompt, then sample by sample, or from the best that a beam search found on."""
         return gathered(self.stream(prompts, number) if beam is None else self.search(prompts, beam, number))
+
+
+def placed(loaded: Loaded, device: torch.device) -> Loaded:
+    """The same model on a device; one that only counted stays where it is."""
+    if hasattr(loaded.model, "decode"):
+        loaded.model.to(device)
+    return loaded
 
 
 def gathered(stream: Iterator[tuple[int, str, Generation | None]]) -> list[Generation]:

@@ -52,6 +52,26 @@ class Spans:
         return ((place - start) % self.keys < stop - start)[:, None]
 
 
+class PlacedSpans(Spans):
+    """Spans that are worked out where the positions are, for nobody to wait for: each sees what stands before it, and itself.
+
+    Args:
+        positions: (B, T). window: what a position sees of that, itself included; None = all. ring: key p lies in column p % ring.
+    """
+
+    def __init__(self, positions: Tensor, keys: int, window: int | None, ring: int | None) -> None:
+        self.keys, self.device, self.plain, self.round, self.unused = keys, positions.device, False, ring is not None, 0
+        stop = positions + 1
+        start = torch.zeros_like(stop) if window is None else (stop - window).clamp(min=0)
+        if ring is not None:
+            start, stop = start % ring, start % ring + (stop - start)
+        self.table = torch.stack([start, stop], -1)
+
+    @cached_property
+    def pairs(self) -> Sequence[Sequence[Pair]]:  # type: ignore[override]
+        return [[(start, stop) for start, stop in row] for row in self.table.tolist()]
+
+
 @Op
 def decode_attention(
     q: Tensor,
@@ -156,8 +176,10 @@ def _native(
     return y.transpose(1, 2)
 
 
-def reads_spans(q: Tensor) -> bool:
-    """Whether keys that no query sees cost nothing, so that they need not be cut off."""
+def reads_spans(q: Tensor, ring: bool = False) -> bool:
+    """Whether keys that no query sees need not be cut off, since they cost nothing; of a ring, since the others were copied."""
+    if ring and not q.is_cpu:
+        return True
     return native.computes(q) and kernel() is not None and decode_attention.may_take("native")
 
 

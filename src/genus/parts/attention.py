@@ -148,7 +148,8 @@ class Attention(Spec):
                 q, k = rotary(q, cos, sin), rotary(k, cos, sin)
             dropout = spec.dropout if self.training else 0.0
             few = state is not None and time <= FEW and spec.causal and not (spec.cross or ctx.key_doc is not None or dropout)
-            whole = few and not isinstance(spec.position, Alibi | RelativeBias) and reads_spans(k)
+            whole = few and not isinstance(spec.position, Alibi | RelativeBias)
+            whole = whole and reads_spans(k, ring=spec.window is not None)
             if state is not None and not spec.cross:
                 few = few and (whole or spec.window is None)
                 k, v = remember(k, v, ctx, state, spec.window, whole)

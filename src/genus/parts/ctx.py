@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from genus.ops.decode_attention import Spans
+from genus.ops.decode_attention import PlacedSpans, Spans
 from genus.ops.document_attention import Documents
+from genus.ops.tape import Unrecordable
 
 T = TypeVar("T")
 
@@ -31,20 +32,17 @@ class Ragged:
     """Rows that hold different numbers of positions in their state, as requests do that began at different times.
 
     Attributes:
-        starts, ends: positions of each row before and after this call. rows, times, columns: (n,) of every token, row by row:
-            its row, its place in this call, and its place in the row; times None = there is no padding between them.
+        rows, times, columns: (n,) of every token, row by row: its row, its place in this call, and its place in the row; times
+            None = there is no padding between them.
+        bounds: positions of each row before and after this call; None = only the device knows them (`Ctx.placed`).
+        end: the most positions of any row after this call; where only the device knows, how many a query may look back at.
     """
 
-    starts: tuple[int, ...]
-    ends: tuple[int, ...]
     rows: Tensor
     times: Tensor | None
     columns: Tensor
-
-    @cached_property
-    def end(self) -> int:
-        """The most positions of any row after this call."""
-        return max(self.ends)
+    bounds: tuple[tuple[int, ...], tuple[int, ...]] | None
+    end: int
 
 
 @dataclass
@@ -83,6 +81,16 @@ class Ctx:
     shared: dict[Any, Any] = field(default_factory=dict)
     layers: list[Tensor] | None = None
 
+    @classmethod
+    def placed(cls, start: Tensor, time: int, end: int) -> Ctx:
+        """Of `time` tokens of every row, behind so many positions of it (batch,): what is made of it waits for no device.
+
+        `end`: as many positions or more than any row has after this call.
+        """
+        positions = start[:, None] + torch.arange(time, device=start.device)
+        rows = torch.arange(len(start), device=start.device).repeat_interleave(time, output_size=len(start) * time)
+        return cls(positions, ragged=Ragged(rows, None, positions.flatten(), None, end))
+
     @cached_property
     def pad(self) -> Tensor | None:
         """(batch, time) bool: padding, which must leave every state untouched. None when there is none to honour."""
@@ -111,12 +119,20 @@ class Ctx:
     @cached_property
     def aligned(self) -> Ctx:
         """This call for a layer that gets as many keys of every row, up to the row's newest position, wherever the row stands."""
-        return self if self.ragged is None else Ctx(self.positions, self.doc, before=self.ragged.starts, shared=self.shared)
+        if self.ragged is None:
+            return self
+        return Ctx(self.positions, self.doc, before=self.bounds(*self.positions.shape)[0], shared=self.shared)
 
     def bounds(self, batch: int, time: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Positions of every row before this call, and after it; padding at the end of a row takes no place."""
+        """Positions of every row before this call, and after it; padding at the end of a row takes no place.
+
+        Raises:
+            Unrecordable: only the device knows them.
+        """
         if self.ragged is not None:
-            return self.ragged.starts, self.ragged.ends
+            if self.ragged.bounds is None:
+                raise Unrecordable("what depends on how long each row is")
+            return self.ragged.bounds
         if self.key_doc is not None or self.pad is None:
             return (self.start,) * batch, (self.start + time,) * batch
         return (self.start,) * batch, tuple((self.start + time - self.pad.sum(1)).tolist())
@@ -128,9 +144,10 @@ class Ctx:
         """
 
         def make(ctx: Ctx) -> Spans:
-            ragged = ctx.ragged
-            starts = (ctx.start,) * batch if ragged is None else ragged.starts
-            ends = (ctx.start + time,) * batch if ragged is None else ragged.ends
+            if ctx.ragged is not None and ctx.ragged.bounds is None:
+                return PlacedSpans(ctx.positions, keys, window, ring)
+            alike = (ctx.start,) * batch, (ctx.start + time,) * batch
+            starts, ends = alike if ctx.ragged is None else ctx.bounds(batch, time)
             stops = [[max(1, min(start + t + 1, end)) for t in range(time)] for start, end in zip(starts, ends)]
             pairs = [[(0 if window is None else max(0, stop - window), stop) for stop in row] for row in stops]
             if ring is not None:

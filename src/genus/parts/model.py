@@ -169,7 +169,8 @@ class Model(Spec):
                 through: what stands for `self.through`, with its arguments.
             """
             time = ids.shape[1]
-            ctx = _ragged(state["start"], time, None, equal=False)
+            ctx = _ragged(state["start"], time, None, ids.device, equal=False)
+            self._check(ctx, None)
             if self.encoder is not None:
                 ctx.memory_doc = state["memory_doc"]
             logits = (through or self.through)(self.embed(ids, ctx.positions, None, dtype), ctx, state["layers"])
@@ -270,19 +271,36 @@ class Model(Spec):
         ) -> State:
             """An empty state for `batch` rows and up to `length` positions: plain data that a caller may copy, slice or save.
 
-            Its `start`, the number of positions that it holds, may be replaced by a tensor (B,): then the rows hold different
-            numbers of them. A call's `doc` then holds 0 for tokens and -1 for padding, which stands at the end of a row and takes
-            no place in it.
+            Its `start`, the number of positions that it holds, may be replaced by a tensor (B,), best on the processor: then the
+            rows hold different numbers of them. A call's `doc` then holds 0 for tokens and -1 for padding, which stands at the
+            end of a row and takes no place in it.
             """
             device = device or self.embed.tokens.weight.device
             layers = self.stack.init_state(batch, length, dtype, device)
             return {"start": 0, "doc": None, "last_doc": None, "layers": layers}
 
         def _context(self, ids: Tensor, doc: Tensor | None, state: State | None) -> Ctx:
+            ctx = self._located(ids, doc, state)
+            self._check(ctx, None if state is not None and "seen" in state else ctx.start + ids.shape[1])
+            return ctx
+
+        def _check(self, ctx: Ctx, end: int | None) -> None:
+            """Raises ValueError: a position has no row in the table. `end`: all lie before it; None = the device is asked."""
+            length, end = self.spec.context, end if ctx.ragged is None else ctx.ragged.end
+            if length is None or (end is not None and end <= length) or torch.compiler.is_compiling():
+                return
+            last = int(ctx.positions.max()) if ctx.positions.numel() else -1
+            if last >= length:
+                raise ValueError(
+                    f"position {last} lies beyond the {length} learned positions of this model; "
+                    "shorten the text, or choose a recipe with rotary or relative positions"
+                )
+
+        def _located(self, ids: Tensor, doc: Tensor | None, state: State | None) -> Ctx:
             start = 0 if state is None else state["start"]
             batch, time = ids.shape[:2]  # vectors in the place of ids, (B, T, F), are the token table's affair
             if isinstance(start, Tensor):
-                return _ragged(start, time, doc)
+                return _ragged(start, time, doc, ids.device)
             last = None if state is None else state["last_doc"]
             if doc is None and last is not None:
                 doc = last[:, None].expand(batch, time)
@@ -302,7 +320,7 @@ class Model(Spec):
 
         def _advance(self, state: State, ctx: Ctx, time: int) -> None:
             if isinstance(state["start"], Tensor):
-                state["start"] = state["start"] + (time if ctx.doc is None else (ctx.doc != PADDING).sum(1))
+                state["start"] = state["start"] + (time if ctx.doc is None else (ctx.doc != PADDING).sum(1).to(state["start"]))
                 return
             state["start"] = ctx.start + time
             if ctx.doc is None:
@@ -317,7 +335,7 @@ class Model(Spec):
             state["reached"] = torch.where(newest >= 0, reached, state.get("reached", 0))
 
 
-def _ragged(start: Tensor, time: int, doc: Tensor | None, equal: bool = True) -> Ctx:
+def _ragged(start: Tensor, time: int, doc: Tensor | None, device: torch.device, equal: bool = True) -> Ctx:
     """The context of rows that hold `start` (B,) positions each; `doc` (B, T) marks padding at their ends.
 
     `equal`: rows of equal length need not be told apart.
@@ -326,21 +344,21 @@ def _ragged(start: Tensor, time: int, doc: Tensor | None, equal: bool = True) ->
     counts = [time] * len(before) if doc is None else (doc != PADDING).sum(1).tolist()
     doc = None if min(counts) == time else doc
     if equal and min(before) == max(before):
-        return Ctx(torch.arange(before[0], before[0] + time, device=start.device), doc, before[0])
-    rows = torch.arange(len(before), device=start.device)
+        return Ctx(torch.arange(before[0], before[0] + time, device=device), doc, before[0])
+    start, rows = start.to(device), torch.arange(len(before), device=device)
     if time == 1:  # every step of decoding comes here
         places, columns = start[:, None], start
     else:
-        places = start[:, None] + torch.arange(time, device=start.device)
+        places = start[:, None] + torch.arange(time, device=device)
         rows, columns = rows.repeat_interleave(time), places.flatten()
     times: Tensor | None = None
     if doc is not None:
         rows, times = (doc != PADDING).nonzero(as_tuple=True)
         columns = places[rows, times]
-        last = start + torch.tensor(counts, device=start.device) - 1
+        last = start + torch.tensor(counts, device=device) - 1
         places = torch.minimum(places, last[:, None]).clamp(min=0)  # padding may stand beyond the last position of a table
     ends = tuple(a + b for a, b in zip(before, counts, strict=True))
-    return Ctx(places, doc, max(before), ragged=Ragged(tuple(before), ends, rows, times, columns))
+    return Ctx(places, doc, max(before), ragged=Ragged(rows, times, columns, (tuple(before), ends), max(ends)))
 
 
 def _check_mixture(spec: Model) -> None:

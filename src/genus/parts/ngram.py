@@ -290,7 +290,7 @@ class NGram(Spec):
             before = state["layers"][0]["doc"]
             state["layers"][0] = {"ids": words[:, keep], "doc": doc[:, keep]}
             if isinstance(state["start"], Tensor):  # padding takes no place in a row
-                state["start"] = state["start"] + (doc != PADDING).sum(1) - (before != PADDING).sum(1)
+                state["start"] = state["start"] + ((doc != PADDING).sum(1) - (before != PADDING).sum(1)).to(state["start"])
                 return
             state["start"] += time
             if size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,7 @@ class Rotary(Position):
                 cos, sin = self._turned(ctx.positions, n, dtype)
             else:  # rows that are decoded ask again for every token
                 known = _first(self, n, dtype, ctx.positions.device, max(1024, 1 << ctx.ragged.end.bit_length()))
+                ctx.shared["table", self, n, dtype] = known  # a step that is captured with this context reads them ever after
                 cos, sin = (F.embedding(ctx.positions, table) for table in known)
             return (cos[:, None], sin[:, None]) if cos.dim() == 3 else (cos, sin)
 
@@ -84,20 +85,29 @@ class Alibi(Position):
         """(1, heads, time, keys), or (batch, ...) of ragged rows, float32; made once per forward pass."""
 
         def make(ctx: Ctx) -> Tensor:
-            return self._slopes(heads, ctx.positions.device) * _by_head(distances(ctx, time, keys)).float()
+            made = _slopes if torch.compiler.is_compiling() else _kept_slopes
+            return made(heads, ctx.positions.device) * _by_head(distances(ctx, time, keys)).float()
 
         return ctx.once((self, heads, time, keys), make)
 
     def by_distance(self, ctx: Ctx, heads: int, time: int, causal: bool) -> Tensor:
         """(heads, 2 time - 1) float32, of as many keys as queries; see `ops.attention`."""
-        return ctx.once((self, heads, time), lambda ctx: self._slopes(heads, ctx.positions.device)[:, 0] * _forward(ctx, time))
+        made = _slopes if torch.compiler.is_compiling() else _kept_slopes
+        return ctx.once((self, heads, time), lambda ctx: made(heads, ctx.positions.device)[:, 0] * _forward(ctx, time))
 
-    def _slopes(self, heads: int, device: torch.device) -> Tensor:
-        """(heads, 1, 1)."""
-        n = 2 ** math.floor(math.log2(heads))
-        slopes = [2 ** (-8 * (i + 1) / n) for i in range(n)]
-        slopes += [2 ** (-4 * (i + 1) / n) for i in range(0, 2 * (heads - n), 2)]
-        return torch.tensor(slopes, device=device)[:, None, None]
+
+def _slopes(heads: int, device: torch.device) -> Tensor:
+    """(heads, 1, 1)."""
+    n = 2 ** math.floor(math.log2(heads))
+    slopes = [2 ** (-8 * (i + 1) / n) for i in range(n)]
+    slopes += [2 ** (-4 * (i + 1) / n) for i in range(0, 2 * (heads - n), 2)]
+    return torch.tensor(slopes, device=device)[:, None, None]
+
+
+@cache
+def _kept_slopes(heads: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # of use with and without gradients
+        return _slopes(heads, device)
 
 
 @dataclass(frozen=True)
@@ -182,12 +192,6 @@ class LearnedPositions(Absolute):
             self.weight = nn.Parameter(torch.empty(spec.length + spec.offset, dim))
 
         def forward(self, positions: Tensor) -> Tensor:
-            length = self.spec.length
-            if positions.shape[-1] and not torch.compiler.is_compiling() and int(positions.max()) >= length:
-                raise ValueError(
-                    f"position {int(positions.max())} lies beyond the {length} learned positions of this model; "
-                    "shorten the text, or choose a recipe with rotary or relative positions"
-                )
             return nn.functional.embedding(positions + self.spec.offset, self.weight)
 
 
