@@ -69,6 +69,11 @@ def cases() -> Iterator[Case]:
         qkv = [_leaf(batch, time_, heads, head, dtype=BF16) for _ in range(3)]
         seen = [t.transpose(1, 2) for t in qkv]
         yield f"attention {batch} x {heads} x {time_} x {head}, causal", _paths(attention, *seen, None, True, head**-0.5), qkv
+    qkv = [_leaf(4, 512, 8, 64, dtype=BF16) for _ in range(3)]
+    seen = [t.transpose(1, 2) for t in qkv]
+    yield "attention 4 x 8 x 512 x 64, dropout 0.1", _paths(attention, *seen, None, False, 0.125, None, 0.1), qkv
+    bias = _leaf(8, 1023)
+    yield "attention 4 x 8 x 512 x 64, bias", _paths(attention, *seen, None, False, 0.125, None, 0.0, None, bias), [*qkv, bias]
     qkv = [_leaf(2, 2048, 8, 64, dtype=BF16) for _ in range(3)]
     seen = [t.transpose(1, 2) for t in qkv]
     yield "attention 2 x 8 x 2048 x 64, window 256", _paths(attention, *seen, None, True, 0.125, None, 0.0, 256), qkv

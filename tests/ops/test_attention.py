@@ -271,7 +271,8 @@ def test_what_the_kernel_leaves_to_others() -> None:
     assert attention.chosen(q.float(), q.float(), q.float()) == "blocked"
     assert attention.chosen(odd, odd, odd) == "blocked"
     assert attention.chosen(q, q, q, torch.ones(1, 1, 40, 40, dtype=torch.bool)) == "blocked"
-    assert attention.chosen(q, q, q, None, True, 1.0, None, 0.1) == "blocked"
+    assert attention.chosen(q, q, q, None, True, 1.0, None, 0.1) == "native"
+    assert attention.chosen(q, q, q, None, True, 1.0, None, 1.0) == "blocked"
 
 
 def test_dropout_with_gradients() -> None:
@@ -292,6 +293,41 @@ def test_dropout_with_gradients() -> None:
         results.append(_run(path, qkv))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+@needs_kernel
+@pytest.mark.parametrize(("time", "causal", "window"), [(48, False, None), (80, True, None), (144, True, 40)])
+def test_kernel_with_dropout(time: int, causal: bool, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that are the identity show which weights stayed; with these the definition gives the rest, gradients too."""
+    qkv = _inputs(time, time, head=time, dtype=torch.bfloat16)
+    args = None, causal, 0.1, None, 0.3, window
+    assert attention.chosen(*qkv, *args) == "native"
+
+    def kernel(*qkv: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        return attention(*qkv, *args)
+
+    one = torch.eye(time).bfloat16().expand_as(qkv[2])
+    weights = attention(qkv[0], qkv[1], one, None, causal, 0.1, None, 0.0, window)
+    left = kernel(qkv[0], qkv[1], one)
+    stayed = (left != 0).float()
+    torch.testing.assert_close(left, weights * stayed.bfloat16() / 0.7, atol=1e-2, rtol=2e-2)
+    seen = weights != 0
+    assert abs(stayed[seen].mean() - 0.7) < 0.02 and len(stayed.flatten(0, 1).unique(dim=0)) == 8  # every head draws for itself
+
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        scores = q @ k.mT * 0.1
+        if causal:
+            scores = scores.masked_fill(~seen, float("-inf"))
+        return scores.softmax(-1) * (stayed / 0.7) @ v
+
+    exact = _run(plain, [t.detach().float().requires_grad_() for t in qkv])
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        found.append(_run(kernel, qkv))
+    for a, b, c in zip(*found, exact, strict=True):
+        assert torch.equal(a, b) and (a.float() - c).norm() < 0.015 * c.norm() + 1e-2
 
 
 def test_dropout_falls_on_the_weights() -> None:

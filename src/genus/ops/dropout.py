@@ -42,6 +42,11 @@ class _Native(torch.autograd.Function):
         return _dropped(grads[0], ctx.p, ctx.seed), None, None
 
 
+def draw() -> int:
+    """A seed of 64 bits."""
+    return int(torch.empty((), dtype=torch.int64).random_(-(2**63), None))
+
+
 def _dropped(x: Tensor, p: float, seed: int) -> Tensor:
     threshold = round(p * 65536)
     x = x.contiguous()
@@ -64,7 +69,7 @@ def _dropped(x: Tensor, p: float, seed: int) -> Tensor:
 
 @dropout.path("native", when=lambda x, p, training=True: training and 0 < p <= LARGEST and computes(x) and _kernel() is not None)
 def _dropout_native(x: Tensor, p: float, training: bool = True) -> Tensor:
-    return _Native.apply(x, p, int(torch.empty((), dtype=torch.int64).random_(-(2**63), None)))  # type: ignore[no-any-return]
+    return _Native.apply(x, p, draw())  # type: ignore[no-any-return]
 
 
 @dropout.path(

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.ops import native
+from genus.ops.dropout import draw
 from genus.ops.first_order import first_order
 from genus.ops.native import number
 
 BEYOND = 80  # numbers behind a bias that the kernel may read and, in its gradient, write
-_Strides, _Sizes = ctypes.c_int64 * 24, ctypes.c_int64 * 8
+_Strides, _Sizes = ctypes.c_int64 * 24, ctypes.c_int64 * 10
 
 
 def forward_kernel() -> native.Kernel | None:
@@ -51,12 +52,15 @@ class Native(torch.autograd.Function):
         scale: float,
         window: int | None,
         bias: Tensor | None,
+        dropout: float,
     ) -> Tensor:
         q, k, v = _rows(q), _rows(k), _rows(v)
         y = _like_projections(q)
         (batch, heads, time, head), keys = q.shape, k.shape[2]
         kept = torch.empty(2, batch, heads, time)
-        sizes = _Sizes(batch, heads, time, keys, head, causal, window or time, 0 if seen is None or len(seen) == 1 else keys)
+        seed, threshold = draw() if dropout else 0, round(dropout * 65536)
+        rows_seen = 0 if seen is None or len(seen) == 1 else keys
+        sizes = _Sizes(batch, heads, time, keys, head, causal, window or time, rows_seen, seed, threshold)
         table = None if bias is None else F.pad(bias.float() * math.log2(math.e), (0, BEYOND))
         strides = [(ctypes.c_int64 * 3)(*t.stride()[:3]) for t in (q, k, v, y)]
         function = forward_kernel()
@@ -107,4 +111,4 @@ class Native(torch.autograd.Function):
             held=(q, k, v, y, g, seen, table, d_table, kept, dq, dk, dv),
         )
         d_bias = None if d_table is None else d_table.sum(0)[:, :-BEYOND].to(ctx.bias)
-        return dq, dk, dv, None, None, None, None, d_bias
+        return dq, dk, dv, None, None, None, None, d_bias, None

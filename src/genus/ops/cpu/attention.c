@@ -6,6 +6,7 @@
  *
  * A head is worked on by one thread. Products sum in float32; scores, weights and what comes back are rounded to bf16 between them.
  */
+#include "random.h"
 #include "tiles.h"
 
 enum {
@@ -23,6 +24,7 @@ typedef int64_t Stride[3];
 typedef struct {
     int64_t batch, heads, time, keys, size, causal, window; /* window: keys that a query sees where causal, itself among them */
     int64_t seen_stride;
+    int64_t seed, threshold; /* of dropout; a threshold of 0: none */
 } Sizes;
 
 static inline int64_t least(int64_t one, int64_t two) { return one < two ? one : two; }
@@ -106,6 +108,14 @@ static inline uint64_t seeing(const Sizes *n, const uint8_t *seen, int64_t query
     return (early > 0 ? ~0ull << early : ~0ull) & (late < LANES ? ~0ull >> (LANES - late) : ~0ull);
 }
 
+/* Which weights of a key for 64 queries from `query` on stay; by how much those grow. */
+static inline uint64_t stay(const Sizes *n, int64_t head, int64_t query, int64_t key) {
+    const int64_t blocks = whole(n->time, LANES) / LANES;
+    return n->threshold ? staying((head * n->keys + key) * blocks + query / LANES, n->seed, n->threshold) : ~0ull;
+}
+
+static inline float growth(const Sizes *n) { return 65536.0f / (65536 - n->threshold); }
+
 static inline __m512i joined(__m512 one, __m512 two) {
     const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(one));
     return _mm512_or_si512(low, _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(two)), 16));
@@ -167,13 +177,14 @@ int64_t genus_attention(
                 }
                 for (int64_t key = begin; key < last; key += 2) {
                     const uint64_t one = seeing(n, own, from, key), two = key + 1 < last ? seeing(n, own, from, key + 1) : 0;
+                    const uint64_t stay_one = stay(n, head, from, key), stay_two = stay(n, head, from, key + 1);
                     for (int i = unseen(n, from, key); i < 4; i++) {
                         const float *at = scores + key * LANES + 16 * i;
                         const __m512 a = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(at), by, most[i]));
                         const __m512 c = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(at + LANES), by, most[i]));
                         const __m512 a_ = _mm512_maskz_mov_ps(one >> 16 * i, a), c_ = _mm512_maskz_mov_ps(two >> 16 * i, c);
                         sum[i] = _mm512_add_ps(sum[i], _mm512_add_ps(a_, c_));
-                        _mm512_storeu_si512(weights + key / 2 * LANES + 16 * i, joined(a_, c_));
+                        _mm512_storeu_si512(weights + key / 2 * LANES + 16 * i, joined(_mm512_maskz_mov_ps(stay_one >> 16 * i, a_), _mm512_maskz_mov_ps(stay_two >> 16 * i, c_)));
                     }
                 }
                 multiply_pairs(
@@ -185,7 +196,7 @@ int64_t genus_attention(
                     const __m512 own_inverse = _mm512_div_ps(_mm512_set1_ps(1.0f), sum[i]);
                     const __mmask16 there = first(count > 16 * i ? count - 16 * i : 0);
                     const int64_t at = head * n->time + from + 16 * i;
-                    _mm512_storeu_ps(inverse + 16 * i, own_inverse);
+                    _mm512_storeu_ps(inverse + 16 * i, _mm512_mul_ps(own_inverse, _mm512_set1_ps(growth(n))));
                     _mm512_mask_storeu_ps(kept + at, there, most[i]);
                     _mm512_mask_storeu_ps(kept + all * n->time + at, there, own_inverse);
                 }
@@ -245,8 +256,11 @@ static inline __attribute__((always_inline)) void along(Diagonals *sums, __m512 
 /* The weights of a block of keys from `key` on for 64 queries from `query` on, and what comes back to their scores, which
  * become logarithms to base 2 times `factor`; added to d_bias or to none. */
 static void weigh(
-    const Sizes *n, const Work *w, const uint8_t *seen, float factor, float *d_bias, int64_t key, int64_t count, int64_t query,
-    int64_t row) {
+    const Sizes *n, const Work *w, const uint8_t *seen, float factor, float *d_bias, int64_t head, int64_t key, int64_t count,
+    int64_t query, int64_t row) {
+    const __m512 grow = _mm512_set1_ps(growth(n));
+    uint64_t stays[KEYS];
+    for (int64_t j = 0; j < count; j++) stays[j] = stay(n, head, query, key + j);
     for (int i = 0; i < LANES; i += 16) {
         const int64_t last = n->causal ? least(count, query + i + 16 - key) : count; /* of the keys: what is behind it is not read */
         const __m512 most = _mm512_loadu_ps(w->most + query + i), inverse = _mm512_loadu_ps(w->inverse + query + i);
@@ -258,11 +272,13 @@ static void weigh(
                 const int64_t at = (j + two) * LANES + i;
                 const __mmask16 see = j + two < count ? seeing(n, seen, query, key + j + two) >> i : 0;
                 const __m512 e = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(w->scores + at), by, most));
+                const __mmask16 stay_ = j + two < count ? stays[j + two] >> i : 0;
                 const __m512 p = _mm512_maskz_mul_ps(see, e, inverse);
-                d[two] = _mm512_maskz_mul_ps(see, p, _mm512_sub_ps(_mm512_loadu_ps(w->d_weights + at), dot));
+                const __m512 d_p = _mm512_maskz_mul_ps(stay_, _mm512_loadu_ps(w->d_weights + at), grow);
+                d[two] = _mm512_maskz_mul_ps(see, p, _mm512_sub_ps(d_p, dot));
                 if (j + two == count) continue;
                 if (d_bias) along(&d_of, d[two], d_bias + query + i - key + n->keys - 1, j + two, last);
-                store(1, w->weights, (j + two) * row + query + i, 0xFFFF, p);
+                store(1, w->weights, (j + two) * row + query + i, 0xFFFF, _mm512_maskz_mul_ps(stay_, p, grow));
                 store(1, w->d_scores, (j + two) * row + query + i, 0xFFFF, d[two]);
             }
             _mm512_storeu_si512(w->d_score_pairs + query * (KEYS / 2) + j / 2 * LANES + i, joined(d[0], d[1]));
@@ -345,14 +361,14 @@ int64_t genus_attention_backward(
                         score_later(count, size, w.keys, queries, w.scores);
                         score_later(count, size, w.values, grads, w.d_weights);
                         if (bias) add_bias(n, own_bias, *scale, from, key, count, w.scores);
-                        weigh(n, &w, own, by, d_own, key, count, from, row);
+                        weigh(n, &w, own, by, d_own, head, key, count, from, row);
                         mix_later(count, size, w.key_pairs, d_scores, d_queries);
                         continue;
                     }
                     multiply_pairs(count, LANES, size / 2, w.keys, size / 2, 1, queries, LANES, w.scores, LANES, 0);
                     multiply_pairs(count, LANES, size / 2, w.values, size / 2, 1, grads, LANES, w.d_weights, LANES, 0);
                     if (bias) add_bias(n, own_bias, *scale, from, key, count, w.scores);
-                    weigh(n, &w, own, by, d_own, key, count, from, row);
+                    weigh(n, &w, own, by, d_own, head, key, count, from, row);
                     multiply_pairs(size, LANES, pairs, w.key_pairs, 1, size, d_scores, LANES, d_queries, LANES, 1);
                 }
                 sum_queries(n, &w, w.weights, w.grad_pairs, key, count, end);

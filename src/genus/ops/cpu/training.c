@@ -4,6 +4,7 @@
  * Every function returns 0.
  */
 #include "numbers.h"
+#include "random.h"
 
 enum { SILU, GELU_TANH };
 
@@ -129,32 +130,16 @@ int64_t genus_norm_backward(
     return 0;
 }
 
-/* Philox4x32-10 (Salmon et al. 2011): four vectors of random numbers of 32 bits, in the lower halves of 64, of eight counters. */
-static inline void philox(__m512i counter, uint64_t seed, __m512i c[4]) {
-    const __m512i a = _mm512_set1_epi64(0xD2511F53), b = _mm512_set1_epi64(0xCD9E8D57);
-    uint32_t k0 = seed, k1 = seed >> 32;
-    c[0] = counter, c[1] = _mm512_srli_epi64(counter, 32), c[2] = c[3] = _mm512_setzero_si512();
-    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
-        const __m512i x = _mm512_mul_epu32(c[0], a), y = _mm512_mul_epu32(c[2], b);
-        c[0] = _mm512_ternarylogic_epi64(_mm512_srli_epi64(y, 32), c[1], _mm512_set1_epi64(k0), 0x96);
-        c[2] = _mm512_ternarylogic_epi64(_mm512_srli_epi64(x, 32), c[3], _mm512_set1_epi64(k1), 0x96);
-        c[1] = y, c[3] = x;
-    }
-}
-
-/* y (count) = x times `scale` where the number's 16 random bits are no less than `threshold`, else 0. All dense. The bits belong to
- * the place and the seed: 64 numbers to eight counters. */
+/* y (count) = x times `scale` where the number stays, else 0. All dense. */
 int64_t genus_dropout(
     const void *x, int64_t seed, int64_t threshold, const float *scale, int64_t count, int64_t bf16, void *y, int64_t threads) {
     if (count < LITTLE) threads = 1;
-    const __m256i least = _mm256_set1_epi16((short)threshold);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t block = 0; block < (count + 63) / 64; block++) {
-        __m512i c[4];
-        philox(_mm512_add_epi64(_mm512_set1_epi64(8 * block), _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0)), seed, c);
+        const uint64_t stay = staying(block, seed, threshold);
         for (int i = 0; i < 4 && 64 * block + 16 * i < count; i++) {
             const int64_t at = 64 * block + 16 * i;
-            const __mmask16 keep = _mm256_cmpge_epu16_mask(_mm512_cvtepi64_epi32(c[i]), least);
+            const __mmask16 keep = stay >> 16 * i;
             if (at + 16 <= count) store(bf16, y, at, 0xFFFF, _mm512_maskz_mul_ps(keep, load(bf16, x, at, 0xFFFF), _mm512_set1_ps(*scale)));
             else {
                 const __mmask16 mask = first(count - at);
