@@ -74,10 +74,10 @@ def _kernels(e: Examination) -> Iterator[str]:
 def _paths(paths: tuple[Path, ...]) -> Iterator[str]:
     measured = any(p.forward is not None for p in paths)
     heads = f"{'forward':>10}{'backward':>10}{'GFLOP/s':>9}{'GB/s':>7}" if measured else ""
-    yield f"{'operation':<22}{'path':<13}{'for example':<{SHAPES}}{heads}"
+    yield f"{'operation':<22}{'path':<15}{'for example':<{SHAPES}}{heads}"
     for p in paths:
         shapes = p.shapes if len(p.shapes) < SHAPES else p.shapes[: SHAPES - 4] + "..."
-        row = f"{p.op:<22}{p.path:<13}{shapes:<{SHAPES}}"
+        row = f"{p.op:<22}{p.path:<15}{shapes:<{SHAPES}}"
         if p.forward is not None:
             speed = f"{p.operations / p.forward / 1e9:.0f}" if p.operations else ""
             row += f"{_ms(p.forward):>10}{_ms(p.backward):>10}{speed:>9}{p.bytes / p.forward / 1e9:>7.1f}"
