@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
 import sys
 
 import pytest
@@ -53,3 +55,34 @@ def test_an_arena_copies_side_by_side_and_outlives_itself() -> None:
 def test_an_arena_without_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     assert torch.equal(Arena().copy(torch.ones(5)), torch.ones(5))
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not torch.backends.mkldnn.is_available(), reason="oneDNN on Linux only")
+@pytest.mark.parametrize("told", [None, "400"])
+def test_new_shapes_take_no_more_and_more_memory(told: str | None) -> None:
+    """Of a process that has computed nothing yet, where the environment says nothing: what it says holds."""
+    code = """
+import os, torch
+from genus.ops.memory import PRIMITIVES, keep_few_primitives
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def run(shapes):
+    for time in shapes:
+        torch.lstm(torch.ones(1, time, 8), [torch.zeros(1, 1, 8)] * 2, weights, True, 1, 0.0, False, False, True)
+
+before = dict(os.environ)
+keep_few_primitives()
+assert dict(os.environ) == before
+weights = [torch.ones(32, 8), torch.ones(32, 8), torch.ones(32), torch.ones(32)]
+with torch.inference_mode():
+    run(range(1, PRIMITIVES + 20))
+    begin = resident()
+    run(range(PRIMITIVES + 20, PRIMITIVES + 80))
+print((resident() - begin) / 2**20)
+"""
+    environment = {name: value for name, value in os.environ.items() if "PRIMITIVE_CACHE" not in name}
+    environment |= {} if told is None else {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": told}
+    grown = float(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, text=True).stdout)
+    assert grown < 3 if told is None else grown > 6

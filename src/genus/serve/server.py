@@ -60,7 +60,10 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def make(settings: Settings, registry: Registry | None = None) -> Server:
-    """The server of an application, ready to `run(sockets=[listen(settings)])`."""
+    """The server of an application, ready to `run(sockets=[listen(settings)])`; its process keeps few of oneDNN's primitives."""
+    from genus.ops.memory import keep_few_primitives
+
+    keep_few_primitives()
     limits = settings.limits
     config = uvicorn.Config(
         create_app(settings, registry),
