@@ -17,6 +17,7 @@ from genus.export import huggingface
 from genus.parts.task_head import Vectors
 from genus.prepare.records import read
 from genus.tune.predict import Labeller, predict
+from genus.tune.tasks.classification import Classification
 
 from .conftest import GOOD, reviews
 from .test_tuning import FAST, SIZES, _without, write
@@ -53,6 +54,32 @@ def test_every_row_and_column_is_kept(run: Path, tmp_path: Path) -> None:
     )
     assert 0.5 < rows[0]["probability"] <= 1 and rows[0]["error"] is None
     assert (tally.rows, tally.errors, tally.labelled) == (5, 3, 1) and tally.scores["accuracy"] == 1.0
+
+
+def test_scores_are_those_of_all_rows_however_they_are_read(run: Path, tmp_path: Path) -> None:
+    """Rows without a label, with a strange one, and that cannot be read are not scored; some chunks have none that is."""
+    rows = [json.dumps(row) for row in reviews(40)]
+    rows[5] = "not json"
+    rows[6:12] = [json.dumps({"text": "so dull"}), json.dumps({"text": "so dull", "label": "odd"})] * 3
+    rows[12] = json.dumps({"text": "so dull", "label": "pos"})
+    (tmp_path / "in.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    found = [predict(run, tmp_path / "in.jsonl", tmp_path / f"{n}.jsonl", say=_quiet, at_once=n) for n in (1000, 3)]
+    assert (tmp_path / "3.jsonl").read_text(encoding="utf-8") == (tmp_path / "1000.jsonl").read_text(encoding="utf-8")
+    assert [tally.labelled for tally in found] == [33, 33]
+    assert found[1].scores == pytest.approx(found[0].scores) and found[0].scores["accuracy"] < 1
+
+
+def test_scores_that_need_what_is_not_there_are_told_when_the_file_is_complete(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise ValueError("install something")
+
+    monkeypatch.setattr(Classification, "counts", missing)
+    (tmp_path / "in.jsonl").write_text('{"text": "great", "label": "pos"}\n' * 5, encoding="utf-8")
+    with pytest.raises(ValueError, match="install something"):
+        predict(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl", say=_quiet, at_once=2)
+    assert len((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 5
 
 
 def test_a_column_that_only_a_later_row_has_is_kept(run: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from genus.report.chart import Line, chart, clock, percent, short
 from genus.report.markup import document, facts, figure, table
 from genus.run import Run, write_atomic
-from genus.tune.metrics import BINS, reliability
+from genus.tune.metrics import BINS, binned, calibration_error, reliability
 from genus.tune.results import Row, text
 
 FILE = "report.html"
@@ -163,13 +163,13 @@ def _calibration(predictions: Sequence[dict[str, Any]]) -> str:
     told = [(p, right) for p, right in told if isinstance(p, int | float)]
     if not told:
         return ""
-    bins = reliability(np.array([p for p, _ in told]), np.array([right for _, right in told]))
+    counted = binned(np.array([p for p, _ in told]), np.array([right for _, right in told]))
+    bins = reliability(counted)
     lines = [
         Line([(0.0, 0.0), (1.0, 1.0)], 7, "dashed", "as sure as right"),
         Line([(sure, right) for sure, right, _ in bins], 0, "marks", "this model"),
     ]
-    error = sum(n * abs(sure - right) for sure, right, n in bins) / len(told)
-    caption = f"Share that is right against probability, {BINS} bins; expected calibration error {error:.3f}"
+    caption = f"Share that is right against probability, {BINS} bins; expected calibration error {calibration_error(counted):.3f}"
     drawn = figure(chart(lines, "probability", "share right", lambda v: f"{v:.1f}", lambda v: f"{v:.1f}", zero=True), caption)
     counts = table(["probability", "right", "rows"], [[f"{sure:.2f}", f"{right:.2f}", f"{n:,}"] for sure, right, n in bins if n])
     return f'<div class="charts">{drawn}{counts}</div>'

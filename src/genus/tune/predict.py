@@ -36,6 +36,7 @@ from genus.tune.writing import WritingTask
 
 if TYPE_CHECKING:
     from genus.generate.beam import Beam
+    from genus.tune.metrics import Counts
 
 AT_ONCE = 2048  # rows that are read, sorted by length and written together
 OUTPUTS = (".jsonl", ".csv", ".tsv")
@@ -103,7 +104,7 @@ class Labeller:
 
     def label(self, rows: Sequence[Record]) -> list[tuple[Record, Any]]:
         """The columns to add to each row, and the prediction as `Task.score` reads it (None where there is none)."""
-        named = [self._named(row) for row in rows]
+        named = list(map(self.named, rows))
         problems = [self.task.problem(row, labelled=False) for row in named]
         good = [i for i, problem in enumerate(problems) if problem is None]
         found: list[tuple[Record, Any]] = [({ERROR: problem}, None) for problem in problems]
@@ -115,7 +116,8 @@ class Labeller:
                 found[i] = ({ERROR: "no prediction"}, None) if prediction is None else (self.task.render(prediction), prediction)
         return found
 
-    def _named(self, row: Record) -> Record:
+    def named(self, row: Record) -> Record:
+        """The row with its columns called as the task calls them."""
         return row | {name: row[own] for name, own in self.columns.items() if own in row} if self.columns else row
 
     def check(self, rows: Iterable[Record], path: str | Path) -> None:
@@ -162,6 +164,39 @@ class Tally:
     labelled: int = 0
 
 
+@dataclass
+class _Scored:
+    """What the scores of rows with a label of their own need; not the rows, so that a million of them take little room."""
+
+    labeller: Labeller
+    rows: int = 0
+    counts: Counts | None = None
+    problem: ValueError | None = None
+
+    def add(self, rows: Sequence[Record], found: Sequence[tuple[Record, Any]]) -> None:
+        """Count rows, with what `Labeller.label` said of them."""
+        task, named = self.labeller.task, map(self.labeller.named, rows)
+        pairs = [(p, row) for row, (_, p) in zip(named, found, strict=True) if p is not None and task.problem(row) is None]
+        if not pairs or self.problem is not None:
+            return
+        self.rows += len(pairs)
+        try:
+            counts = task.counts([p for p, _ in pairs], [row for _, row in pairs])
+            self.counts = counts if self.counts is None else self.counts + counts
+        except ValueError as error:  # the predictions are worth keeping all the same
+            self.problem = error
+
+    def scores(self) -> dict[str, float]:
+        """Scores by name.
+
+        Raises:
+            ValueError: something that scores need is missing.
+        """
+        if self.problem is not None:
+            raise self.problem
+        return {} if self.counts is None else self.counts.scores()
+
+
 def predict(
     run: str | Path,
     file: str | Path,
@@ -192,7 +227,7 @@ def predict(
     _writable(file, out)
     labeller = Labeller.load(run, text, pair, dtype, beam)
     tally, begin = Tally(), time.perf_counter()
-    told: list[tuple[Any, Record]] = []
+    scored = _Scored(labeller)
     first = True
     with _written(out) as target:
         writer: _Writer | None = None
@@ -202,24 +237,22 @@ def predict(
                 labeller.check(rows, file)
                 first = not rows
             writer = writer or _Writer(target, _kind(out), labeller, file, rows)
-            labelled = iter(labeller.label(rows))
+            found = labeller.label(rows)
+            labelled = iter(found)
             for each in entries:
                 if isinstance(each, Rejected):
                     added: Record = {ERROR: each.reason}
                     writer.write(each.record or {"value": each.excerpt}, added)
                 else:
-                    added, prediction = next(labelled)
+                    added, _ = next(labelled)
                     writer.write(each.record, added)
-                    row = labeller._named(each.record)
-                    if prediction is not None and labeller.task.problem(row) is None:
-                        told.append((prediction, _label_only(labeller.task, row)))
                 tally.rows += 1
                 tally.errors += added.get(ERROR) is not None
+            scored.add(rows, found)
             if advance is not None:
                 advance(tally.rows)
-    tally.seconds, tally.cut, tally.labelled = time.perf_counter() - begin, labeller.cut, len(told)
-    if told:
-        tally.scores = labeller.task.score([p for p, _ in told], [row for _, row in told])
+    tally.seconds, tally.cut, tally.labelled = time.perf_counter() - begin, labeller.cut, scored.rows
+    tally.scores = scored.scores()
     _report(tally, labeller, file, out, say)
     return tally
 
@@ -236,12 +269,6 @@ def _report(tally: Tally, labeller: Labeller, file: str | Path, out: str | Path 
     if tally.scores:
         shown = ", ".join(f"{name} {value:.3f}" for name, value in tally.scores.items() if name != "loss")
         say(f"{counted(tally.labelled, 'row')} with a label of their own: {shown}")
-
-
-def _label_only(task: Task, row: Record) -> Record:
-    """What `Task.score` reads of a row, without its texts, so that a million rows take little room."""
-    kept = task.columns[len(task.texts(row)) :]
-    return {name: row.get(name) for name in kept} if kept else row
 
 
 def _chunks(entries: Iterator[Entry | Rejected], count: int) -> Iterator[list[Entry | Rejected]]:

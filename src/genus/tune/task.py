@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
     from genus.train.loader import Loader
     from genus.tune.base import Base
+    from genus.tune.metrics import Counts
 
 TEXT = ("text", "sentence", "content", "review", "sentence1", "premise", "question1", "text1", "title", "query", "comment")
 """Usual names of the column that is read, in the order in which they are tried."""
@@ -181,9 +182,13 @@ class Task(Spec):
         """
         return list(predictions)
 
+    def counts(self, predictions: Sequence[Any], rows: Sequence[Record]) -> Counts:
+        """What the scores of predictions need of them and of the rows' labels."""
+        raise NotImplementedError
+
     def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
         """Scores by name; `primary` is one of them."""
-        raise NotImplementedError
+        return self.counts(predictions, rows).scores()
 
     def render(self, prediction: Any) -> dict[str, Any]:
         """The columns that `genus predict` adds for a prediction."""

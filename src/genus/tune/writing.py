@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 
@@ -71,17 +71,32 @@ def joined(rows: int, examples: Iterable[Example], outputs: Iterable[Any]) -> li
     return found
 
 
-def score(predictions: Sequence[Any], wanted: Sequence[str]) -> dict[str, float]:
-    """Of the wanted tokens: log_probability (mean, in nats), perplexity and token_accuracy; of written texts, `text_scores`."""
-    there = [(p, w) for p, w in zip(predictions, wanted, strict=True) if p is not None]
-    count = sum(p.tokens for p, _ in there)
-    found = {}
-    if count:
-        nats = sum(p.nats for p, _ in there) / count
-        hits = sum(p.hits for p, _ in there)
-        found = {"log_probability": -nats, "perplexity": math.exp(min(nats, 700.0)), "token_accuracy": hits / count}
-    written = [(p.text, w) for p, w in there if p.text is not None and w]
-    return found | text_scores.scores([text for text, _ in written], [w for _, w in written])
+@dataclass(frozen=True)
+class WrittenCounts:
+    """Of rows: sums of what `Written` holds, and the texts that were written beside those that were wanted."""
+
+    nats: float
+    hits: int
+    tokens: int
+    texts: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, predictions: Sequence[Written | None], wanted: Sequence[str]) -> Self:
+        there = [(p, w) for p, w in zip(predictions, wanted, strict=True) if p is not None]
+        texts = tuple((p.text, w) for p, w in there if p.text is not None and w)
+        return cls(sum(p.nats for p, _ in there), sum(p.hits for p, _ in there), sum(p.tokens for p, _ in there), texts)
+
+    def __add__(self, other: Self) -> Self:
+        sums = self.nats + other.nats, self.hits + other.hits, self.tokens + other.tokens
+        return type(self)(*sums, self.texts + other.texts)
+
+    def scores(self) -> dict[str, float]:
+        """log_probability (mean, in nats), perplexity and token_accuracy of the wanted tokens; `text_scores` of the texts."""
+        found = {}
+        if self.tokens:
+            nats, hits = self.nats / self.tokens, self.hits / self.tokens
+            found = {"log_probability": -nats, "perplexity": math.exp(min(nats, 700.0)), "token_accuracy": hits}
+        return found | text_scores.scores([text for text, _ in self.texts], [wanted for _, wanted in self.texts])
 
 
 def written(
@@ -156,8 +171,8 @@ class WritingTask(Task):
     ) -> list[Any]:
         return joined(len(rows), examples, outputs)
 
-    def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
-        return score(predictions, [self.target(row) for row in rows])
+    def counts(self, predictions: Sequence[Any], rows: Sequence[Record]) -> WrittenCounts:
+        return WrittenCounts.of(predictions, [self.target(row) for row in rows])
 
     def render(self, prediction: Any) -> dict[str, Any]:
         return {"prediction": prediction.text}

@@ -8,7 +8,7 @@ import torch
 from genus.objectives.batch import Batch
 from genus.ops.cross_entropy import IGNORE
 from genus.prepare.tokenizer import build
-from genus.tune.tasks.tagging import Tagging, as_list, entity_scores
+from genus.tune.tasks.tagging import EntityCounts, Tagging, as_list
 
 TASK = Tagging(labels=("O", "B-PER", "I-PER", "B-LOC"))
 ROW = {"words": ["Anna", "Maria", "lives", "in", "Rome"], "tags": ["B-PER", "I-PER", "O", "O", "B-LOC"]}
@@ -51,9 +51,9 @@ def test_outputs_are_those_of_words() -> None:
 
 def test_entities_count_whole() -> None:
     right = [["B-PER", "I-PER", "O", "B-LOC"]]
-    assert entity_scores([["B-PER", "O", "O", "B-LOC"]], right) == {"f1": 0.5, "precision": 0.5, "recall": 0.5}
+    assert EntityCounts.of([["B-PER", "O", "O", "B-LOC"]], right).scores() == {"f1": 0.5, "precision": 0.5, "recall": 0.5}
     bioes = [["B-PER", "E-PER", "O", "S-LOC"]]
-    assert entity_scores(bioes, bioes)["f1"] == 1.0 and Tagging(labels=("O", "B-PER", "E-PER", "S-LOC")).entities
+    assert EntityCounts.of(bioes, bioes).scores()["f1"] == 1.0 and Tagging(labels=("O", "B-PER", "E-PER", "S-LOC")).entities
     parts = Tagging(labels=("NOUN", "VERB"))
     assert parts.primary == "accuracy" and set(parts.score([[(0, 1.0)]], [{"tags": ["NOUN"]}])) == {"accuracy"}
 

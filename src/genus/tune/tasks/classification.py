@@ -16,7 +16,7 @@ from genus.ops.cross_entropy import IGNORE
 from genus.parts.model import Model
 from genus.parts.task_head import TaskHead
 from genus.prepare.records import Record, Records
-from genus.tune import metrics
+from genus.tune.metrics import ClassCounts
 from genus.tune.reading import text_head
 from genus.tune.task import LABEL, PAIR, TEXT, Example, Task, Wishes, column, empty, missing
 
@@ -115,11 +115,11 @@ class Classification(Task):
         """Probabilities in the order of `labels`."""
         return outputs(model, batch, dtype).softmax(-1).tolist()  # type: ignore[no-any-return]
 
-    def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
-        """accuracy, macro-averaged F1, and expected calibration error (lower is better), of the rows that have a label."""
+    def counts(self, predictions: Sequence[Any], rows: Sequence[Record]) -> ClassCounts:
+        """For accuracy, macro-averaged F1, and expected calibration error (lower is better), of the rows that have a label."""
         numbers = self.number
         pairs = [(p, numbers[t]) for p, row in zip(predictions, rows, strict=True) if (t := self.target(row)) in numbers and p]
-        return metrics.classification([p for p, _ in pairs], [t for _, t in pairs], len(self.labels))
+        return ClassCounts.of([p for p, _ in pairs], [t for _, t in pairs], len(self.labels))
 
     def render(self, prediction: Any) -> dict[str, Any]:
         best = max(range(len(prediction)), key=prediction.__getitem__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -178,17 +179,31 @@ class QuestionAnswering(Task):
         start, stop = list(candidates)[best]
         return context[start:stop], start, float(1 / np.exp(scores - scores[best]).sum())
 
-    def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
-        """exact match and F1 of words (of characters, for Chinese) with the most similar answer (Rajpurkar et al. 2016)."""
+    def counts(self, predictions: Sequence[Any], rows: Sequence[Record]) -> AnswerCounts:
         pairs = [(p[0], self.target(row) or [""]) for p, row in zip(predictions, rows, strict=True) if p is not None]
-        if not pairs:
-            return {"exact": float("nan"), "f1": float("nan")}
-        exact = sum(max(float(normal(p) == normal(t)) for t in told) for p, told in pairs)
-        return {"exact": exact / len(pairs), "f1": sum(max(overlap(p, t) for t in told) for p, told in pairs) / len(pairs)}
+        exact = sum(any(normal(p) == normal(t) for t in told) for p, told in pairs)
+        return AnswerCounts(len(pairs), exact, sum(max(overlap(p, t) for t in told) for p, told in pairs))
 
     def render(self, prediction: Any) -> dict[str, Any]:
         text, start, probability = prediction
         return {"prediction": text, "start": start if text else -1, "probability": round(probability, 4)}
+
+
+@dataclass(frozen=True)
+class AnswerCounts:
+    """Of answers: how many there are, and the sums of exact match and F1 with the most similar of the right ones."""
+
+    rows: int
+    exact: int
+    f1: float
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.rows + other.rows, self.exact + other.exact, self.f1 + other.f1)
+
+    def scores(self) -> dict[str, float]:
+        """exact match and F1 of words (of characters, for Chinese) with the most similar answer (Rajpurkar et al. 2016)."""
+        sums = {"exact": float(self.exact), "f1": self.f1}
+        return {name: total / self.rows if self.rows else math.nan for name, total in sums.items()}
 
 
 def _places(window: Window, span: tuple[int, int] | None) -> tuple[int, int]:

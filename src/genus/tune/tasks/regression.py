@@ -14,7 +14,7 @@ from genus.objectives.labelled import Regress, outputs
 from genus.parts.model import Model
 from genus.parts.task_head import TaskHead
 from genus.prepare.records import Record, Records
-from genus.tune import metrics
+from genus.tune.metrics import NumberCounts
 from genus.tune.reading import text_head
 from genus.tune.task import LABEL, Example, Task, Wishes, column, empty, missing
 from genus.tune.tasks.classification import framed, text_columns
@@ -120,13 +120,12 @@ class Regression(Task):
         """Numbers."""
         return outputs(model, batch, dtype)[:, 0].tolist()  # type: ignore[no-any-return]
 
-    def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
-        """pearson, spearman, r2, rmse, of the rows that have a number."""
+    def counts(self, predictions: Sequence[Any], rows: Sequence[Record]) -> NumberCounts:
+        """For pearson, spearman, r2 and rmse, of the rows that have a number."""
         pairs = [
             (p, t) for p, row in zip(predictions, rows, strict=True) if (t := self.target(row)) is not None and p is not None
         ]
-        scores = metrics.regression([p for p, _ in pairs], [t for _, t in pairs])
-        return scores | {"loss": 0.5 * (scores["rmse"] / self.spread) ** 2}
+        return NumberCounts.of([p for p, _ in pairs], [t for _, t in pairs], self.spread)
 
     def render(self, prediction: Any) -> dict[str, Any]:
         return {"prediction": round(prediction, 6)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -146,8 +147,12 @@ class Tagging(Task):
             found[example.row] = [*(found[example.row] or []), *output]
         return found
 
-    def score(self, predictions: Sequence[Any], rows: Sequence[Record]) -> dict[str, float]:
-        """accuracy over words; and of entities (exact in their bounds and kind) f1, precision and recall, by seqeval."""
+    def counts(self, predictions: Sequence[Any], rows: Sequence[Record]) -> TagCounts:
+        """For accuracy over words; and of entities (exact in their bounds and kind) f1, precision and recall.
+
+        Raises:
+            ValueError: the tags mark entities, and seqeval, which finds them, is not installed.
+        """
         pairs = [
             ([self.labels[tag] for tag, _ in p], target)
             for p, row in zip(predictions, rows, strict=True)
@@ -155,8 +160,7 @@ class Tagging(Task):
         ]
         words = sum(len(t) for _, t in pairs)
         hits = sum(a == b for p, t in pairs for a, b in zip(p, t, strict=True))
-        scores = {"accuracy": hits / words if words else float("nan")}
-        return scores | entity_scores([p for p, _ in pairs], [t for _, t in pairs]) if self.entities else scores
+        return TagCounts(words, hits, EntityCounts.of(*zip(*pairs)) if self.entities else None)
 
     def render(self, prediction: Any) -> dict[str, Any]:
         return {"prediction": [self.labels[tag] for tag, _ in prediction], "probability": [round(p, 4) for _, p in prediction]}
@@ -165,21 +169,53 @@ class Tagging(Task):
         return self.labels
 
 
-def entity_scores(guesses: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) -> dict[str, float]:
-    """f1, precision and recall of entities, as conlleval counts them.
+@dataclass(frozen=True)
+class EntityCounts:
+    """Of entities, exact in their bounds and kind as conlleval counts them: those that are right, were said, and there are."""
 
-    Raises:
-        ValueError: seqeval is not installed.
-    """
-    try:
-        from seqeval.metrics import f1_score, precision_score, recall_score
-    except ModuleNotFoundError as error:
-        raise ValueError('scores of entities need the "eval" extra: pip install "genus[eval]"') from error
-    if not targets:
-        return dict.fromkeys(("f1", "precision", "recall"), float("nan"))
-    given = ([list(t) for t in targets], [list(g) for g in guesses])
-    scores = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
-    return {name: float(score(*given, zero_division=0)) for name, score in scores.items()}
+    right: int = 0
+    said: int = 0
+    there: int = 0
+
+    @classmethod
+    def of(cls, guesses: Sequence[Sequence[str]] = (), targets: Sequence[Sequence[str]] = ()) -> Self:
+        """The tags of some rows.
+
+        Raises:
+            ValueError: seqeval is not installed.
+        """
+        try:
+            from seqeval.metrics.sequence_labeling import get_entities
+        except ModuleNotFoundError as error:
+            raise ValueError('scores of entities need the "eval" extra: pip install "genus[eval]"') from error
+        said, there = (set(get_entities([list(row) for row in rows])) for rows in (guesses, targets))
+        return cls(len(said & there), len(said), len(there))
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.right + other.right, self.said + other.said, self.there + other.there)
+
+    def scores(self) -> dict[str, float]:
+        """f1, precision and recall; 0 where nothing was said, or there is nothing."""
+        shares = {"f1": 2 * self.right / max(1, self.said + self.there)}
+        return shares | {"precision": self.right / max(1, self.said), "recall": self.right / max(1, self.there)}
+
+
+@dataclass(frozen=True)
+class TagCounts:
+    """Of words: how many, and how many have the right tag; and of the entities that the tags mark, if they do."""
+
+    words: int
+    hits: int
+    entities: EntityCounts | None = None
+
+    def __add__(self, other: Self) -> Self:
+        entities = None if self.entities is None or other.entities is None else self.entities + other.entities
+        return type(self)(self.words + other.words, self.hits + other.hits, entities)
+
+    def scores(self) -> dict[str, float]:
+        """accuracy, and what the entities give; NaN where there are no words."""
+        found = {"accuracy": self.hits / max(1, self.words)} | ({} if self.entities is None else self.entities.scores())
+        return found if self.words else dict.fromkeys(found, math.nan)
 
 
 def as_list(value: Any) -> list[str]:
