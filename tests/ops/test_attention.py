@@ -187,6 +187,19 @@ def test_kernel_with_a_bias(time: int, keys: int, causal: bool, window: int | No
 
 
 @needs_kernel
+@pytest.mark.parametrize(("time", "causal", "window"), [(2, True, None), (70, False, None), (150, True, None), (200, True, 30)])
+def test_kernel_with_a_cap(time: int, causal: bool, window: int | None) -> None:
+    qkv = [(3 * t.detach()).requires_grad_() for t in _inputs(time, time, groups=2, head=32, dtype=torch.bfloat16)]
+    args = None, causal, 0.2, 5.0, 0.0, window
+    exact = _run(attention.reference, [t.detach().float().requires_grad_() for t in qkv], *args)
+    plain = _run(attention.reference, [t.detach().float().requires_grad_() for t in qkv], None, causal, 0.2, None, 0.0, window)
+    assert attention.chosen(*qkv, *args) == "native"
+    for a, c, other in zip(_run(attention, qkv, *args), exact, plain, strict=True):
+        assert (a.float() - c).norm() < 0.015 * c.norm() + 1e-2
+        assert time == 2 or (a.float() - other).norm() > 0.1 * other.norm()
+
+
+@needs_kernel
 @pytest.mark.parametrize(("time", "window"), [(2, 1), (64, 64), (65, 1), (150, 17), (200, 63), (200, 64), (200, 65), (330, 128)])
 @pytest.mark.parametrize("seen", [None, "each"])
 def test_kernel_with_a_window(time: int, window: int, seen: str | None) -> None:

@@ -129,7 +129,7 @@ def _fits_native(
     window: int | None = None,
     bias: Tensor | None = None,
 ) -> bool:
-    if not computes(q) or not _in_order(q, k, causal, window) or softcap is not None or dropout > LARGEST:
+    if not computes(q) or not _in_order(q, k, causal, window) or dropout > LARGEST or (softcap and bias is not None):
         return False
     if v.shape[-1] != q.shape[-1] or q.shape[-1] % 16:
         return False
@@ -154,7 +154,7 @@ def _attention_native(
     if k.shape[1] != q.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for t in (k, v))
     seen = None if mask is None else mask[:, 0, 0].expand(-1, k.shape[2]).contiguous()
-    return Native.apply(q, k, v, seen, causal, scale, window, bias, dropout)  # type: ignore[no-any-return]
+    return Native.apply(q, k, v, seen, causal, scale, window, bias, dropout, softcap)  # type: ignore[no-any-return]
 
 
 @attention.path("blocked", when=_fits_blocked)

@@ -13,10 +13,10 @@ from torch import Tensor
 from genus.ops import native
 from genus.ops.dropout import draw
 from genus.ops.first_order import first_order
-from genus.ops.native import number
 
 BEYOND = 80  # numbers behind a bias that the kernel may read and, in its gradient, write
 _Strides, _Sizes = ctypes.c_int64 * 24, ctypes.c_int64 * 10
+_Score = ctypes.c_float * 2
 
 
 def forward_kernel() -> native.Kernel | None:
@@ -53,12 +53,14 @@ class Native(torch.autograd.Function):
         window: int | None,
         bias: Tensor | None,
         dropout: float,
+        softcap: float | None,
     ) -> Tensor:
         q, k, v = _rows(q), _rows(k), _rows(v)
         y = _like_projections(q)
         (batch, heads, time, head), keys = q.shape, k.shape[2]
         kept = torch.empty(2, batch, heads, time)
         seed, threshold = draw() if dropout else 0, round(dropout * 65536)
+        score = _Score(scale, softcap or 0.0)
         rows_seen = 0 if seen is None or len(seen) == 1 else keys
         sizes = _Sizes(batch, heads, time, keys, head, causal, window or time, rows_seen, seed, threshold)
         table = None if bias is None else F.pad(bias.float() * math.log2(math.e), (0, BEYOND))
@@ -73,7 +75,7 @@ class Native(torch.autograd.Function):
             v.data_ptr(),
             strides[2],
             sizes,
-            number(scale),
+            score,
             None if seen is None else seen.data_ptr(),
             None if table is None else table.data_ptr(),
             y.data_ptr(),
@@ -83,7 +85,7 @@ class Native(torch.autograd.Function):
             held=(q, k, v, seen, table, y, kept),
         )
         ctx.save_for_backward(q, k, v, y, kept, seen, table)
-        ctx.sizes, ctx.scale, ctx.bias = sizes, scale, None if bias is None else bias.dtype
+        ctx.sizes, ctx.score, ctx.bias = sizes, score, None if bias is None else bias.dtype
         return y
 
     @staticmethod
@@ -99,7 +101,7 @@ class Native(torch.autograd.Function):
             *(t.data_ptr() for t in (q, k, v, y, g)),
             _Strides(*(n for t in (q, k, v, y, g, dq, dk, dv) for n in t.stride()[:3])),
             ctx.sizes,
-            number(ctx.scale),
+            ctx.score,
             None if seen is None else seen.data_ptr(),
             None if table is None else table.data_ptr(),
             None if d_table is None else d_table.data_ptr(),
@@ -111,4 +113,4 @@ class Native(torch.autograd.Function):
             held=(q, k, v, y, g, seen, table, d_table, kept, dq, dk, dv),
         )
         d_bias = None if d_table is None else d_table.sum(0)[:, :-BEYOND].to(ctx.bias)
-        return dq, dk, dv, None, None, None, None, d_bias, None
+        return dq, dk, dv, None, None, None, None, d_bias, None, None

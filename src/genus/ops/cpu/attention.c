@@ -121,25 +121,36 @@ static inline __m512i joined(__m512 one, __m512 two) {
     return _mm512_or_si512(low, _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(two)), 16));
 }
 
-/* Scores (count, 64) of keys from `key` on for 64 queries from `query` on, in units of ln 2: scaled, and with what a head's `bias` adds by
- * how far the key lies before the query. */
-static void add_bias(const Sizes *n, const float *bias, float scale, int64_t query, int64_t key, int64_t count, float *scores) {
+/* Of a score: its factor, and the cap c of c tanh(score / c), or 0. */
+typedef struct {
+    float scale, softcap;
+} Score;
+
+/* Scores (count, 64) of keys from `key` on for 64 queries from `query` on become logarithms to base 2: capped, and with what a head's
+ * `bias` adds by how far the key lies before the query. */
+static void shape(
+    const Sizes *n, const Score *of, const float *bias, int64_t query, int64_t key, int64_t count, float *scores) {
+    const __m512 by = _mm512_set1_ps(of->softcap ? of->scale / of->softcap : of->scale * LOG2E);
     for (int64_t j = 0; j < count; j++)
         for (int64_t i = 0; i < LANES; i += 16) {
-            const __m512 more = _mm512_loadu_ps(bias + query + i - key - j + n->keys - 1);
             float *at = scores + j * LANES + i;
-            _mm512_storeu_ps(at, _mm512_fmadd_ps(_mm512_loadu_ps(at), _mm512_set1_ps(scale * LOG2E), more));
+            __m512 x = _mm512_mul_ps(_mm512_loadu_ps(at), by);
+            if (of->softcap) x = _mm512_mul_ps(tangent(x), _mm512_set1_ps(of->softcap * LOG2E));
+            if (bias) x = _mm512_add_ps(x, _mm512_loadu_ps(bias + query + i - key - j + n->keys - 1));
+            _mm512_storeu_ps(at, x);
         }
 }
 
 static int64_t table(const Sizes *n) { return n->time + n->keys - 1 + BEYOND; } /* the length of a head's bias */
 
-/* y (batch, heads, time, size) = softmax(scale q k' + bias) v, with a `bias` (heads, table) in units of ln 2 or none, where `seen` (batch, keys) is given of the keys it marks, and where causal
- * of the keys up to the query's place, in its window. kept (2, batch, heads, time): a query's greatest score and the inverse of its sum. */
+/* y (batch, heads, time, size) = softmax(score of q k' + bias) v, with a `bias` (heads, table) in units of ln 2 or none, where `seen`
+ * (batch, keys) is given of the keys it marks, and where causal of the keys up to the query's place, in its window. kept (2, batch, heads, time): a query's greatest score and the inverse of its sum. */
 int64_t genus_attention(
     const uint16_t *q, const Stride qs, const uint16_t *k, const Stride ks, const uint16_t *v, const Stride vs, const Sizes *n,
-    const float *scale, const uint8_t *seen, const float *bias, uint16_t *y, const Stride ys, float *kept, int64_t threads) {
+    const Score *of, const uint8_t *seen, const float *bias, uint16_t *y, const Stride ys, float *kept, int64_t threads) {
     const int64_t all = n->batch * n->heads, size = n->size, keys = whole(n->keys, 2);
+    const int shaped = bias || of->softcap;
+    const __m512 by = _mm512_set1_ps(shaped ? 1.0f : of->scale * LOG2E);
     int64_t failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -165,8 +176,7 @@ int64_t genus_attention(
                 multiply_pairs(
                     all_see - begin, LANES, size / 2, keys_ + begin * size, size / 2, 1, queries, LANES, scores + begin * LANES, LANES, 0);
                 score_later(last - all_see, size, keys_ + all_see * size, queries, scores + all_see * LANES);
-                if (bias) add_bias(n, bias + h * table(n), *scale, from, begin, last - begin, scores + begin * LANES);
-                const __m512 by = _mm512_set1_ps(bias ? 1.0f : *scale * LOG2E);
+                if (shaped) shape(n, of, bias ? bias + h * table(n) : NULL, from, begin, last - begin, scores + begin * LANES);
                 __m512 most[4], sum[4];
                 for (int i = 0; i < 4; i++) most[i] = _mm512_set1_ps(-__builtin_inff()), sum[i] = _mm512_setzero_ps();
                 for (int64_t key = begin; key < last; key++) {
@@ -256,9 +266,9 @@ static inline __attribute__((always_inline)) void along(Diagonals *sums, __m512 
 /* The weights of a block of keys from `key` on for 64 queries from `query` on, and what comes back to their scores, which
  * become logarithms to base 2 times `factor`; added to d_bias or to none. */
 static void weigh(
-    const Sizes *n, const Work *w, const uint8_t *seen, float factor, float *d_bias, int64_t head, int64_t key, int64_t count,
+    const Sizes *n, const Work *w, const uint8_t *seen, float factor, float softcap, float *d_bias, int64_t head, int64_t key, int64_t count,
     int64_t query, int64_t row) {
-    const __m512 grow = _mm512_set1_ps(growth(n));
+    const __m512 grow = _mm512_set1_ps(growth(n)), part_of_cap = _mm512_set1_ps(softcap ? 1.0f / (softcap * LOG2E) : 0.0f);
     uint64_t stays[KEYS];
     for (int64_t j = 0; j < count; j++) stays[j] = stay(n, head, query, key + j);
     for (int i = 0; i < LANES; i += 16) {
@@ -276,6 +286,10 @@ static void weigh(
                 const __m512 p = _mm512_maskz_mul_ps(see, e, inverse);
                 const __m512 d_p = _mm512_maskz_mul_ps(stay_, _mm512_loadu_ps(w->d_weights + at), grow);
                 d[two] = _mm512_maskz_mul_ps(see, p, _mm512_sub_ps(d_p, dot));
+                if (softcap) { /* the slope of tanh */
+                    const __m512 t = _mm512_mul_ps(_mm512_loadu_ps(w->scores + at), part_of_cap);
+                    d[two] = _mm512_maskz_mul_ps(see, d[two], _mm512_fnmadd_ps(t, t, _mm512_set1_ps(1.0f)));
+                }
                 if (j + two == count) continue;
                 if (d_bias) along(&d_of, d[two], d_bias + query + i - key + n->keys - 1, j + two, last);
                 store(1, w->weights, (j + two) * row + query + i, 0xFFFF, _mm512_maskz_mul_ps(stay_, p, grow));
@@ -307,11 +321,12 @@ static void sum_queries(
 /* What comes back to q, k and v, and to d_bias (batch, heads, table) or none, which are given with y, `kept` and g, what comes back to y. Strides: of q, k, v, y, g, dq, dk, dv. */
 int64_t genus_attention_backward(
     const uint16_t *q, const uint16_t *k, const uint16_t *v, const uint16_t *y, const uint16_t *g, const Stride strides[8],
-    const Sizes *n, const float *scale, const uint8_t *seen, const float *bias, float *d_bias, const float *kept, uint16_t *dq,
+    const Sizes *n, const Score *of, const uint8_t *seen, const float *bias, float *d_bias, const float *kept, uint16_t *dq,
     uint16_t *dk, uint16_t *dv,
     int64_t threads) {
     const int64_t all = n->batch * n->heads, size = n->size, time = whole(n->time, LANES), row = time + APART;
-    const float by = bias ? 1.0f : *scale * LOG2E;
+    const int shaped = bias || of->softcap;
+    const float by = shaped ? 1.0f : of->scale * LOG2E;
     int64_t failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -360,24 +375,24 @@ int64_t genus_attention_backward(
                     if (n->causal && from == key) {
                         score_later(count, size, w.keys, queries, w.scores);
                         score_later(count, size, w.values, grads, w.d_weights);
-                        if (bias) add_bias(n, own_bias, *scale, from, key, count, w.scores);
-                        weigh(n, &w, own, by, d_own, head, key, count, from, row);
+                        if (shaped) shape(n, of, own_bias, from, key, count, w.scores);
+                        weigh(n, &w, own, by, of->softcap, d_own, head, key, count, from, row);
                         mix_later(count, size, w.key_pairs, d_scores, d_queries);
                         continue;
                     }
                     multiply_pairs(count, LANES, size / 2, w.keys, size / 2, 1, queries, LANES, w.scores, LANES, 0);
                     multiply_pairs(count, LANES, size / 2, w.values, size / 2, 1, grads, LANES, w.d_weights, LANES, 0);
-                    if (bias) add_bias(n, own_bias, *scale, from, key, count, w.scores);
-                    weigh(n, &w, own, by, d_own, head, key, count, from, row);
+                    if (shaped) shape(n, of, own_bias, from, key, count, w.scores);
+                    weigh(n, &w, own, by, of->softcap, d_own, head, key, count, from, row);
                     multiply_pairs(size, LANES, pairs, w.key_pairs, 1, size, d_scores, LANES, d_queries, LANES, 1);
                 }
                 sum_queries(n, &w, w.weights, w.grad_pairs, key, count, end);
                 rounded(w.sums, 1.0f, count, size, dv + at[7] + key * strides[7][2], strides[7][2]);
                 sum_queries(n, &w, w.d_scores, w.query_pairs, key, count, end);
-                rounded(w.sums, *scale, count, size, dk + at[6] + key * strides[6][2], strides[6][2]);
+                rounded(w.sums, of->scale, count, size, dk + at[6] + key * strides[6][2], strides[6][2]);
             }
             float factor[LANES];
-            for (int i = 0; i < LANES; i++) factor[i] = *scale;
+            for (int i = 0; i < LANES; i++) factor[i] = of->scale;
             for (int64_t from = 0; from < n->time; from += LANES) {
                 const int64_t count = n->time - from < LANES ? n->time - from : LANES;
                 upright(w.d_queries + from * size, factor, count, size, dq + at[5] + from * strides[5][2], strides[5][2]);
