@@ -1,6 +1,6 @@
 """Fast weights chunk by chunk, in C (`ops/cpu/chunks.c`), with their gradient.
 
-Shapes: B batch, H heads, T time, F features of keys and queries, V value width; N chunks of 64 positions.
+Shapes: B batch, H heads, T time, F features of keys and queries, V value width; N chunks of C positions.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from genus.ops import native
 from genus.ops.fast_memory import EPS, Memory
 from genus.ops.first_order import first_order
 
-CHUNK = 64  # positions that the kernel handles at once, whatever `chunk` says
-
-_Shape = ctypes.c_int64 * 29
+_Shape = ctypes.c_int64 * 30
 
 
 def _forward_kernel() -> native.Kernel | None:
@@ -31,6 +29,11 @@ def _backward_kernel() -> native.Kernel | None:
 def _whole(width: int) -> int:
     """Rounded up to the numbers of a vector."""
     return -(-width // 16) * 16
+
+
+def _chunk(features: int, values: int, delta: bool) -> int:
+    """Positions that the kernel handles at once, by measurement: the delta rule's substitution grows with their square."""
+    return 32 if delta and max(features, values) <= 64 else 64
 
 
 def _rows(t: Tensor) -> Tensor:
@@ -69,17 +72,18 @@ class _Chunks(torch.autograd.Function):
         q, k, v = _rows(q), _rows(k), _rows(v)
         (batch, heads, time, features), values = q.shape, v.shape[3]
         y = _like_projections(v)
+        chunk = _chunk(features, values, beta is not None)
         numbers = torch.empty(0, dtype=torch.float32)
         end = numbers.new_empty(batch, heads, features, values)
         end_total = numbers.new_empty(batch, heads, features) if normalise else None
         kept: list[Tensor | None] = [None] * 4
         if gradients and any(ctx.needs_input_grad):
-            chunks = -(-time // CHUNK)
+            chunks = -(-time // chunk)
             kept[0] = q.new_empty(batch, heads, chunks, _whole(features), _whole(values))
             kept[1] = None if beta is None else v.new_empty(v.shape)
             if normalise:
                 kept[2], kept[3] = numbers.new_empty(batch, heads, chunks, _whole(features)), numbers.new_empty(q.shape[:3])
-        sizes = batch, heads, time, features, values
+        sizes = batch, heads, time, features, values, chunk
         shape = _Shape(*sizes, *(n for t in (q, k, v, y) for n in t.stride()[:3]))
         extra = log_decay, beta, fresh, pad
         function = _forward_kernel()
@@ -106,7 +110,7 @@ class _Chunks(torch.autograd.Function):
         end, end_total = (None if t is None else t.contiguous() for t in grads[1:])
         dq, dk, dv = (_like_projections(t) for t in (q, k, v))
         d_decay, d_beta = (None if t is None else torch.empty_like(t) for t in (log_decay, beta))
-        batch, heads, _, features, values = ctx.sizes
+        batch, heads, _, features, values, _ = ctx.sizes
         numbers = torch.empty(0, dtype=torch.float32)
         start = numbers.new_empty(batch, heads, features, values) if ctx.starts[0] else None
         start_total = numbers.new_empty(batch, heads, features) if ctx.starts[1] else None

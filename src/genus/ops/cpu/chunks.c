@@ -1,4 +1,4 @@
-/* Fast weights over time with their gradient: chunks of 64 positions, one after the other, everything of a chunk in the cache.
+/* Fast weights over time with their gradient: chunks of 32 or 64 positions, one after the other, everything of a chunk in the cache.
  *
  *     S_t = a_t S_{t-1} + k_t u_t',  y_t = S_t' q_t,  u = v, or for the delta rule u = beta e, e = v - a S' k
  *
@@ -25,32 +25,36 @@ typedef struct {
 static inline __attribute__((always_inline)) int64_t forward(
     const int bf16, const Shape *s, const void *q, const void *k, const void *v, const Extra *x, const float *start,
     const float *start_total, float eps, void *y, float *end, float *end_total, const Kept *kept, int64_t threads) {
-    const int64_t F = whole(s->features, 16), V = whole(s->values, 16), chunks = (s->time + CHUNK - 1) / CHUNK, per = bf16 ? 2 : 1;
+    const int64_t F = whole(s->features, 16), V = whole(s->values, 16), chunks = (s->time + s->chunk - 1) / s->chunk, per = bf16 ? 2 : 1;
     int64_t failed = 0;
     if (s->rows * s->heads * s->time * F < LITTLE) threads = 1;
+    const int64_t parts = groups(s, F * V, threads), most = (s->heads + parts - 1) / parts, size = s->features * s->values;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         Work w;
         Chunk c;
-        char *memory = aligned_alloc(64, divide(&w, NULL, F, V, 0));
+        char *memory = aligned_alloc(64, divide(&w, NULL, most, F, V, 0));
         failed |= !memory;
-        divide(&w, memory, F, V, 0);
+        divide(&w, memory, most, F, V, 0);
 #pragma omp for schedule(dynamic)
-        for (int64_t head = 0; head < s->rows * s->heads; head++) {
+        for (int64_t task = 0; task < s->rows * parts; task++) {
             if (!memory) continue;
-            const int64_t row = head / s->heads, h = head % s->heads, size = s->features * s->values;
-            widened(start ? start + head * size : NULL, s->features, s->values, w.state, F, V);
-            if (end_total) widened(start_total ? start_total + head * s->features : NULL, 1, s->features, w.total, 1, F);
-            for (int64_t n = 0, t = 0; n < chunks; n++, t += CHUNK) {
-                begin(s, x, head, t, &c);
+            const Group own = group(s, task, parts);
+            widened(own.count, start ? start + own.head * size : NULL, s->features, s->values, w.states, F, V);
+            widened(own.count, start_total ? start_total + own.head * s->features : NULL, 1, s->features, w.totals, 1, F);
+            for (int64_t step = 0; step < chunks * own.count; step++) {
+                const int64_t n = step / own.count, t = n * s->chunk, one = step % own.count;
+                const int64_t row = own.row, h = own.begin + one, head = own.head + one;
                 const int64_t now = head * chunks + n, position = head * s->time + t;
+                float *state = w.states + one * F * V, *total = w.totals + one * F;
+                begin(s, x, head, t, &c);
                 gather(bf16, at(bf16, q, place(s->q, row, h, t)), s->q[2], c.count, s->features, c.pad, w.q, c.rows, F);
                 gather(bf16, at(bf16, k, place(s->k, row, h, t)), s->k[2], c.count, s->features, c.pad, w.k, c.rows, F);
                 gather(bf16, at(bf16, v, place(s->v, row, h, t)), s->v[2], c.count, s->values, c.pad, w.u, c.rows, V);
                 across(w.k, c.rows, F / per, w.ka);
                 const uint32_t *kz = zipped(bf16, w.k, c.rows, F, w.kz);
                 uint32_t *low = kept->memory ? (uint32_t *)kept->memory + now * F * V / per : w.s;
-                settle(bf16, w.state, F, V, NULL, low);
+                settle(bf16, state, F, V, NULL, low);
                 const uint32_t *sz = zipped(bf16, low, F, V, w.sz);
                 if (x->beta) {
                     product(bf16, NEAR, c.rows, 0, F, w.k, F / per, 1, w.ka, c.rows, w.keys, CHUNK, 0);
@@ -74,27 +78,27 @@ static inline __attribute__((always_inline)) int64_t forward(
                 product(bf16, PAST, c.rows, V, 0, w.p, CHUNK / per, 1, uz, V, w.y, V, 1);
                 if (end_total) {
                     float inverse[CHUNK];
-                    if (kept->total) memcpy(kept->total + now * F, w.total, F * 4);
+                    if (kept->total) memcpy(kept->total + now * F, total, F * 4);
                     for (int64_t i = 0; i < c.rows; i++) {
-                        float share = c.carry[i] * dot(bf16, at(bf16, w.q, i * F), 0, w.total, F) + eps;
+                        float share = c.carry[i] * dot(bf16, at(bf16, w.q, i * F), 0, total, F) + eps;
                         for (int64_t j = 0; j <= i; j += 16) share += _mm512_reduce_add_ps(_mm512_loadu_ps(w.scores + i * CHUNK + j));
                         if (kept->shares && i < c.count) kept->shares[position + i] = share;
                         inverse[i] = 1.0f / share;
                     }
                     scale(w.y, inverse, c.rows, V);
-                    scale(w.total, &c.keep, 1, F);
-                    for (int64_t i = 0; i < c.rows; i++) add_row(bf16, at(bf16, w.k, i * F), c.leave[i], F, w.total);
+                    scale(total, &c.keep, 1, F);
+                    for (int64_t i = 0; i < c.rows; i++) add_row(bf16, at(bf16, w.k, i * F), c.leave[i], F, total);
                 }
                 scatter(bf16, w.y, V, c.pad, c.count, s->values, (void *)at(bf16, y, place(s->y, row, h, t)), s->y[2]);
                 if (!c.plain) {
-                    scale(w.state, &c.keep, 1, F * V);
+                    scale(state, &c.keep, 1, F * V);
                     fade(bf16, w.u, c.leave, c.rows, V);
                     uz = zipped(bf16, w.u, c.rows, V, w.uz);
                 }
-                product(bf16, ALL, F, V, c.rows, kz, 1, F, uz, V, w.state, V, 1);
+                product(bf16, ALL, F, V, c.rows, kz, 1, F, uz, V, state, V, 1);
             }
-            narrowed(w.state, V, end + head * size, s->features, s->values);
-            if (end_total) narrowed(w.total, F, end_total + head * s->features, 1, s->features);
+            narrowed(own.count, w.states, F, V, end + own.head * size, s->features, s->values);
+            if (end_total) narrowed(own.count, w.totals, 1, F, end_total + own.head * s->features, 1, s->features);
         }
         free(memory);
     }
@@ -132,26 +136,31 @@ static void unsum(const Chunk *c, const float *decay, const float *flow, const f
 static inline __attribute__((always_inline)) int64_t backward(
     const int bf16, const Shape *s, const void *q, const void *k, const void *v, const Extra *x, const void *y, const Kept *kept,
     const void *g, const float *end, const float *end_total, const Gradient *to, int64_t threads) {
-    const int64_t F = whole(s->features, 16), V = whole(s->values, 16), chunks = (s->time + CHUNK - 1) / CHUNK, per = bf16 ? 2 : 1;
+    const int64_t F = whole(s->features, 16), V = whole(s->values, 16), chunks = (s->time + s->chunk - 1) / s->chunk, per = bf16 ? 2 : 1;
     const int64_t fu = F / per, vu = V / per, cu = CHUNK / per;
     int64_t failed = 0;
     if (s->rows * s->heads * s->time * F < LITTLE) threads = 1;
+    const int64_t parts = groups(s, F * V, threads), most = (s->heads + parts - 1) / parts, size = s->features * s->values;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         Work w;
         Chunk c;
-        char *memory = aligned_alloc(64, divide(&w, NULL, F, V, 1));
+        char *memory = aligned_alloc(64, divide(&w, NULL, most, F, V, 1));
         failed |= !memory;
-        divide(&w, memory, F, V, 1);
+        divide(&w, memory, most, F, V, 1);
 #pragma omp for schedule(dynamic)
-        for (int64_t head = 0; head < s->rows * s->heads; head++) {
+        for (int64_t task = 0; task < s->rows * parts; task++) {
             if (!memory) continue;
-            const int64_t row = head / s->heads, h = head % s->heads, size = s->features * s->values;
-            widened(end ? end + head * size : NULL, s->features, s->values, w.state, F, V);
-            widened(end_total ? end_total + head * s->features : NULL, 1, s->features, w.total, 1, F);
-            for (int64_t n = chunks - 1, t = n * CHUNK; n >= 0; n--, t -= CHUNK) {
+            const Group own = group(s, task, parts);
+            widened(own.count, end ? end + own.head * size : NULL, s->features, s->values, w.states, F, V);
+            widened(own.count, end_total ? end_total + own.head * s->features : NULL, 1, s->features, w.totals, 1, F);
+            for (int64_t step = 0; step < chunks * own.count; step++) {
+                const int64_t n = chunks - 1 - step / own.count, t = n * s->chunk, one = step % own.count;
+                const int64_t row = own.row, h = own.begin + one, head = own.head + one;
+                const int64_t now = head * chunks + n, position = head * s->time + t;
+                float *state = w.states + one * F * V, *total = w.totals + one * F;
                 begin(s, x, head, t, &c);
-                const int64_t now = head * chunks + n, position = head * s->time + t, r = c.rows;
+                const int64_t r = c.rows;
                 float slope[CHUNK] = {0}, less[CHUNK], flow[CHUNK], left[CHUNK];
                 gather(bf16, at(bf16, q, place(s->q, row, h, t)), s->q[2], c.count, s->features, c.pad, w.q, r, F);
                 gather(bf16, at(bf16, k, place(s->k, row, h, t)), s->k[2], c.count, s->features, c.pad, w.k, r, F);
@@ -168,7 +177,7 @@ static inline __attribute__((always_inline)) int64_t backward(
                     for (int64_t i = 0; i < r; i++) slope[i] = -dot(bf16, at(bf16, w.g, i * V), bf16, at(bf16, w.x, i * V), V);
                 }
                 const uint32_t *low = (const uint32_t *)kept->memory + now * F * vu;
-                settle(bf16, w.state, F, V, NULL, w.d);
+                settle(bf16, state, F, V, NULL, w.d);
                 const uint32_t *qz = zipped(bf16, w.q, r, F, w.qz), *kz = zipped(bf16, w.k, r, F, w.kz);
                 const uint32_t *gz = zipped(bf16, w.g, r, V, w.gz), *dz = zipped(bf16, w.d, F, V, w.dz);
                 across(w.k, r, fu, w.ka), across(w.u, r, vu, w.ua), across(low, F, vu, w.sa), across(w.d, F, vu, w.da);
@@ -207,7 +216,7 @@ static inline __attribute__((always_inline)) int64_t backward(
 
                 /* To k: of what is left at the end, of what is read within the chunk, and of what the delta rule reads, w.dr. */
                 product(bf16, ALL, r, F, V, w.u, vu, 1, w.da, F, w.dk, F, 0);
-                for (int64_t i = 0; kept->shares && i < r; i++) add_row(0, w.total, 1.0f, F, w.dk + i * F);
+                for (int64_t i = 0; kept->shares && i < r; i++) add_row(0, total, 1.0f, F, w.dk + i * F);
                 if (!c.plain) scale(w.dk, c.leave, r, F);
                 for (int64_t i = 0; i < r; i++) left[i] = x->decay ? dot(bf16, at(bf16, w.k, i * F), 0, w.dk + i * F, F) : 0.0f;
                 product(bf16, LATER, r, F, r, pz, 1, CHUNK, qz, F, w.dk, F, 1);
@@ -228,8 +237,8 @@ static inline __attribute__((always_inline)) int64_t backward(
                         flow[i] = dot(bf16, at(bf16, w.q, i * F), 0, w.dq + i * F, F) - (dot(bf16, key, 0, w.dk + i * F, F) - left[i]);
                         if (x->beta) flow[i] += dot(bf16, key, 0, w.dr + i * F, F);
                     }
-                    float keep = dot(bf16, low, 0, w.state, F * V);
-                    if (kept->shares) keep += dot(0, kept->total + now * F, 0, w.total, F);
+                    float keep = dot(bf16, low, 0, state, F * V);
+                    if (kept->shares) keep += dot(0, kept->total + now * F, 0, total, F);
                     unsum(&c, x->decay + position, flow, left, keep * c.keep, to->decay + position);
                 }
                 for (int64_t i = 0; x->beta && i < r; i++) add_row(0, w.dr + i * F, 1.0f, F, w.dk + i * F);
@@ -237,22 +246,22 @@ static inline __attribute__((always_inline)) int64_t backward(
 
                 /* To the memory before the chunk. */
                 if (!c.plain) {
-                    scale(w.state, &c.keep, 1, F * V);
+                    scale(state, &c.keep, 1, F * V);
                     fade(bf16, w.g, c.carry, r, V);
                     gz = zipped(bf16, w.g, r, V, w.gz);
                 }
-                product(bf16, ALL, F, V, r, qz, 1, F, gz, V, w.state, V, 1);
+                product(bf16, ALL, F, V, r, qz, 1, F, gz, V, state, V, 1);
                 if (x->beta) {
                     fade(bf16, w.x, less, r, V);
-                    product(bf16, ALL, F, V, r, kz, 1, F, zipped(bf16, w.x, r, V, w.gz), V, w.state, V, 1);
+                    product(bf16, ALL, F, V, r, kz, 1, F, zipped(bf16, w.x, r, V, w.gz), V, state, V, 1);
                 }
                 if (kept->shares) {
-                    scale(w.total, &c.keep, 1, F);
-                    for (int64_t i = 0; i < r; i++) add_row(bf16, at(bf16, w.q, i * F), c.carry[i] * slope[i], F, w.total);
+                    scale(total, &c.keep, 1, F);
+                    for (int64_t i = 0; i < r; i++) add_row(bf16, at(bf16, w.q, i * F), c.carry[i] * slope[i], F, total);
                 }
             }
-            if (to->start) narrowed(w.state, V, to->start + head * size, s->features, s->values);
-            if (to->start_total) narrowed(w.total, F, to->start_total + head * s->features, 1, s->features);
+            if (to->start) narrowed(own.count, w.states, F, V, to->start + own.head * size, s->features, s->values);
+            if (to->start_total) narrowed(own.count, w.totals, 1, F, to->start_total + own.head * s->features, 1, s->features);
         }
         free(memory);
     }

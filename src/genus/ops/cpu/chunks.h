@@ -3,13 +3,13 @@
 
 #include "tiles.h"
 
-enum { CHUNK = 64 };
+enum { CHUNK = 64, HELD = 65536 };
 
 /* Strides, in numbers, from one row, head and position to the next; numbers of a position lie side by side. */
 typedef int64_t Stride[3];
 
 typedef struct {
-    int64_t rows, heads, time, features, values;
+    int64_t rows, heads, time, features, values, chunk; /* positions of a chunk: at most 64, a multiple of 16 */
     Stride q, k, v, y, g, dq, dk, dv;
 } Shape;
 
@@ -35,7 +35,7 @@ static void begin(const Shape *s, const Extra *x, int64_t head, int64_t t, Chunk
     const int64_t of_head = head * s->time + t, of_row = head / s->heads * s->time + t;
     int64_t start = -1; /* of the last document that begins in the chunk */
     float sum = 0.0f;
-    c->count = s->time - t < CHUNK ? s->time - t : CHUNK, c->rows = whole(c->count, 16);
+    c->count = s->time - t < s->chunk ? s->time - t : s->chunk, c->rows = whole(c->count, 16);
     c->pad = x->pad ? x->pad + of_row : NULL, c->plain = !x->decay && !x->fresh;
     for (int64_t i = 0; i < c->rows; i++) {
         const int there = i < c->count && !(c->pad && c->pad[i]);
@@ -132,15 +132,20 @@ static inline __attribute__((always_inline)) float dot(
     return _mm512_reduce_add_ps(sum);
 }
 
-/* A memory (features, values) into one of whole vectors, and back; zeros where there is none. */
-static void widened(const float *from, int64_t rows, int64_t width, float *to, int64_t whole_rows, int64_t whole_width) {
-    for (int64_t i = 0; i < whole_rows; i++)
-        for (int64_t j = 0; j < whole_width; j += 16)
-            _mm512_storeu_ps(to + i * whole_width + j, load(0, from, i * width + j, from && i < rows && j < width ? first(width - j) : 0));
+/* Memories (rows, width), one for each head, into such of whole vectors, and back; zeros where there are none. */
+static void widened(int64_t heads, const float *from, int64_t rows, int64_t width, float *to, int64_t whole_rows, int64_t whole_width) {
+    for (int64_t h = 0; h < heads; h++)
+        for (int64_t i = 0; i < whole_rows; i++, to += whole_width)
+            for (int64_t j = 0; j < whole_width; j += 16) {
+                const __mmask16 there = from && i < rows && j < width ? first(width - j) : 0;
+                _mm512_storeu_ps(to + j, load(0, from, (h * rows + i) * width + j, there));
+            }
 }
 
-static void narrowed(const float *from, int64_t whole_width, float *to, int64_t rows, int64_t width) {
-    for (int64_t i = 0; i < rows; i++) memcpy(to + i * width, from + i * whole_width, width * sizeof *to);
+static void narrowed(int64_t heads, const float *from, int64_t whole_rows, int64_t whole_width, float *to, int64_t rows, int64_t width) {
+    for (int64_t h = 0; h < heads; h++)
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(to + (h * rows + i) * width, from + (h * whole_rows + i) * whole_width, width * sizeof *to);
 }
 
 /* Rows as they are multiplied, each times its factor. */
@@ -150,20 +155,39 @@ static inline __attribute__((always_inline)) void fade(const int bf16, void *x, 
             store(bf16, x, j, 0xFFFF, _mm512_mul_ps(load(bf16, x, j, 0xFFFF), _mm512_set1_ps(by[i])));
 }
 
+/* How many groups the heads of a row make: as many as give all threads equally much to do and keep a group's memories, `size` numbers
+ * each, in the cache. Heads of a group take turns, chunk by chunk: their vectors lie side by side, on the same pages. */
+static int64_t groups(const Shape *s, int64_t size, int64_t threads) {
+    int64_t count = (s->heads * size + HELD - 1) / HELD;
+    while (count < s->heads && s->rows * count % threads) count++;
+    return count < s->heads ? count : s->heads;
+}
+
+/* The heads of a task: `count` of a row from `begin` on, of all from `head` on. */
+typedef struct {
+    int64_t row, begin, head, count;
+} Group;
+
+static Group group(const Shape *s, int64_t task, int64_t parts) {
+    const int64_t row = task / parts, part = task % parts, begin = part * s->heads / parts;
+    return (Group){row, begin, row * s->heads + begin, (part + 1) * s->heads / parts - begin};
+}
+
 /* What a thread holds of a chunk. Names end in `z` of pairs of rows, in `a` of pairs of columns; those of gradients begin with d. */
 typedef struct {
     uint32_t *q, *k, *v, *u, *g, *p, *h, *x, *s, *d;             /* as gathered or settled: (rows, units) */
     uint32_t *qz, *kz, *uz, *gz, *pz, *hz, *sz, *dz, *ka, *ua, *sa, *da;
-    float *state, *scores, *keys, *e, *y, *w, *dq, *dk, *dr;     /* (features, values), (rows, rows) twice, (rows, width) */
-    float *total;
+    float *scores, *keys, *e, *y, *w, *dq, *dk, *dr;             /* (rows, rows) twice, (rows, width) */
+    float *states, *totals;                                      /* of each head (features, values), and the sum of keys */
 } Work;
 
-static int64_t divide(Work *w, char *memory, int64_t features, int64_t values, int back) {
+static int64_t divide(Work *w, char *memory, int64_t heads, int64_t features, int64_t values, int back) {
     char *free_ = memory;
     const int64_t f = CHUNK * features * 4, v = CHUNK * values * 4, c = CHUNK * CHUNK * 4, s = features * values * 4;
+    w->states = part(&free_, heads * s), w->totals = part(&free_, heads * features * 4);
     w->q = part(&free_, f), w->k = part(&free_, f), w->kz = part(&free_, f), w->ka = part(&free_, f);
     w->v = part(&free_, v), w->u = part(&free_, v), w->uz = part(&free_, v), w->p = part(&free_, c);
-    w->s = part(&free_, s), w->sz = part(&free_, s), w->state = part(&free_, s), w->total = part(&free_, features * 4);
+    w->s = part(&free_, s), w->sz = part(&free_, s);
     w->scores = part(&free_, c), w->keys = part(&free_, c), w->e = part(&free_, v), w->w = part(&free_, v), w->y = part(&free_, v);
     if (!back) return free_ - memory;
     w->g = part(&free_, v), w->gz = part(&free_, v), w->x = part(&free_, v), w->ua = part(&free_, v);
