@@ -10,7 +10,7 @@ import pytest
 
 import genus
 from genus.serve.settings import Settings
-from genus.tune.predict import Labeller
+from genus.tune.labeller import Labeller
 
 from .conftest import Site, running
 

@@ -16,7 +16,7 @@ import genus
 from genus.evaluate.explain import explain
 from genus.serve import predictions
 from genus.serve.settings import Settings
-from genus.tune.predict import Labeller
+from genus.tune.labeller import Labeller
 
 from .conftest import Site, running
 from .page_folder import go_on, training

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from genus.serve.settings import Settings
-from genus.tune.predict import Labeller
+from genus.tune.labeller import Labeller
 
 from .conftest import Site, running
 from .page_folder import go_on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from genus.prepare.batches import batches_of
 from genus.prepare.items import Document
 from genus.prepare.steps.classifier import HIGH, LOW, Classifier
 from genus.tune.judge import Judge
-from genus.tune.predict import Labeller
+from genus.tune.labeller import Labeller
+from genus.tune.predict import predict
 
 from .conftest import reviews
 from .test_tuning import FAST, SIZES, _without, write
@@ -105,6 +107,15 @@ def test_folders_of_hugging_face(problem: str, run: Path, tmp_path: Path) -> Non
     scores = Judge(str(tmp_path), label).scorer()(TEXTS)
     np.testing.assert_allclose(scores, expected.numpy(), atol=1e-4)
     assert scores.std() > 1e-3
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text, "label": "good"}) + "\n" for text in TEXTS))
+    tally = predict(tmp_path, tmp_path / "in.jsonl", tmp_path / "out.jsonl", dtype="fp32", say=lambda _: None)
+    said = [json.loads(line)["prediction"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    names = ["bad", "good", "odd"]
+    assert (said, tally.labelled) == {
+        "regression": lambda: (pytest.approx(logits[:, 0].tolist(), abs=1e-4), 0),  # their label is no number
+        "single_label_classification": lambda: ([names[i] for i in logits.argmax(1)], len(TEXTS)),
+        "multi_label_classification": lambda: ([[f"LABEL_{i}" for i in range(3) if row[i] > 0] for row in logits], 0),
+    }[problem]()
 
 
 def test_in_prepare(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

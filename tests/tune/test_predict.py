@@ -16,7 +16,8 @@ from genus.cli import main
 from genus.export import huggingface
 from genus.parts.task_head import Vectors
 from genus.prepare.records import read
-from genus.tune.predict import Labeller, predict
+from genus.tune.labeller import Labeller
+from genus.tune.predict import predict
 from genus.tune.tasks.classification import Classification
 
 from .conftest import GOOD, reviews

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from genus.modalities.chat import Chat
     from genus.modalities.text import Tokenizer
     from genus.run import Loaded
-    from genus.tune.predict import Labeller
+    from genus.tune.labeller import Labeller
 
 BYTES = 4  # of a parameter while it is read
 FILES = (".safetensors", ".npy", ".json", ".jinja")  # that a model consists of
@@ -215,7 +215,7 @@ def _reader(entry: Entry, settings: Settings) -> Served:
     import torch
 
     from genus.train.machine import default_device
-    from genus.tune.predict import Labeller
+    from genus.tune.labeller import Labeller
 
     loaded = _loaded(entry)
     labeller = None

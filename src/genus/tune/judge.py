@@ -13,9 +13,7 @@ from genus.prepare.steps.classifier import Classifier, Scorer
 from genus.spec import nearest
 
 if TYPE_CHECKING:
-    from genus.run import Loaded
-    from genus.tune.predict import Labeller
-    from genus.tune.task import Task
+    from genus.tune.labeller import Labeller
 
 CHARACTERS = 16
 """For each token that is read, characters that are looked at: more than any language has in a token."""
@@ -74,47 +72,12 @@ def labeller_of(path: str | Path) -> Labeller:
     Raises:
         ValueError: it does something else. FileNotFoundError: there is no model.
     """
-    from genus.run import load
-    from genus.tune.predict import Labeller
+    from genus.tune.labeller import Labeller
     from genus.tune.tasks.classification import Classification
     from genus.tune.tasks.regression import Regression
 
-    loaded = load(path)
-    labeller = Labeller.load(loaded, dtype="fp32") if loaded.config else _of_folder(loaded)
+    labeller = Labeller.load(path, dtype="fp32")
     task = labeller.task
     if not isinstance(task, Classification | Regression) or task.pair:
         raise ValueError(f"classifier: {path} was tuned for {task.name} and does not read one text: give a classifier of texts")
     return labeller
-
-
-def _of_folder(loaded: Loaded) -> Labeller:
-    """A sequence classifier of Hugging Face."""
-    from genus.export.labels import OF_A_TEXT
-    from genus.parts.model import Model
-    from genus.recipes.recipe import Recipe
-    from genus.train.machine import default_device
-    from genus.tune.base import Base
-    from genus.tune.options import TuneOptions
-    from genus.tune.predict import Labeller
-
-    if loaded.labels is None or loaded.labels.problem not in OF_A_TEXT or not isinstance(loaded.spec, Model):
-        raise ValueError(f"classifier: {loaded.path} classifies no texts; tune it first: genus tune {loaded.path} LABELS -o RUN")
-    if loaded.tokenizer is None:
-        raise ValueError(f"classifier: {loaded.path} has no tokenizer.json; put the model's tokenizer beside it")
-    recipe = Recipe(loaded.path.name).replace(model=loaded.spec)
-    base = Base("folder", recipe, loaded.tokenizer, loaded.path)
-    model = loaded.model.to(default_device()).eval()
-    return Labeller(_task(loaded), base, model, base.limit(TuneOptions()))
-
-
-def _task(loaded: Loaded) -> Task:
-    from genus.tune.tasks.classification import Classification
-    from genus.tune.tasks.flags import Flags
-    from genus.tune.tasks.regression import Regression
-
-    assert loaded.labels is not None
-    if loaded.labels.problem == "regression":
-        return Regression()
-    head: Any = loaded.spec.head  # type: ignore[attr-defined]
-    names = loaded.labels.names or tuple(f"LABEL_{i}" for i in range(head.outputs))
-    return (Flags if loaded.labels.problem == "multi_label_classification" else Classification)(labels=names)

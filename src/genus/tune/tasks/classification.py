@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
-from genus.modalities.framing import frame_many
 from genus.objectives.batch import Batch
 from genus.objectives.labelled import Classify, outputs
 from genus.ops.cross_entropy import IGNORE
@@ -18,7 +17,8 @@ from genus.parts.task_head import TaskHead
 from genus.prepare.records import Record, Records
 from genus.tune.metrics import ClassCounts
 from genus.tune.reading import text_head
-from genus.tune.task import LABEL, PAIR, TEXT, Example, Task, Wishes, column, empty, missing
+from genus.tune.task import Example, Wishes
+from genus.tune.tasks.text import TextTask
 
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
@@ -27,35 +27,24 @@ MOST = 1000  # different labels
 
 
 @dataclass(frozen=True)
-class Classification(Task):
+class Classification(TextTask):
     """Which of a few labels a text, or a pair of texts, has.
 
     Attributes:
-        text, pair, label: columns. labels: every label, sorted; a model's outputs are in this order.
+        labels: every label, sorted; a model's outputs are in this order.
     """
 
     name: ClassVar[str] = "classification"
     primary: ClassVar[str] = "accuracy"
 
-    text: str = "text"
-    pair: str | None = None
-    label: str = "label"
     labels: tuple[str, ...] = ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(c for c in (self.text, self.pair, self.label) if c)
 
     @classmethod
     def infer(cls, records: Records, wishes: Wishes) -> Self | None:
-        found = text_columns(records, wishes)
-        label = column(records, wishes.label, LABEL, "the labels", "--label")
-        if found is None or label is None:
-            if wishes.task == cls.name:
-                lacking = "--text" if found is None else "--label"
-                raise missing(records, f"the column that looks like {'text' if found is None else 'labels'}", lacking)
+        found = cls.columns_of(records, wishes, "labels")
+        if found is None:
             return None
-        text, pair = found
+        text, pair, label = found
         seen = Counter(as_label(row.get(label)) for row in records.rows)
         seen.pop("", None)
         if len(seen) < 2:
@@ -75,19 +64,11 @@ class Classification(Task):
             f"(--task, --text, --pair and --label choose otherwise)"
         )
 
-    def problem(self, row: Record, labelled: bool = True) -> str | None:
-        for name in (self.text, self.pair):
-            if name and empty(row.get(name)):
-                return f"empty {name}" if name in row else f"no {name}"
-        if not labelled:
-            return None
-        label = as_label(row.get(self.label))
+    def unusable(self, value: Any) -> str | None:
+        label = as_label(value)
         if not label:
             return f"empty {self.label}"
         return None if label in self.number else f"{self.label} {label!r} is not among those that were learnt from"
-
-    def texts(self, row: Record) -> tuple[str, ...]:
-        return tuple(str(row.get(name, "")) for name in (self.text, self.pair) if name)
 
     def target(self, row: Record) -> str:
         return as_label(row.get(self.label))
@@ -102,7 +83,7 @@ class Classification(Task):
 
     def examples(self, rows: Sequence[Record], tokenizer: Tokenizer, limit: int) -> list[Example]:
         numbers = self.number
-        return framed(self, rows, tokenizer, limit, lambda row: numbers.get(self.target(row), IGNORE))
+        return self.framed(rows, tokenizer, limit, lambda row: numbers.get(self.target(row), IGNORE))
 
     def head(self, model: Model) -> TaskHead | None:
         return text_head(model, len(self.labels))
@@ -127,23 +108,6 @@ class Classification(Task):
 
     def labels_of(self) -> tuple[str, ...]:
         return self.labels
-
-
-def text_columns(records: Records, wishes: Wishes) -> tuple[str, str | None] | None:
-    """The column that is read and the one beside it, or None."""
-    text = column(records, wishes.text, TEXT, "the texts", "--text")
-    if text is None:
-        return None
-    return text, column(records, wishes.pair, PAIR if wishes.text is None else (), "the second texts", "--pair")
-
-
-def framed(task: Task, rows: Sequence[Record], tokenizer: Tokenizer, limit: int, label: Any) -> list[Example]:
-    """One example for each row: its text or its two texts with what the tokenizer puts around them."""
-    read = frame_many(tokenizer, [task.texts(row) for row in rows], limit)
-    return [
-        Example(ids, types if any(types) else [], label(row), row=i, cut=cut)
-        for i, (row, (ids, types, cut)) in enumerate(zip(rows, read, strict=True))
-    ]
 
 
 def as_label(value: Any) -> str:

@@ -16,8 +16,8 @@ from genus.parts.task_head import TaskHead
 from genus.prepare.records import Record, Records
 from genus.tune.metrics import NumberCounts
 from genus.tune.reading import text_head
-from genus.tune.task import LABEL, Example, Task, Wishes, column, empty, missing
-from genus.tune.tasks.classification import framed, text_columns
+from genus.tune.task import Example, Wishes, empty
+from genus.tune.tasks.text import TextTask
 
 if TYPE_CHECKING:
     from genus.modalities.text import Tokenizer
@@ -26,36 +26,26 @@ CLASSES = 20  # whole numbers of at most so many values are taken for classes
 
 
 @dataclass(frozen=True)
-class Regression(Task):
+class Regression(TextTask):
     """Which number a text, or a pair of texts, has.
 
     Attributes:
-        text, pair, label: columns. mean, spread: of the numbers that were learnt from; an error is in units of the spread.
+        mean, spread: of the numbers that were learnt from; an error is in units of the spread.
     """
 
     name: ClassVar[str] = "regression"
     primary: ClassVar[str] = "pearson"
     added: ClassVar[tuple[str, ...]] = ("prediction",)
 
-    text: str = "text"
-    pair: str | None = None
-    label: str = "label"
     mean: float = 0.0
     spread: float = 1.0
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(c for c in (self.text, self.pair, self.label) if c)
-
     @classmethod
     def infer(cls, records: Records, wishes: Wishes) -> Self | None:
-        found = text_columns(records, wishes)
-        label = column(records, wishes.label, LABEL, "the numbers", "--label")
-        asked = wishes.task == cls.name
-        if found is None or label is None:
-            if asked:
-                raise missing(records, "column that looks like " + ("text" if found is None else "numbers"), "--text and --label")
+        found, asked = cls.columns_of(records, wishes, "numbers"), wishes.task == cls.name
+        if found is None:
             return None
+        text, pair, label = found
         given = [row.get(label) for row in records.rows if not empty(row.get(label))]
         numbers = [n for value in given if (n := as_number(value)) is not None]
         if len(numbers) < len(given) and not asked:
@@ -67,7 +57,7 @@ class Regression(Task):
             raise ValueError(f"the column {label!r} of {records.name} holds {len(different)} different numbers; two are needed")
         mean = math.fsum(numbers) / len(numbers)
         spread = math.sqrt(math.fsum((n - mean) ** 2 for n in numbers) / len(numbers))
-        return cls(*found, label, mean, spread)
+        return cls(text, pair, label, mean, spread)
 
     def because(self, records: Records) -> str:
         different = len({as_number(row.get(self.label)) for row in records.rows})
@@ -76,18 +66,10 @@ class Regression(Task):
             f"({self.mean:.4g} ± {self.spread:.4g}): {self.name} (--task classification reads them as classes)"
         )
 
-    def problem(self, row: Record, labelled: bool = True) -> str | None:
-        for name in (self.text, self.pair):
-            if name and empty(row.get(name)):
-                return f"empty {name}" if name in row else f"no {name}"
-        if not labelled:
-            return None
-        if empty(row.get(self.label)):
+    def unusable(self, value: Any) -> str | None:
+        if empty(value):
             return f"empty {self.label}"
-        return None if as_number(row[self.label]) is not None else f"{self.label} {row[self.label]!r} is not a number"
-
-    def texts(self, row: Record) -> tuple[str, ...]:
-        return tuple(str(row.get(name, "")) for name in (self.text, self.pair) if name)
+        return None if as_number(value) is not None else f"{self.label} {value!r} is not a number"
 
     def target(self, row: Record) -> float | None:
         return as_number(row.get(self.label))
@@ -97,7 +79,7 @@ class Regression(Task):
             value = self.target(row)
             return math.nan if value is None else value
 
-        return framed(self, rows, tokenizer, limit, number)
+        return self.framed(rows, tokenizer, limit, number)
 
     def head(self, model: Model) -> TaskHead | None:
         return text_head(model, 1).replace(bias=True)
