@@ -84,5 +84,6 @@ print((resident() - begin) / 2**20)
 """
     environment = {name: value for name, value in os.environ.items() if "PRIMITIVE_CACHE" not in name}
     environment |= {} if told is None else {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": told}
-    grown = float(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, text=True).stdout)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, text=True)
+    grown = float(done.stdout)
     assert grown < 3 if told is None else grown > 6
