@@ -149,7 +149,7 @@ def kenlm_agrees(text: Path, folder: Path, scratch: Path) -> None:
 
     from genus.export.arpa import escape, write_arpa
     from genus.export.arpa_reader import read_arpa
-    from genus.parts.ngram import load_ngram
+    from genus.parts.ngram_files import load_ngram
 
     model, words = load_ngram(folder / "model"), json.loads((folder / "words.json").read_text())
     names = ["</s>", *map(escape, words[1:])]
@@ -216,7 +216,7 @@ def large(text: Path, scratch: Path) -> None:
         r = run_job("genus", folder, memory, tokens)
         above = r["peak_mb"] - r["base_mb"]
         print(f"{tokens:12,}{memory:10}{r['wall']:9.1f}{r['cpu']:9.1f}{above:21.0f}{r['grams']:13,}{r['disk_mb']:9.0f}")
-    from genus.parts.ngram import load_ngram
+    from genus.parts.ngram_files import load_ngram
 
     model = load_ngram(folder / "model")
     stream = torch.from_numpy(Stream(folder).read(total - 2**20 - 1, total).astype(np.int64))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from genus.parts.ngram import FEW_ROWS, NGram, load_ngram, save_ngram
+from genus.parts.ngram import FEW_ROWS, NGram
+from genus.parts.ngram_files import load_ngram, save_ngram
 from genus.spec import from_json, to_json
 from genus.train.kneser_ney import estimate
 

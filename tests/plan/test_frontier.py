@@ -3,8 +3,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from genus.plan.crossing import crossing, win_probability
 from genus.plan.design.prior import Prior
-from genus.plan.frontier import best, crossing, frontier, regret, tradeoff, win_probability
+from genus.plan.frontier import best, frontier, regret, tradeoff
 from genus.plan.machine.cost import SimpleCost
 
 SIZES = np.geomspace(1e4, 1e8, 81)

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from genus.evaluate.texts import Documents
-from genus.parts.ngram import NGram, load_ngram
+from genus.parts.ngram import NGram
+from genus.parts.ngram_files import load_ngram
 from genus.prepare.dataset import Dataset, Split
 from genus.run import write_atomic
 from genus.train.kneser_ney import estimate

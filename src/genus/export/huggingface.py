@@ -29,8 +29,9 @@ from genus.export.mapping import fill, to_theirs
 from genus.export.tokens import for_model, read_tokenizer, special_ids
 from genus.export.weights import DTYPES, SHARD_BYTES, Weights, write_weights
 from genus.modalities.chat import Chat
-from genus.parts.ngram import MODEL_TYPE as NGRAM
-from genus.parts.ngram import NGram, load_ngram, save_ngram
+from genus.parts.ngram import NGram
+from genus.parts.ngram_files import MODEL_TYPE as NGRAM
+from genus.parts.ngram_files import load_ngram, save_ngram
 from genus.recipes import Recipe
 from genus.recipes.training import Training
 from genus.spec import from_json, to_json

@@ -10,10 +10,8 @@ Shapes: B batch, T time, V vocabulary. Logarithms are natural.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genus.spec import Spec, from_json, to_json
+from genus.spec import Spec
 
-MODEL_TYPE = "genus_ngram"
 HIGHEST_ORDER = 8
 IGNORED = -100  # a target that is not scored
 PADDING = -1  # document id of a position that does not exist
@@ -330,51 +327,3 @@ class NGram(Spec):
 def index_dtype(size: int) -> Any:
     """The smallest type, int32 or int64, that counts to `size`."""
     return np.int32 if size < 2**31 else np.int64
-
-
-def save_ngram(folder: str | Path, model: NGram.Module) -> None:
-    """Write the tables as .npy files and, last, `config.json`. Readers of the old files are not disturbed."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in model.spec.shapes():
-        with open(folder / f".{name}.partial", "wb") as file:
-            np.save(file, getattr(model, name).cpu().numpy())
-        (folder / f".{name}.partial").replace(folder / f"{name}.npy")
-    write_config(folder, model.spec)
-
-
-def write_config(folder: Path, spec: NGram) -> None:
-    """`config.json` of a model folder."""
-    text = json.dumps({"model_type": MODEL_TYPE, "spec": to_json(spec)}, indent=2)
-    (folder / ".config.partial").write_text(text + "\n", encoding="utf-8")
-    (folder / ".config.partial").replace(folder / "config.json")
-
-
-def load_ngram(folder: str | Path) -> NGram.Module:
-    """The model in `folder`, memory-mapped.
-
-    Raises:
-        ValueError: the folder holds something else, or a table is missing, cut short or of another shape.
-    """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no config.json, so it is not a model folder")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") != MODEL_TYPE:
-        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not {MODEL_TYPE!r}")
-    spec = from_json(config["spec"])
-    return NGram.Module(
-        spec,
-        {name: _map(folder / f"{name}.npy", *shape) for name, shape in spec.shapes().items()},
-    )
-
-
-def _map(path: Path, dtype: Any, size: int) -> np.ndarray:
-    try:
-        # copy-on-write: torch wants a writable array, the file stays as it is; an empty file cannot be mapped
-        table = np.load(path, mmap_mode="c" if size else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is missing or cut short ({error}); copy the model folder again or rebuild it") from error
-    if table.shape != (size,) or table.dtype != dtype:
-        raise ValueError(f"{path} holds {table.shape} {table.dtype}, config.json says ({size},) {np.dtype(dtype)}; rebuild it")
-    return np.asarray(table)

@@ -17,7 +17,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from genus.plan.frontier import Crossing, Frontier, Limits, Optimum, Surface, best, crossing, frontier, tradeoff, win_probability
+from genus.plan.crossing import Crossing, crossing, win_probability
+from genus.plan.frontier import Frontier, Limits, Optimum, Surface, best, frontier, tradeoff
 from genus.plan.machine.cost import Cost, affordable
 from genus.plan.store import Choice, Json
 

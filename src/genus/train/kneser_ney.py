@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from genus.ops import processor
-from genus.parts.ngram import NGram, index_dtype, load_ngram, write_config
+from genus.parts.ngram import NGram, index_dtype
+from genus.parts.ngram_files import load_ngram, write_config
 from genus.train.ngram_counts import Column, Counter, Grams, Progress, TokenSplit
 
 FALLBACK = (0.5, 1.0, 1.5)
