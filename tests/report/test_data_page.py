@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from genus import cli
-from genus.report import data_page, data_words
+from genus.report import data_distributions, data_page, data_words
 from genus.report.bars import Bins, histogram
 from genus.report.data_page import page
 from genus.report.data_read import is_data, read_data
@@ -102,7 +102,7 @@ def test_chinese_labels(folder: Path) -> None:
 
 
 def test_every_label_is_translated_and_used() -> None:
-    source = Path(data_page.__file__).read_text(encoding="utf-8")
+    source = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in (data_page, data_distributions))
     said = set(re.findall(r'\bt\("([^"]+)"\)', source)) | set(re.findall(r"\bt\('([^']+)'\)", source))
     assert said <= set(data_words.ZH), said - set(data_words.ZH)
     unused = {key for key in data_words.ZH if f'"{key}"' not in source and f"'{key}'" not in source}
