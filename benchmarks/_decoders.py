@@ -2,7 +2,8 @@
 
 Genus, transformers (generate, with its growing and its static cache), llama-cpp-python (the calls of llama.cpp itself, so that
 nothing of Python stands between two steps but the choice of the token) and ctranslate2. A library that is not installed, or does
-not take the model, is left out with a message.
+not take the model, is left out with a message. On a GPU: Genus in bf16 with CUDA graphs and without, and transformers, which
+compiles its step with the static cache.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from genus.export import huggingface
 from genus.generate.engine import Engine
+from genus.generate.replay import Replays
 from genus.generate.sampling import Sampling
 from genus.generate.sequence import Request
 from genus.generate.weights import describe_paths, ready
@@ -78,17 +82,22 @@ class Model:
     folder: Path
 
     @classmethod
-    def make(cls, shape: Shape, folder: Path) -> Model:
+    def make(cls, shape: Shape, folder: Path, device: torch.device) -> Model:
         torch.manual_seed(0)
         spec = shape.spec()
         module = spec.build(0).eval()
         tokenizer = words(f"w{i}" for i in range(shape.vocab - 2))  # beside the unknown word and the end
         huggingface.save(folder, module, spec, tokenizer, context=shape.context, dtype="bf16")
-        return cls(module, tokenizer, folder)
+        return cls(module.to(device), tokenizer, folder)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device  # type: ignore[no-any-return]
 
 
 def genus(model: Model, dtypes: Sequence[str]) -> Iterator[Decoder]:
-    for weights, bits in (("bf16", 16), ("int8", 8), ("int4", 4)):
+    gpu = model.device.type == "cuda"
+    for weights, bits in (("bf16", 16),) if gpu else (("bf16", 16), ("int8", 8), ("int4", 4)):
         module = ready(model.module, weights)
         size = sum(p.bytes for p in describe_paths(module) if p.path not in ("lookup", ""))
         for dtype in dtypes:
@@ -100,12 +109,19 @@ def genus(model: Model, dtypes: Sequence[str]) -> Iterator[Decoder]:
 
             label = "" if len(dtypes) == 1 else f", {dtype} between"
             yield Decoder(f"genus {weights}{label}", bits, size, run)
+            if gpu:
+                yield Decoder(f"genus {weights}{label}, no graphs", bits, size, partial(_unrecorded, run))
+
+
+def _unrecorded(run: Callable[[Prompts, int], int], prompts: Prompts, new: int) -> int:
+    with patch.object(Replays, "takes", return_value=False):
+        return run(prompts, new)
 
 
 def transformers(model: Model, threads: int) -> Iterator[Decoder]:
     from transformers import AutoModelForCausalLM
 
-    loaded = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.bfloat16).eval()
+    loaded = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.bfloat16).eval().to(model.device)
     tied = loaded.config.tie_word_embeddings
     loaded.generation_config.eos_token_id = None  # every text has the length that was asked for
     size = sum(
@@ -117,7 +133,7 @@ def transformers(model: Model, threads: int) -> Iterator[Decoder]:
 
         @torch.inference_mode()
         def run(prompts: Prompts, new: int, cache: str | None = cache) -> int:
-            ids = torch.tensor(prompts)
+            ids = torch.tensor(prompts, device=model.device)
             out = loaded.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
@@ -126,7 +142,7 @@ def transformers(model: Model, threads: int) -> Iterator[Decoder]:
                 cache_implementation=cache,
                 pad_token_id=0,
             )
-            return int(out[:, ids.shape[1] :].numel())
+            return len(out[:, ids.shape[1] :].flatten().tolist())  # they come to the processor
 
         yield Decoder(f"transformers{label}", 16, size, run)
 
@@ -257,9 +273,11 @@ PEERS: dict[str, Callable[[Model, int], Iterator[Decoder]]] = {
 }
 
 
-def contestants(shape: Shape, folder: Path, dtypes: Sequence[str], peers: Sequence[str], threads: int) -> list[Decoder]:
+def contestants(
+    shape: Shape, folder: Path, dtypes: Sequence[str], peers: Sequence[str], threads: int, device: torch.device
+) -> list[Decoder]:
     """Genus and every peer that can be had."""
-    model = Model.make(shape, folder / "model")
+    model = Model.make(shape, folder / "model", device)
     found = list(genus(model, dtypes))
     for name in peers:
         try:

@@ -1,6 +1,7 @@
 """Decoding speed beside other libraries: tokens per second at batch 1, 8 and 32, and the time to a long prompt's first token.
 
     python -m benchmarks.decode_speed                          # GPT-2 (124M) and a LLaMA of the same size, random weights
+                                                               # (on a GPU, where there is one: with CUDA graphs and without)
     python -m benchmarks.decode_speed --shapes llama --peers llama-cpp-python --rounds 9
     python -m benchmarks.decode_speed --cpu                    # a busy machine: one thread, processor time instead of the clock
     python -m benchmarks.decode_speed --quality                # what int8 and int4 cost trained models
@@ -43,12 +44,14 @@ from genus.ops.tape import Recorder, Unrecordable
 from genus.prepare.dataset import Dataset
 from genus.prepare.pipeline import prepare
 from genus.run import load
-from genus.train.machine import describe
+from genus.train.machine import default_device, describe
 from genus.train.options import TrainOptions
 from genus.train.start import start
 
 DATA = Path(os.environ.get("GENUS_DATA", "../shared/data"))
 STEPS = {1: 48, 8: 32, 32: 16}  # further tokens of a window, by batch
+ON_GPU = (1, 64)  # batches there
+MORE = 448  # further tokens of a window there
 PROMPT, LONG = 16, 512
 HELD = 16384  # held-out tokens that are scored, about
 ALLOWED = {"int8": 0.005, "int4": 0.03}  # perplexity above that of bf16
@@ -59,6 +62,7 @@ class Options:
     """What to measure.
 
     Attributes:
+        batches: None = 1, 8 and 32; on a GPU 1 and 64. peers: those that are asked for and run there; on a GPU transformers.
         dtype: precision of Genus's activations. rounds: turns of every contestant. retries: of a noisy window.
         threads: of everybody; None = all cores. cpu: processor time on one thread instead of wall time.
         quality, products: measure these instead. tokens, models: what --quality trains; or runs
@@ -67,7 +71,7 @@ class Options:
 
     shapes: tuple[Literal["gpt2", "llama", "tiny"], ...] = ("gpt2", "llama")
     peers: tuple[Literal["transformers", "llama-cpp-python", "ctranslate2"], ...] = tuple(PEERS)  # type: ignore[arg-type]
-    batches: tuple[int, ...] = (1, 8, 32)
+    batches: tuple[int, ...] | None = None
     dtype: tuple[Literal["bf16", "fp32"], ...] = ("bf16",)
     rounds: int = 5
     retries: int = 4
@@ -103,10 +107,15 @@ class Watch:
         return window.seconds
 
 
-def bandwidth(watch: Watch) -> float:
-    """Bytes per second at which a vector of 512 MB is summed; the best of eight."""
-    x = torch.ones(128 * 2**20)
-    return x.nbytes / min(watch(x.sum) for _ in range(8))
+def bandwidth(watch: Watch, device: torch.device) -> float:
+    """Bytes per second at which a vector of 512 MB, on a GPU of 4 GB, is summed; the best of eight."""
+    x = torch.ones((1024 if device.type == "cuda" else 128) * 2**20, device=device)
+    return x.nbytes / min(watch(lambda: x.sum().item()) for _ in range(8))
+
+
+def steps(batch: int, device: torch.device) -> int:
+    """Further tokens of a window."""
+    return MORE if device.type == "cuda" else STEPS.get(batch, 16)
 
 
 def _prompts(rows: int, length: int, vocab: int) -> list[list[int]]:
@@ -120,14 +129,14 @@ def _run(decoder: Decoder, prompts: list[list[int]], new: int) -> None:
         raise RuntimeError(f"{decoder.name} made {made} tokens instead of {new * len(prompts)}")
 
 
-def compare(name: str, options: Options, threads: int) -> dict[str, Any]:
+def compare(name: str, options: Options, batches: Sequence[int], threads: int, device: torch.device) -> dict[str, Any]:
     """Let everybody take turns: seconds of the best round for every contestant, batch and length."""
-    shape = SHAPES[name]
+    shape, peers = SHAPES[name], [p for p in options.peers if device.type == "cpu" or p == "transformers"]
     watch = Watch(options.cpu, options.retries)
     with tempfile.TemporaryDirectory() as folder:
-        field = contestants(shape, Path(folder), options.dtype, options.peers, threads)
+        field = contestants(shape, Path(folder), options.dtype, peers, threads, device)
         work = [
-            (batch, _prompts(batch, PROMPT, shape.vocab), 1 + more) for batch in options.batches for more in (0, STEPS[batch])
+            (batch, _prompts(batch, PROMPT, shape.vocab), 1 + more) for batch in batches for more in (0, steps(batch, device))
         ]
         work.append((0, _prompts(1, LONG, shape.vocab), 1))
         best: dict[tuple[str, int, int], float] = defaultdict(lambda: math.inf)
@@ -142,13 +151,13 @@ def compare(name: str, options: Options, threads: int) -> dict[str, Any]:
     rows = []
     for decoder in field:
         speeds = {}
-        for batch in options.batches:
-            more = best[decoder.name, batch, 1 + STEPS[batch]] - best[decoder.name, batch, 1]
-            speeds[batch] = batch * STEPS[batch] / more
+        for batch in batches:
+            more = best[decoder.name, batch, 1 + steps(batch, device)] - best[decoder.name, batch, 1]
+            speeds[batch] = batch * steps(batch, device) / more
         first = best[decoder.name, 0, 1]
         rows.append({"name": decoder.name, "bits": decoder.bits, "bytes": decoder.bytes, "tokens_per_s": speeds, "first": first})
     windows = options.rounds * len(work) * len(field)
-    return {"shape": name, "rows": rows, "noisy": watch.noisy / windows, "bandwidth": bandwidth(watch)}
+    return {"shape": name, "rows": rows, "noisy": watch.noisy / windows, "bandwidth": bandwidth(watch, device)}
 
 
 def show(record: dict[str, Any], batches: Sequence[int]) -> None:
@@ -286,6 +295,10 @@ def _perplexity(model: Any, data: Dataset) -> float:
 
 def main(options: Options) -> None:
     keep_freed_memory()
+    device = default_device()
+    if options.cpu and device.type != "cpu":
+        raise ValueError("--cpu counts the processor's time, and this would run on the GPU; hide it: CUDA_VISIBLE_DEVICES=")
+    batches = options.batches or (tuple(STEPS) if device.type == "cpu" else ON_GPU)
     threads = 1 if options.cpu else options.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     print(f"{describe()['device']}, {threads} threads, torch {torch.__version__}" + (", processor time" if options.cpu else ""))
@@ -298,11 +311,11 @@ def main(options: Options) -> None:
     else:
         records = []
         for name in options.shapes:
-            for weights in WEIGHTS[1:]:
+            for weights in WEIGHTS[1:] if device.type == "cpu" else ():
                 module = ready(SHAPES[name].spec().build(0).eval(), weights)
                 print(f"\n{name}, {weights}\n" + "\n".join(map(str, describe_paths(module))))
-            records.append(compare(name, options, threads))
-            show(records[-1], options.batches)
+            records.append(compare(name, options, batches, threads, device))
+            show(records[-1], batches)
     if options.json:
         options.json.write_text(json.dumps({"machine": describe(), "torch": torch.__version__, "results": records}, indent=1))
 

@@ -122,17 +122,17 @@ class Replays:
         return self._recorder.logits(ids, state, dtype, self._run)
 
     def _run(self, one: Pass) -> Tensor:
-        last = self._last
-        if last is not None and last.kind == one.kind and one.end <= last.room and one.held.same(self._tensors):
-            return self._again(last, one)  # nearly always, and without a look into the tensors
+        last, held = self._last, one.held
+        if last is not None and last.kind == one.kind and one.end <= last.room and held.same(self._tensors):
+            return self._again(last, one, held)  # nearly always, and without a look into the tensors
         self._last = None
         key = one.key()
         found = self._steps.get(key, 0)
         if not isinstance(found, int) and one.end <= found.room:
             self._put(key, found)  # those that were not used for the longest time go first
-            places = one.held.places()
+            places = held.places()
             if found.places == places:
-                return self._again(found, one)
+                return self._again(found, one, held)
             found.places = places
             return self._tried(found, one)
         if isinstance(found, int) and one.time <= self._most:
@@ -154,8 +154,7 @@ class Replays:
             self._without(one.time - 1, str(error))
             return None
 
-    def _again(self, step: Step, one: Pass) -> Tensor:
-        held = one.held
+    def _again(self, step: Step, one: Pass, held: Held) -> Tensor:
         logits, self._last = step.again(one, held), step
         self._tensors = list(map(weakref.ref, (*held.growing, *held.now())))
         return logits

@@ -38,7 +38,7 @@ class Tapes:
         """Nothing is said: the model's own kernels run as ever."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class TapedPass:
     """A pass through stack and read-out."""
 
@@ -48,7 +48,7 @@ class TapedPass:
     ctx: Ctx
     layers: Any
 
-    @cached_property
+    @property
     def kind(self) -> Key:
         return self.x.shape, self.x.dtype, torch.get_num_threads()
 
