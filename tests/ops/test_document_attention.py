@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from genus.ops import flex_documents
 from genus.ops.dispatch import forced
 from genus.ops.document_attention import Documents, document_attention, stretches
+from genus.ops.flex_documents import BLOCK, Numbered, block_mask, flex
 
 DOC = torch.tensor([[0] * 5 + [1] * 9 + [-1] * 2 + [2] * 5 + [3] + [-1] * 42, [7] * 9 + [4] * 13 + [-1] * 42])
 
@@ -79,3 +81,72 @@ def test_dropout_falls_on_the_weights() -> None:
     many = torch.stack([document_attention(q, k, v, documents, dropout=0.3) for _ in range(600)])
     assert (many[0] - plain).abs().max() > 0.1
     assert (many.mean(0) - plain).abs().mean() < 0.05
+
+
+def numbers(time: int) -> Tensor:
+    """Two rows: numbers that rise, with padding behind; and numbers in any order, one of which comes back."""
+    dice = torch.Generator().manual_seed(time)
+    rising = torch.randint(0, 2, (time,), generator=dice).cumsum(0) // 20
+    rising[-time // 8 :] = -1
+    lengths = [time // 3, time // 3, time - 2 * (time // 3)]
+    return torch.stack([rising, torch.tensor([2**40 + 1, 2**40, 2**40 + 1]).repeat_interleave(torch.tensor(lengths))])
+
+
+@pytest.mark.parametrize("time", [BLOCK, 300, 5 * BLOCK])
+@pytest.mark.parametrize("causal", [False, True])
+def test_blocks_that_meet(time: int, causal: bool) -> None:
+    """Blocks that are left out hold nothing to be seen, full ones nothing to be hidden."""
+    number = numbers(time)
+    seen = number[:, :, None] == number[:, None, :]
+    seen = seen & torch.ones(time, time, dtype=torch.bool).tril() if causal else seen
+    count = -(-time // BLOCK)
+    padded = torch.zeros(2, count * BLOCK, count * BLOCK, dtype=torch.bool)
+    padded[:, :time, :time] = seen
+    blocks = padded.unflatten(2, (count, BLOCK)).unflatten(1, (count, BLOCK)).transpose(2, 3).flatten(3)
+    found = block_mask(number, causal)
+
+    def dense(count: Tensor, index: Tensor) -> Tensor:
+        chosen = torch.arange(index.shape[-1]) < count[..., None]
+        return torch.zeros(index.shape, dtype=torch.bool).scatter(-1, index.long(), chosen)[:, 0]
+
+    part, full = dense(found.kv_num_blocks, found.kv_indices), dense(found.full_kv_num_blocks, found.full_kv_indices)
+    assert not (part & full).any()
+    assert torch.equal(full, full & blocks.all(3)) and torch.equal(blocks.any(3), blocks.any(3) & (part | full))
+    if causal:
+        assert (part | full).sum() < 2 * count * count or count == 1
+    before = (time - time // 8) // BLOCK  # of the padding
+    exact = blocks[0].any(2) == (part | full)[0]
+    assert exact[:before, :before].all(), "where numbers rise, no block is too many"
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("kv", "softcap"), [(4, None), (2, 5.0)])
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_is_the_reference(causal: bool, kv: int, softcap: float | None) -> None:
+    """The function that a GPU's kernel is compiled from; it has no backward pass on the processor."""
+    documents = Numbered(numbers(300))
+    q, k, v = (torch.randn(2, heads, 300, 16) for heads in (4, kv, kv))
+    found = flex(q, k, v, documents, causal, 0.3, softcap)
+    torch.testing.assert_close(found, document_attention(q, k, v, documents, causal, 0.3, softcap), atol=1e-5, rtol=1e-4)
+    assert documents.blocks(causal) is documents.blocks(causal)
+    assert document_attention.chosen(q, k, v, documents, causal) == "reference", "there is no GPU here"
+
+
+def test_numbers_are_asked_nothing() -> None:
+    documents, q = Numbered(numbers(64)), torch.randn(2, 4, 64, 16)
+    share = document_attention.needed(q, q, q, documents, True)
+    assert share == pytest.approx(float((documents.mask & torch.ones(64, 64, dtype=torch.bool).tril()).float().mean()))
+
+
+def test_where_flex_attention_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents, q = Numbered(numbers(200)), torch.randn(2, 4, 200, 16)
+    expected = document_attention(q, q, q, documents, True)
+
+    def broken(*_: object) -> Tensor:
+        raise RuntimeError("no compiler\nand so on")
+
+    monkeypatch.setattr(flex_documents, "flex", broken)
+    monkeypatch.setattr(flex_documents, "_failed", False)
+    with forced(document_attention="flex"), pytest.warns(RuntimeWarning, match="could not be compiled .no compiler."):
+        assert torch.equal(document_attention(q, q, q, documents, True), expected)
+    assert flex_documents._failed and not flex_documents.fits(q, q, 0.0)

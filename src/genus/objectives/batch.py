@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genus.ops.cross_entropy import IGNORE
+from genus.ops.host import known, places, remembering, sent
 from genus.parts.ctx import PADDING
 
 
@@ -68,11 +69,28 @@ class Batch:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    @property
+    def here(self) -> Batch:
+        """The same batch in the processor's memory, if it came from there; so that what it holds can be asked without waiting."""
+        values = {name: here for name, value in self.given.items() if (here := known(value)) is not None}
+        return replace(self, **values) if len(values) == len(self.given) else self
+
+    @property
+    def at_targets(self) -> tuple[Tensor, ...]:
+        """Indices of the places that have a target."""
+        return places(self.targets, lambda targets: targets != IGNORE)
+
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
-        return replace(self, **{name: value.to(device) for name, value in self.given.items()})
+        """The same batch on a device, which is not waited for."""
+        return replace(self, **{name: sent(value, device) for name, value in self.given.items()})
 
     def split(self, rows: int) -> list[Batch]:
         """The batch in pieces of at most `rows` rows."""
-        pieces = {name: value.split(rows) for name, value in self.given.items()}
+        pieces = {name: _split(value, rows) for name, value in self.given.items()}
         return [Batch(**dict(zip(pieces, parts, strict=True))) for parts in zip(*pieces.values(), strict=True)]
+
+
+def _split(x: Tensor, rows: int) -> list[Tensor]:
+    here = known(x)
+    parts = [None] * -(-len(x) // rows) if here is None or here is x else here.split(rows)
+    return [remembering(part, own) for part, own in zip(x.split(rows), parts, strict=True)]

@@ -117,8 +117,8 @@ class Denoiser(Objective):
         """The vectors at the targets, and the targets."""
         given = {"source": batch.source, "source_doc": batch.source_doc}
         hidden = model.hidden(batch.inputs, batch.doc, dtype=dtype, **given)
-        keep = batch.targets != IGNORE
-        return hidden[keep], batch.targets[keep]
+        at = batch.at_targets
+        return hidden[at], batch.targets[at]
 
 
 def _laid(rows: list[list[Ids]], fill: int) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from genus.objectives.objective import Objective, Reads
 from genus.objectives.pieces import Ids, pieces
 from genus.objectives.right import right
 from genus.ops.cross_entropy import IGNORE
+from genus.ops.host import sent
 from genus.parts.ctx import PADDING
 from genus.parts.model import Model
 
@@ -116,8 +117,8 @@ class Masked(Objective):
         """The loss, the share of chosen tokens that the model names, and of pairs whose label it does."""
         hidden = model.hidden(batch.inputs, batch.doc, types=batch.types, dtype=dtype)
         total, count = self._tokens(model, hidden, batch)
-        keep = batch.targets != IGNORE
-        hits = {"accuracy": (right(model.head, hidden[keep], batch.targets[keep]), count)}
+        at = batch.at_targets
+        hits = {"accuracy": (right(model.head, hidden[at], batch.targets[at]), count)}
         if self.sentences is None:
             return {"loss": (total, count), **hits}
         logits, labels, counts = self._second(model, hidden, batch)
@@ -131,22 +132,24 @@ class Masked(Objective):
         return float(model.flops(0, length) - (1 - self.rate) * read_out)
 
     def _tokens(self, model: Any, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        keep = batch.targets != IGNORE
-        return model.head.loss(hidden[keep], batch.targets[keep])  # type: ignore[no-any-return]
+        at = batch.at_targets
+        return model.head.loss(hidden[at], batch.targets[at])  # type: ignore[no-any-return]
 
     def _second(self, model: Any, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Of each pair with a label: logits (P, 2), the label, and the number of chosen tokens in it."""
-        assert batch.labels is not None
-        begins = torch.zeros_like(batch.inputs, dtype=torch.bool)
+        told = batch.here
+        assert told.labels is not None
+        begins = torch.zeros_like(told.inputs, dtype=torch.bool)
         begins[:, 0] = True
-        if batch.doc is not None:
-            begins[:, 1:] = (batch.doc[:, 1:] != batch.doc[:, :-1]) & (batch.doc[:, 1:] != PADDING)
+        if told.doc is not None:
+            begins[:, 1:] = (told.doc[:, 1:] != told.doc[:, :-1]) & (told.doc[:, 1:] != PADDING)
         text = begins.flatten().cumsum(0) - 1
-        chosen = torch.bincount(text[batch.targets.flatten() != IGNORE], minlength=int(begins.sum()))
-        labels = batch.labels[begins]
+        chosen = torch.bincount(text[told.targets.flatten() != IGNORE], minlength=int(begins.sum()))
+        labels = told.labels[begins]
         known = labels != IGNORE
-        logits = model.head.task(hidden[begins][known][:, None])  # each text alone, by the vector of its first position
-        return logits, labels[known], chosen[known]
+        found = (*begins.nonzero()[known].unbind(1), labels[known], chosen[known])
+        row, time, labels, chosen = (sent(x, hidden.device) for x in found)
+        return model.head.task(hidden[row, time][:, None]), labels, chosen  # each text alone, by the vector of its first position
 
     def _chosen(self, framed: Mapping[str, Tensor], rng: torch.Generator | None) -> Tensor:
         """(B, T) which tokens are to be guessed."""

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from genus.ops import flex_documents
 from genus.ops.attention import attention
 from genus.ops.dispatch import Op
+from genus.ops.flex_documents import Numbered
 
 PAYS = 4  # a mask over whole rows costs so many times the scores that the documents need, or it is the cheaper way
 ALIKE, SHORT = 0.75, 8  # shares a group: so large a part of the group's length, or so few positions less
@@ -105,7 +107,7 @@ def document_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    documents: Documents,
+    documents: Documents | Numbered,
     causal: bool = False,
     scale: float = 1.0,
     softcap: float | None = None,
@@ -114,7 +116,8 @@ def document_attention(
     """`attention` with the mask that lets every position see its own document; positions of no document give what they like.
 
     Args:
-        documents: of the rows of q (B, H, T, K), k and v. The rest as of `attention`.
+        documents: of the rows of q (B, H, T, K), k and v; by their numbers on a device that answers no questions. The rest as of
+            `attention`.
     """
     return attention(q, k, v, documents.mask, causal, scale, softcap, dropout)
 
@@ -124,13 +127,15 @@ def _seen(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    documents: Documents,
+    documents: Documents | Numbered,
     causal: bool = False,
     scale: float = 1.0,
     softcap: float | None = None,
     dropout: float = 0.0,
 ) -> float:
     """The share of the pairs of two positions that are in one document, and where causal in their order."""
+    if isinstance(documents, Numbered):
+        return attention.needed(q, k, v, documents.mask, causal)
     length = (documents.spans[:, 2] - documents.spans[:, 1]).double()
     pairs = length * (length + 1) / 2 if causal else length.square()
     return float(pairs.sum()) / (documents.rows * documents.time**2)
@@ -151,18 +156,54 @@ class _Take(torch.autograd.Function):
         return grad.new_zeros(ctx.shape).index_copy_(0, documents.order, grad), None
 
 
-@document_attention.path("by length", when=lambda q, *_, **__: q.device.type == "cpu" and not torch.compiler.is_compiling())
+def _fits_flex(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    documents: Documents | Numbered,
+    causal: bool = False,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> bool:
+    return isinstance(documents, Numbered) and flex_documents.fits(q, v, dropout)
+
+
+@document_attention.path("flex", when=_fits_flex)
+def _flex(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    documents: Documents | Numbered,
+    causal: bool = False,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """FlexAttention, which skips blocks of keys that no query of a block sees. Where it cannot be compiled, the definition."""
+    assert isinstance(documents, Numbered) and not dropout
+    try:
+        return flex_documents.flex(q, k, v, documents, causal, scale, softcap)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a compiler raises
+        flex_documents.give_up(error)
+        return document_attention.reference(q, k, v, documents, causal, scale, softcap)
+
+
+@document_attention.path("by length", when=lambda q, k, v, documents, *_, **__: isinstance(documents, Documents))
 def _by_length(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    documents: Documents,
+    documents: Documents | Numbered,
     causal: bool = False,
     scale: float = 1.0,
     softcap: float | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
     """Documents of like length as a batch of their own."""
+    assert isinstance(documents, Documents)
     batch, heads, time = q.shape[:3]
     sizes = [group.documents * group.length for group in documents.groups]
     flat = (_Take.apply(t.transpose(1, 2).reshape(batch * time, *t.shape[1::2]), documents).split(sizes) for t in (q, k, v))

@@ -74,7 +74,7 @@ def _dropout_native(x: Tensor, p: float, training: bool = True) -> Tensor:
 
 @dropout.path(
     "packed",
-    when=lambda x, p, training=True: training and 0 < p <= LARGEST and x.device.type == "cpu",
+    when=lambda x, p, training=True: training and 0 < p <= LARGEST and x.is_cpu and not torch.compiler.is_compiling(),
 )
 def _dropout_packed(x: Tensor, p: float, training: bool = True) -> Tensor:
     """The CPU generator runs on one thread, so draw 64 bits once for four 16-bit thresholds. `p` is rounded to 1/65536."""

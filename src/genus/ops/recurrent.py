@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -91,21 +92,34 @@ def _recurrent_unrolled(
     return y.transpose(0, 1), tuple(end)
 
 
-@recurrent.path("torch", when=lambda cell, x, weights, state: cell != "Cho" and not any(isinstance(w, Packed) for w in weights))
+def _in_the_library(cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[Tensor]) -> bool:
+    if cell == "Cho" or any(isinstance(w, Packed) for w in weights):
+        return False
+    return len(weights) == 4 or state[0].shape[-1] != state[-1].shape[-1]  # it knows a projection by its width alone
+
+
+@recurrent.path("torch", when=_in_the_library)
 def _recurrent_torch(
     cell: str, x: Tensor, weights: Sequence[Weight], state: Sequence[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The library's fused sequence kernels (oneDNN on the CPU, cuDNN on the GPU)."""
     params = [w.to(x.dtype) for w in weights if isinstance(w, Tensor)]
-    hx = [s.to(x.dtype).unsqueeze(0) for s in state]
+    hx = [s.to(x.dtype).contiguous().unsqueeze(0) for s in state]  # cuDNN takes no other
     options = (True, 1, 0.0, torch.is_grad_enabled(), False, True)  # biases, layers, dropout, train, bidirectional, batch_first
     if cell == "LSTM":
-        with warnings.catch_warnings():  # oneDNN has no projections, and torch says so before it goes its own way
-            warnings.filterwarnings("ignore", message="LSTM with projections")
+        with _unwarned() if len(params) > 4 else nullcontext():
             y, h, c = torch.lstm(x, hx, params, *options)
         return y, (h[0], c[0])
     y, h = (torch.gru if cell == "GRU" else torch.rnn_tanh)(x, hx[0], params, *options)
     return y, (h[0],)
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """oneDNN has no projections, and torch says so before it goes its own way."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="LSTM with projections")
+        yield
 
 
 CELLS = ("RNN", "LSTM", "GRU")  # as in ops/cpu/steps.c

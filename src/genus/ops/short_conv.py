@@ -91,9 +91,9 @@ class _Native(torch.autograd.Function):
         return x_grad, weight_grad.T.to(ctx.dtype), past_grad
 
 
-@short_conv.path("convolution", when=lambda *_, **__: True)
+@short_conv.path("convolution", when=lambda x, weight, past, fresh=None: fresh is None or x.is_cpu)
 def _short_conv_convolution(x: Tensor, weight: Tensor, past: Tensor, fresh: Tensor | None = None) -> Tensor:
-    """One depthwise convolution of the library."""
+    """One depthwise convolution of the library. What it says after a border is mended, which would wait for a device."""
     padded, taps = torch.cat([past.to(x.dtype), x], dim=1), weight.to(x.dtype)
     y: Tensor = _Depthwise.apply(padded, taps)
     return y if fresh is None else _mended(y, padded, taps, fresh)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from genus.ops.decode_attention import PlacedSpans, Spans
 from genus.ops.document_attention import Documents
+from genus.ops.flex_documents import Numbered
+from genus.ops.host import known, remembering
 from genus.ops.tape import Unrecordable
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 PADDING = -1  # document id of a position that is not a token
@@ -25,6 +27,19 @@ CAUSAL, FULL, NOISE = (
     1,
     2,
 )  # kinds of span: text, clean context seen whole, generation target seen by no other span
+
+
+class kept(Generic[S, T]):
+    """`functools.cached_property` without the lock that it has in Python 3.11, which torch.compile cannot take."""
+
+    def __init__(self, make: Callable[[S], T]) -> None:
+        self.make, self.__doc__ = make, make.__doc__
+
+    def __get__(self, owner: S, kind: type) -> T:
+        name = self.make.__name__
+        value = self.make(owner)
+        object.__setattr__(owner, name, value)
+        return value
 
 
 @dataclass(frozen=True)
@@ -91,23 +106,50 @@ class Ctx:
         rows = torch.arange(len(start), device=start.device).repeat_interleave(time, output_size=len(start) * time)
         return cls(positions, ragged=Ragged(rows, None, positions.flatten(), None, end))
 
-    @cached_property
+    @kept
     def pad(self) -> Tensor | None:
         """(batch, time) bool: padding, which must leave every state untouched. None when there is none to honour."""
         if self.doc is None:
             return None
-        pad = self.doc == PADDING
-        return pad if bool(pad.any()) else None
+        told = self.here.doc
+        assert told is not None
+        return self.doc == PADDING if torch.compiler.is_compiling() or bool((told == PADDING).any()) else None
 
-    @cached_property
-    def documents(self) -> Documents | None:
+    @kept
+    def here(self) -> Ctx:
+        """This call's documents in the processor's memory, where they are known there; a device would have to be waited for."""
+        doc, last = (None if ids is None else known(ids) for ids in (self.doc, self.last_doc))
+        if doc is None or doc is self.doc or (last is None and self.last_doc is not None):
+            return self
+        return Ctx(document_positions(doc), doc, last_doc=last)
+
+    @kept
+    def newest(self) -> Tensor:
+        """(batch,) the place of each row's last token in this call, -1 where there is none."""
+        assert self.doc is not None
+        index = torch.arange(self.doc.shape[1], device=self.doc.device).expand_as(self.doc)
+        return torch.where(self.doc != PADDING, index, -1).max(1).values
+
+    @kept
+    def ending(self) -> Tensor:
+        """(batch,) document of the last token after this call: what will be `last_doc`."""
+        assert self.doc is not None
+        own = self.doc.gather(1, self.newest.clamp(min=0)[:, None])[:, 0]
+        found = torch.where(self.newest >= 0, own, PADDING if self.last_doc is None else self.last_doc)
+        return found if self.here is self else remembering(found, self.here.ending)
+
+    @kept
+    def documents(self) -> Documents | Numbered | None:
         """The documents of the rows, where attention had better look at each by itself than through a mask over whole rows.
 
-        None also where the rows continue a state or hold spans.
+        None also where the rows continue a state or hold spans. On another device than the processor they are not looked for,
+        since that would wait for it.
         """
-        if self.doc is None or self.doc.device.type != "cpu" or torch.compiler.is_compiling():  # elsewhere it would wait
+        if self.doc is None or self.start or self.span is not None:
             return None
-        return None if self.start or self.span is not None else Documents.find(self.doc)
+        if not self.doc.is_cpu:
+            return Numbered(self.doc)
+        return None if torch.compiler.is_compiling() else Documents.find(self.doc)
 
     def once(self, key: Any, make: Callable[[Ctx], T]) -> T:
         """What the layers share, made when the first of them asks for it. `make` may look at nothing but its context."""
@@ -116,7 +158,7 @@ class Ctx:
             self.shared[key] = make(self)
         return self.shared[key]  # type: ignore[no-any-return]
 
-    @cached_property
+    @kept
     def aligned(self) -> Ctx:
         """This call for a layer that gets as many keys of every row, up to the row's newest position, wherever the row stands."""
         if self.ragged is None:
@@ -156,7 +198,7 @@ class Ctx:
 
         return self.once(("spans", time, keys, window, ring), make)
 
-    @cached_property
+    @kept
     def fresh(self) -> Tensor | None:
         """(batch, time) bool: the position begins a document, so that whatever came before must be forgotten.
 
@@ -164,9 +206,18 @@ class Ctx:
         """
         if self.doc is None:
             return None
-        before = previous_document(self.doc, self.last_doc)
-        fresh = (self.doc != before) & (self.doc != PADDING) & (before != PADDING)
-        return fresh if bool(fresh.any()) else None
+        found = _begins(self.doc, self.last_doc)
+        if torch.compiler.is_compiling():
+            return found
+        told = self.here
+        begins = found if told is self or told.doc is None else _begins(told.doc, told.last_doc)
+        return found if bool(begins.any()) else None
+
+
+def _begins(doc: Tensor, last: Tensor | None) -> Tensor:
+    """(batch, time) bool: a document begins that is not the first."""
+    before = previous_document(doc, last)
+    return (doc != before) & (doc != PADDING) & (before != PADDING)
 
 
 def previous_document(doc: Tensor, last: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genus.ops.host import both
 from genus.parts.block import Stack
 from genus.parts.ctx import PADDING, Ctx, Ragged, document_positions
 from genus.parts.embedding import Embedding
@@ -197,7 +198,7 @@ class Model(Spec):
             if self.reverse is None:
                 raise ValueError("this model reads from left to right only")
             back = ids.flip(1)
-            ctx = self._context(back, None if doc is None else doc.flip(1), None)
+            ctx = self._context(back, None if doc is None else both(doc, lambda ids: ids.flip(1)), None)
             ctx.layers = None if layers is None else []
             y = self.reverse(self.embed(back, ctx.positions, None if types is None else types.flip(1), dtype), ctx)
             if layers is not None:
@@ -326,13 +327,10 @@ class Model(Spec):
             if ctx.doc is None:
                 return
             state["doc"] = ctx.key_doc
-            last = ctx.doc.new_full((len(ctx.doc),), PADDING) if ctx.last_doc is None else ctx.last_doc
-            index = torch.arange(time, device=ctx.doc.device).expand_as(ctx.doc)
-            newest = torch.where(ctx.doc != PADDING, index, -1).max(1).values
-            where = newest.clamp(min=0)[:, None]
-            state["last_doc"] = torch.where(newest >= 0, ctx.doc.gather(1, where)[:, 0], last)
+            where = ctx.newest.clamp(min=0)[:, None]
+            state["last_doc"] = ctx.ending
             reached = ctx.positions.gather(1, where)[:, 0] + 1
-            state["reached"] = torch.where(newest >= 0, reached, state.get("reached", 0))
+            state["reached"] = torch.where(ctx.newest >= 0, reached, state.get("reached", 0))
 
 
 def _ragged(start: Tensor, time: int, doc: Tensor | None, device: torch.device, equal: bool = True) -> Ctx:
@@ -381,7 +379,7 @@ def forget_history(state: State) -> State:
 
     def cut(value: Any) -> Any:
         if isinstance(value, Tensor):
-            return value.detach()
+            return both(value, Tensor.detach)
         if isinstance(value, dict):
             return {k: cut(v) for k, v in value.items()}
         return [cut(v) for v in value] if isinstance(value, list) else value

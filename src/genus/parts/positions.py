@@ -99,9 +99,8 @@ class Alibi(Position):
 def _slopes(heads: int, device: torch.device) -> Tensor:
     """(heads, 1, 1)."""
     n = 2 ** math.floor(math.log2(heads))
-    slopes = [2 ** (-8 * (i + 1) / n) for i in range(n)]
-    slopes += [2 ** (-4 * (i + 1) / n) for i in range(0, 2 * (heads - n), 2)]
-    return torch.tensor(slopes, device=device)[:, None, None]
+    first, others = (torch.arange(count, dtype=torch.float64, device=device) for count in (n, heads - n))
+    return torch.cat([-8 * (first + 1) / n, -4 * (2 * others + 1) / n]).exp2().float()[:, None, None]
 
 
 @cache

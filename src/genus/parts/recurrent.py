@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from genus.ops.host import sent
 from genus.ops.recurrent import GATES, recurrent
 from genus.parts.ctx import PADDING, Ctx
 from genus.spec import Spec
@@ -62,7 +63,7 @@ class Recurrent(Spec):
 
         def forward(self, x: Tensor, ctx: Ctx, state: dict[str, Tensor] | None = None) -> Tensor:
             if state is None and ctx.doc is not None and (ctx.fresh is not None or ctx.pad is not None):
-                return self._by_document(x, ctx.doc, ctx.positions)
+                return self._by_document(x, ctx)
             start = state or self.init_state(len(x), 0, x.dtype, x.device)
             y, end = self._segments(x, ctx, tuple(start[name] for name in self.sizes))
             if state is not None:
@@ -77,11 +78,12 @@ class Recurrent(Spec):
             """Cut time wherever any row begins a document or changes to or from padding, and mend the state of those rows."""
             if ctx.fresh is None and ctx.pad is None:
                 return self._run(x, state)
-            cut = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
-            if ctx.fresh is not None:
-                cut |= ctx.fresh.any(0)
-            if ctx.pad is not None:
-                cut[1:] |= (ctx.pad[:, 1:] != ctx.pad[:, :-1]).any(0)
+            told = ctx.here
+            cut = torch.zeros(x.shape[1], dtype=torch.bool, device=told.positions.device)
+            if told.fresh is not None:
+                cut |= told.fresh.any(0)
+            if told.pad is not None:
+                cut[1:] |= (told.pad[:, 1:] != told.pad[:, :-1]).any(0)
             borders = [0, *(t for t in cut.nonzero()[:, 0].tolist() if t), x.shape[1]]
             outputs = []
             for a, b in pairwise(borders):
@@ -94,14 +96,17 @@ class Recurrent(Spec):
                 outputs.append(y)
             return torch.cat(outputs, dim=1), state
 
-        def _by_document(self, x: Tensor, doc: Tensor, positions: Tensor) -> Tensor:
+        def _by_document(self, x: Tensor, ctx: Ctx) -> Tensor:
             """Without a state, documents are independent: lay each on a row of its own, run them all at once, lay them back."""
-            real = doc != PADDING
-            place = positions[real]
+            doc, positions = ctx.here.doc, ctx.here.positions
+            assert doc is not None
+            where = (doc != PADDING).nonzero(as_tuple=True)
+            place = positions[where]
             if not len(place):
                 return x.new_zeros(*doc.shape, self.width)
             number = (place == 0).cumsum(0) - 1  # which document each token belongs to
             rows = x.new_zeros(int(number[-1]) + 1, int(place.max()) + 1, x.shape[2])
-            rows[number, place] = x[real]
+            row, time, number, place = (sent(index, x.device) for index in (*where, number, place))
+            rows[number, place] = x[row, time]
             y, _ = self._run(rows, tuple(x.new_zeros(len(rows), size) for size in self.sizes.values()))
-            return y.new_zeros(*doc.shape, self.width).masked_scatter(real[..., None], y[number, place])
+            return y.new_zeros(*doc.shape, self.width).index_put((row, time), y[number, place])

@@ -77,7 +77,8 @@ def restore(path: Path, model: nn.Module, optimizers: Optimizers) -> tuple[dict[
     if shape is None:
         return None, counters
     device = next(model.parameters()).device
-    return _unflatten(shape, load_file(path / "carried.safetensors", device=str(device))), counters
+    carried = {name: value.to(device) for name, value in load_file(path / "carried.safetensors").items()}
+    return _unflatten(shape, carried), counters
 
 
 def save_weights(path: Path, model: nn.Module) -> None:

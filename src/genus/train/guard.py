@@ -29,6 +29,16 @@ class Guard:
     refused: int = 0
     total: int = 0
 
+    @property
+    def limit(self) -> float:
+        """The largest gradient norm that is accepted next."""
+        return math.inf if self.refused >= PERSISTS else self._outlier
+
+    @property
+    def _outlier(self) -> float:
+        """A norm above it is far outside what the run has seen."""
+        return SPIKE * math.exp(self.average) if self.seen >= SETTLE else math.inf
+
     def check(self, loss: float, norm: float) -> str | None:
         """None to accept the update, else the reason to refuse it.
 
@@ -38,11 +48,10 @@ class Guard:
         reason = None
         if not (math.isfinite(loss) and math.isfinite(norm)):
             reason = f"loss {loss} and gradient norm {norm}: not a number"
-        elif self.seen >= SETTLE and norm > SPIKE * math.exp(self.average):
-            if self.refused >= PERSISTS:
-                self.average = math.log(norm)
-            else:
-                reason = f"gradient norm {norm:.3g} is {norm / math.exp(self.average):.0f} times the usual"
+        elif norm > self.limit:
+            reason = f"gradient norm {norm:.3g} is {norm / math.exp(self.average):.0f} times the usual"
+        elif norm > self._outlier:
+            self.average = math.log(norm)
         if reason is None:
             weight = max(1 - MEMORY, 1 / (self.seen + 1))
             self.average += weight * (math.log(max(norm, 1e-12)) - self.average)

@@ -83,15 +83,24 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
 
 
-def step(optimizers: Optimizers, divisor: Tensor) -> None:
+def fused(optimizers: Optimizers) -> bool:
+    """Whether all of them can be told on the device not to update."""
+    return all(optimizer.defaults.get("fused") for optimizer in optimizers)
+
+
+def step(optimizers: Optimizers, divisor: Tensor, refused: Tensor | None = None) -> None:
     """Update with every gradient divided by `divisor` (a scalar tensor; 1 = as it is).
 
     The fused kernels divide on the fly, so that clipping costs no pass of its own over the gradients.
+
+    Args:
+        refused: a bool beside the weights, for optimisers that are `fused`: where it is true nothing is updated.
     """
     for optimizer in optimizers:
         if optimizer.defaults.get("fused"):
             optimizer.grad_scale = divisor  # type: ignore[attr-defined]
-            optimizer.found_inf = torch.zeros((), device=divisor.device)  # type: ignore[attr-defined]
-        elif float(divisor) != 1.0:
+            stop = torch.zeros((), device=divisor.device) if refused is None else refused.float()
+            optimizer.found_inf = stop  # type: ignore[attr-defined]
+        elif not divisor.is_cpu or float(divisor) != 1.0:  # a device is not asked
             torch._foreach_div_([p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None], divisor)
         optimizer.step()

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from genus.run import Run
 from genus.train import checkpoint, optimizer
 from genus.train.average import Average
 from genus.train.compiled import compiled
+from genus.train.figures import Figures
 from genus.train.guard import Guard
 from genus.train.loader import Loader, Streams
 from genus.train.machine import peak_memory_mb, seed
@@ -83,6 +84,15 @@ class Progress:
     guard: dict[str, Any] = field(default_factory=dict)
 
 
+class Told(NamedTuple):
+    """What an update was: the sum of its losses, the norm of its gradients, its learning rate, and how many targets it had."""
+
+    loss: float
+    norm: float
+    rate: float
+    targets: int
+
+
 class Trainer:
     """Trains one model on one split until the budget is used.
 
@@ -117,6 +127,9 @@ class Trainer:
             self.loss = compiled(self.loss, telemetry.say)
         self.progress = Progress()
         self.guard = Guard()
+        self.late = self.device.type != "cpu" and optimizer.fused(self.optimizers)
+        self.unread: tuple[int, Figures, float, int] | None = None
+        self.last = Told(math.nan, math.nan, 0.0, 1)
         self.carried: dict[str, Any] | None = None
         self.average = Average(run.checkpoints_dir, plan.average) if plan.average > 1 else None
 
@@ -130,13 +143,15 @@ class Trainer:
         if self.progress.step == 0:
             self._evaluate(begin)
         while not self._finished():
-            loss, norm, rate, count = self.update()
+            self.launch()
             now = time.perf_counter()
             self._keep_for_average(now - begin)
             self.progress.elapsed = now - begin
             step = self.progress.step
             if now - logged >= LOG_EVERY or step == 1 or self._finished():
+                self._settle()
                 speed = (self.progress.tokens - logged_tokens) / max(now - logged, 1e-9)
+                loss, norm, rate, count = self.last
                 self._log(loss / count, norm, rate, speed)
                 logged, logged_tokens = now, self.progress.tokens
             due = self._due()
@@ -183,40 +198,63 @@ class Trainer:
 
     # -- one update -------------------------------------------------------------------------------------------------------
 
-    def update(self) -> tuple[float, float, float, int]:
+    def update(self) -> Told:
         """One optimiser step over `batch` rows in pieces of `micro`: sums of losses, divided once by all targets."""
+        self.launch()
+        self._settle()
+        return self.last
+
+    def launch(self) -> None:
+        """An update; where a device computes it, the update before is read meanwhile, and this one is not waited for."""
         step = self.progress.step
         seed(self.plan.seed * 1_000_003 + step, self.device)  # dropout of step n is the same after any resume
         rate = self.plan.lr * self._factor()
         optimizer.set_rate(self.optimizers, rate)
         batch = self._batch(self.data, step)
-        count = batch.count
+        count, seen = batch.count, self._seen(batch)
+        batch = batch.to(self.device)
         divisor = len(batch.targets) if self.training.sum_over_time else max(1, count)
         if not self.model.training:
             self.model.train()
         state = self._stream_state(step)
-        total = 0.0
+        losses = []
         for piece in batch.split(self._rows_at_once(batch) if state is None else len(batch.targets)):
             loss, _ = self.loss(self.model, piece, state, self.plan.dtype)
             (loss / divisor).backward()
-            total += float(loss.detach())
+            losses.append(loss.detach())
         if state is not None:
             self.carried = forget_history(state)
-        norm_tensor = optimizer.gradient_norm(self.parameters)
-        norm = float(norm_tensor)
-        reason = self.guard.check(total, norm)
-        if reason is None:
-            clip = self.training.clip
-            scale = (norm_tensor / clip).clamp(min=1.0) if clip else torch.ones_like(norm_tensor)
+        norm = optimizer.gradient_norm(self.parameters)
+        clip = self.training.clip
+        scale = (norm / clip).clamp(min=1.0) if clip else torch.ones_like(norm)
+        figures = Figures(losses, norm)
+        self._settle()
+        self.unread = step, figures, rate, max(1, count)
+        if self.late:
+            optimizer.step(self.optimizers, scale, figures.refused(self.guard.limit))
+        elif self._settle():
             optimizer.step(self.optimizers, scale)
-        else:
-            self.carried = None
-            self.telemetry.event(step, f"update refused: {reason}")
         for p in self.parameters:
             p.grad = None
         self.progress.step += 1
-        self.progress.tokens += self._seen(batch)
-        return total, norm, rate, max(1, count)
+        self.progress.tokens += seen
+
+    def _settle(self) -> bool:
+        """Read what the newest update tells, unless that has been done. Whether it was accepted.
+
+        Raises:
+            FloatingPointError: too many in a row were not.
+        """
+        if self.unread is None:
+            return True
+        (step, figures, rate, count), self.unread = self.unread, None
+        loss, norm = figures.read()
+        self.last = Told(loss, norm, rate, count)
+        reason = self.guard.check(loss, norm)
+        if reason is not None:
+            self.carried = None
+            self.telemetry.event(step, f"update refused: {reason}")
+        return reason is None
 
     def _rows_at_once(self, batch: Batch) -> int:
         """Rows of one forward pass: `micro` of the full context, more of shorter ones."""
@@ -241,7 +279,7 @@ class Trainer:
         seed = 0 if data is self.validation else self.plan.seed  # validation: the same masks in every run
         generator = torch.Generator().manual_seed(seed * 7919 + step)
         batch: Batch = self.recipe.objective.batch(rows, generator, stream=isinstance(data, Streams))  # type: ignore[attr-defined]
-        return batch.to(self.device)
+        return batch
 
     def _stream_state(self, step: int) -> dict[str, Any] | None:
         """What recurrent layers carry into this batch; None when rows are independent windows."""
@@ -267,11 +305,11 @@ class Trainer:
         for step in range(self.plan.eval_steps):
             if isinstance(self.validation, Streams) and (state is None or self.validation.restarts(step)):
                 state = self.model.init_state(self.validation.batch, 0, self.plan.dtype, self.device)  # type: ignore[operator]
-            batch = self._batch(self.validation, step)
+            batch = self._batch(self.validation, step).to(self.device)
             each = self.recipe.objective.measure(self.model, batch, state, self.plan.dtype)  # type: ignore[attr-defined]
             state = None if state is None else forget_history(state)
-            found.append({name: (float(total), int(count)) for name, (total, count) in each.items()})
-        return found
+            found.append(each)
+        return [{name: (float(total), int(count)) for name, (total, count) in each.items()} for each in found]
 
     def _evaluate(self, begin: float) -> None:
         """Loss on the fixed validation rows."""
@@ -298,6 +336,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint."""
+        self._settle()
         self.progress.guard = self.guard.state()
         counters = {k: v for k, v in vars(self.progress).items() if k != "step"}
         counters["best"] = None if math.isinf(self.progress.best) else self.progress.best
@@ -306,6 +345,7 @@ class Trainer:
 
     def resume(self) -> bool:
         """Go back to the newest complete checkpoint. False when there is none."""
+        self.unread = None
         found = checkpoint.complete(self.run_dir.checkpoints_dir)
         if not found:
             self.run_dir.forget_metrics_after(-1)
