@@ -5,10 +5,13 @@
     python -m benchmarks.train_speed --shapes mini small large base --kinds llama --no-compiled --rounds 2    # all four
     python -m benchmarks.train_speed --profile          # where one step of Genus goes
 
+Where torch sees a GPU everything runs there, by default at 124M and 350M parameters and a context of 1024. Nobody has yet run it
+on one.
+
 Every contestant runs whole updates: forward, cross-entropy, backward, clipping, AdamW. Genus runs the update of its own trainer.
 They take turns (A B C A B C ...) in one process; a window counts only while other processes used under 10 % of the processors.
 The ceiling is the speed of a square bfloat16 matrix product, measured in every round. "Memory" is what a contestant alone in a
-process takes at most, beyond the libraries.
+process takes at most, beyond the libraries; of a GPU's memory, what torch has held of it.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from genus.recipes import make
 from genus.recipes.recipe import Recipe
 from genus.run import Run
 from genus.train.loader import Windows
-from genus.train.machine import describe, matmul_ceiling
+from genus.train.machine import default_device, describe, matmul_ceiling
 from genus.train.telemetry import Telemetry
 from genus.train.trainer import Budget, Plan, Trainer
 
@@ -48,6 +51,8 @@ SHAPES = {
     "large": Shape(depth=8, dim=512, heads=8, context=512, vocab=16384, batch=8, hidden=1408),
     "mini": Shape(depth=4, dim=128, heads=4, context=64, vocab=65, batch=12, hidden=344),
     "base": Shape(depth=12, dim=768, heads=12, context=1024, vocab=50304, batch=2, hidden=2048),
+    "124m": Shape(depth=12, dim=768, heads=12, context=1024, vocab=50304, batch=32, hidden=2048),  # of a GPU
+    "350m": Shape(depth=24, dim=1024, heads=16, context=1024, vocab=50304, batch=16, hidden=2816),
     "tiny": Shape(depth=2, dim=64, heads=4, context=64, vocab=65, batch=4, hidden=192),  # to try the script itself
 }
 
@@ -57,12 +62,13 @@ class Options:
     """What to measure.
 
     Attributes:
-        rounds: turns of every contestant. seconds: shortest window. retries: how often a noisy window is tried again.
+        shapes: None = small and large, or on a GPU 124m and 350m. rounds: turns of every contestant.
+        seconds: shortest window. retries: how often a noisy window is tried again.
         compiled: also run everybody under torch.compile. threads: of torch; None = all cores.
         json: also write the results there. profile: time the parts of one update of Genus instead.
     """
 
-    shapes: tuple[Literal["small", "large", "mini", "base", "tiny"], ...] = ("small", "large")
+    shapes: tuple[Literal["small", "large", "mini", "base", "124m", "350m", "tiny"], ...] | None = None
     kinds: tuple[Literal["gpt2", "llama"], ...] = ("gpt2", "llama")
     rounds: int = 3
     seconds: float = 6.0
@@ -95,7 +101,7 @@ def genus_trainer(kind: str, s: Shape, compiled: bool, folder: Path) -> Trainer:
     """Genus's own trainer on random tokens."""
     recipe = genus_recipe(kind, s)
     torch.manual_seed(0)
-    model = recipe.model.build(0)
+    model = recipe.model.build(0).to(default_device())
     run = Run.create(folder / f"{kind}{compiled}{s.dim}", {})
     data = Windows(RandomTokens(s.vocab, 64 * s.tokens), s.context, s.batch, 0)
     plan = Plan(3e-4, Budget(steps=10**6), s.batch, torch.bfloat16, compile=compiled)
@@ -116,13 +122,20 @@ class Contestant:
 
     def warm_up(self, seconds: float) -> None:
         """Compile, allocate, and find how many steps fill a window."""
-        self.step()
+        self.run(2)  # the optimiser's state is in place from the second on
         start = time.perf_counter()
-        self.step()
+        self.run(1)
         self.steps = max(1, round(seconds / (time.perf_counter() - start)))
 
+    def run(self, steps: int) -> None:
+        """So many updates, to the end of the last."""
+        for _ in range(steps):
+            self.step()
+        if default_device().type == "cuda":
+            torch.cuda.synchronize()
+
     def measure(self, tokens: int, retries: int) -> None:
-        window = quiet(lambda: [self.step() for _ in range(self.steps)], retries)
+        window = quiet(lambda: self.run(self.steps), retries)
         self.speeds.append(self.steps * tokens / window.seconds)
         self.noisy += not window.quiet
 
@@ -133,12 +146,12 @@ def builders(kind: str, s: Shape, compiled: bool, folder: Path) -> dict[str, Cal
 
     def ours(name: str) -> Contestant:
         trainer = genus_trainer(kind, s, compiled, folder)
-        return Contestant(name, lambda: trainer.update()[0], _size(trainer.model))
+        return Contestant(name, trainer.launch, _size(trainer.model))
 
     def theirs(name: str, build: Callable[[Shape], torch.nn.Module]) -> Contestant:
         torch.manual_seed(0)
         model = build(s)
-        return Contestant(name, training_step(model, s, compiled), _size(model))
+        return Contestant(name, training_step(model, s, compiled, default_device()), _size(model))
 
     found = {f"genus {kind}{label}": ours} | {name + label: partial(theirs, build=b) for name, b in PEERS[kind].items()}
     return {name: partial(make_, name) for name, make_ in found.items()}
@@ -156,10 +169,8 @@ def memory(kind: str, s: Shape, options: Options, folder: Path, name: str) -> in
     """Bytes that a contestant and three of its updates take at most, beyond what the libraries take."""
     keep_freed_memory()
     build, before = _everybody(kind, s, options, folder / "alone")[name], _status("VmRSS")
-    contestant = build()
-    for _ in range(3):
-        contestant.step()
-    return _status("VmHWM") - before
+    build().run(3)
+    return torch.cuda.max_memory_allocated() if default_device().type == "cuda" else _status("VmHWM") - before
 
 
 def _status(name: str) -> int:
@@ -177,7 +188,7 @@ def compare(kind: str, s: Shape, options: Options, folder: Path) -> dict[str, An
         c.warm_up(options.seconds)
     ceilings = []
     for _ in range(options.rounds):
-        ceilings.append(matmul_ceiling(torch.bfloat16, torch.device("cpu"), seconds=1.0))
+        ceilings.append(matmul_ceiling(torch.bfloat16, default_device(), seconds=1.0))
         for c in field_:
             c.measure(s.tokens, options.retries)
     ceiling = max(ceilings)
@@ -236,6 +247,8 @@ def profile_update(trainer: Trainer, updates: int = 1) -> dict[str, tuple[float,
 
     Of several updates the least of every part.
     """
+    if trainer.device.type != "cpu":
+        raise ValueError("--profile times the processor, which only asks a GPU for its work; use torch.profiler there")
     for _ in range(3):  # memory and the optimiser's state are in place from the third on
         trainer.update()
     call = dispatch.Op.__call__
@@ -304,9 +317,10 @@ def main(options: Options) -> None:
     print(
         f"{machine['device']}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
     )
+    shapes = options.shapes or (("small", "large") if default_device().type == "cpu" else ("124m", "350m"))
     records = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.shapes:
+        for name in shapes:
             for kind in options.kinds:
                 if options.profile:
                     show_profile(kind, SHAPES[name], profile(kind, SHAPES[name], Path(folder)))
