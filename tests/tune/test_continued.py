@@ -68,18 +68,18 @@ def test_the_new_is_learnt_and_the_old_is_kept(base: Path, corpora: tuple[Path, 
 def test_an_interrupted_run_is_measured_at_its_end(
     base: Path, corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = trainer.Trainer.update
+    real = trainer.Trainer.launch
 
-    def interrupted(self: trainer.Trainer) -> tuple:
+    def interrupted(self: trainer.Trainer) -> None:
         if self.progress.step == 5:
             raise KeyboardInterrupt
-        return real(self)
+        real(self)
 
     options = TuneOptions(tokens=4096, batch=8, save_steps=2, replay=str(corpora[0]))
-    monkeypatch.setattr(trainer.Trainer, "update", interrupted)
+    monkeypatch.setattr(trainer.Trainer, "launch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         continue_training(base, corpora[1], tmp_path / "run", options, say)
-    monkeypatch.setattr(trainer.Trainer, "update", real)
+    monkeypatch.setattr(trainer.Trainer, "launch", real)
     resume(tmp_path / "run", say)
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert set(found["before"]) == set(found["after"]) == {"new", "old"} and found["replay"]["share"] == 0.1

@@ -83,14 +83,14 @@ def test_an_interrupted_fit_ends_in_the_same_weights(bert: Base, tmp_path: Path,
     train, valid = _encoded(bert, TASK, reviews(48, 1)), _encoded(bert, TASK, reviews(16, 2))
     options = TuneOptions(epochs=4, lr=3e-3, batch=8, dtype="fp32", save_steps=5)
     whole = fit(bert, TASK, train, valid, Full(), options, run=Run.create(tmp_path / "whole", {}))
-    update = Trainer.update
+    launch = Trainer.launch
 
-    def breaks(self: Trainer):
+    def breaks(self: Trainer) -> None:
         if self.progress.step == 13:
             raise KeyboardInterrupt
-        return update(self)
+        launch(self)
 
-    monkeypatch.setattr(Trainer, "update", breaks)
+    monkeypatch.setattr(Trainer, "launch", breaks)
     run = Run.create(tmp_path / "cut", {})
     with pytest.raises(KeyboardInterrupt):
         fit(bert, TASK, train, valid, Full(), options, run=run)
