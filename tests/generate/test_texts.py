@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import genus
+from genus.generate import texts
 from genus.generate.texts import Generation, Generator, end_ids, prompt_ids, row_seed
 from genus.prepare.tokenizer import bytes_tokenizer
 from genus.run import Loaded
@@ -148,6 +149,21 @@ def test_one_engine_serves_all_calls_until_the_weights_change(small: Callable[..
     assert generator.prepared() is not engine
     fresh = Generator(loaded, max_tokens=8, weights="fp32", dtype="bf16", draft=other, draft_tokens=2)(["ab", "c"])
     assert [t.ids for t in after] == [t.ids for t in fresh] != [t.ids for t in before]
+
+
+def test_what_is_loaded_here_goes_to_the_device_and_a_loaded_model_stays(
+    small: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts, "default_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(texts, "load", lambda path: small(str(path)))
+
+    def device(loaded: Loaded) -> str:
+        return next(loaded.model.parameters()).device.type
+
+    assert device(Generator("llama").loaded) == "meta"
+    generator = Generator(small("llama"), draft="gpt2")
+    assert device(generator.loaded) == "cpu" and generator._draft is not None and device(generator._draft) == "cpu"
+    assert device(Generator("llama", draft="gpt2")._draft) == "meta"
 
 
 def test_the_best_of_several(small: Callable[..., Loaded]) -> None:
