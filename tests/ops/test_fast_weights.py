@@ -155,6 +155,15 @@ def test_what_the_kernel_leaves_to_others():
     assert fast_weights.chosen(**in_precision(a, torch.float64)) == "chunked"
     one = {n: t[:, :, :1] if n in ("q", "k", "v", "beta") else t for n, t in a.items()}
     assert fast_weights.chosen(**one) != "native chunks"
+    for misfit in (
+        {"k": a["k"][:, :, :8]},
+        {"v": a["v"][:, :2]},
+        {"fresh": torch.zeros(B, 9)},
+        {"memory": (torch.zeros(B, H, V, K), None)},
+    ):
+        assert fast_weights.chosen(**a | misfit) == "chunked"
+    with pytest.raises(RuntimeError, match="expanded size"):
+        fast_weights(**a | {"beta": a["beta"][:, :, :8]})
 
 
 @pytest.mark.parametrize("delta", [False, True])

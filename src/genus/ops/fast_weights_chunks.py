@@ -144,8 +144,12 @@ def fits_chunks(
     """Whether `native_chunks` takes these: more than one position, of one precision that kernels compute with."""
     if q.shape[2] < 2 or not native.computes(q) or not q.dtype == k.dtype == v.dtype or not v.numel() or not q.numel():
         return False
-    if memory is not None and any(m is not None and m.dtype != torch.float32 for m in memory):
-        return False
+    if k.shape != q.shape or v.shape[:3] != q.shape[:3] or any(t is not None and t.dtype != torch.bool for t in (fresh, pad)):
+        return False  # a kernel would read what is not there; other paths tell what does not fit
+    if memory is not None:
+        for kept, shape in zip(memory, ((*q.shape[:2], q.shape[3], v.shape[3]), (*q.shape[:2], q.shape[3])), strict=True):
+            if kept is not None and (kept.dtype != torch.float32 or kept.shape != shape):
+                return False
     return _forward_kernel() is not None
 
 
@@ -162,8 +166,9 @@ def native_chunks(
     chunk: int = 64,
 ) -> tuple[Tensor, Memory]:
     """Everything of a chunk stays in the cache, and the memory runs along time in float32."""
-    log_decay, beta = (None if t is None else t.float().contiguous() for t in (log_decay, beta))
-    fresh, pad = (None if t is None else t.contiguous() for t in (fresh, pad))
+    log_decay, beta = (None if t is None else t.float().expand(q.shape[:3]).contiguous() for t in (log_decay, beta))
+    fresh, pad = (None if t is None else t.expand(len(q), q.shape[2]).contiguous() for t in (fresh, pad))
     matrix, total = (None, None) if memory is None else (None if m is None else m.contiguous() for m in memory)
+    normalise = normalise if memory is None else total is not None
     y, matrix, total = _Chunks.apply(q, k, v, log_decay, beta, matrix, total, fresh, pad, normalise, torch.is_grad_enabled())
     return y, (matrix, total)
