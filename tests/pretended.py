@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 aten = torch.ops.aten
 
 DEVICE = torch.device("lazy", 0)  # a kind that no build of torch computes on, and whose gradients need no threads of their own
+PARTS = torch._C.DispatchKey.CompositeImplicitAutograd
 COPIES = (aten._to_copy, aten.copy_)
 SIZED_BY_VALUES = (aten.nonzero, aten.masked_select, aten._unique2, aten.unique_dim, aten.unique_consecutive, aten.bincount)
 BY_INDEX = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)
@@ -75,11 +76,9 @@ class _Everywhere(TorchDispatchMode):
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    if torch.is_inference_mode_enabled():  # there, operations that are made of others come whole
-        with _Everywhere():
-            parts = func.decompose(*args, **kwargs)
-        if parts is not NotImplemented:
-            return parts
+    if torch.is_inference_mode_enabled() and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), PARTS):
+        with _Everywhere():  # in inference mode an operation that is made of others comes whole
+            return func._op_dk(PARTS, *args, **kwargs)
     given: list[Tensor] = []
 
     def here(x: Any) -> Any:
