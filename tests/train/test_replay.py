@@ -77,17 +77,17 @@ def test_resume_is_the_straight_run(
 
     from genus.train import trainer
 
-    real: Callable = trainer.Trainer.update
+    real: Callable = trainer.Trainer.launch
 
-    def interrupted(self: trainer.Trainer) -> tuple:
+    def interrupted(self: trainer.Trainer) -> None:
         if self.progress.step == 10:
             raise KeyboardInterrupt
-        return real(self)
+        real(self)
 
-    monkeypatch.setattr(trainer.Trainer, "update", interrupted)
+    monkeypatch.setattr(trainer.Trainer, "launch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         start(str(base), corpus.root, tmp_path / "broken", options, say, replay=replay)
-    monkeypatch.setattr(trainer.Trainer, "update", real)
+    monkeypatch.setattr(trainer.Trainer, "launch", real)
     resume(tmp_path / "broken", say)
     a, b = ((tmp_path / n / "model" / "model.safetensors").read_bytes() for n in ("straight", "broken"))
     assert a == b
