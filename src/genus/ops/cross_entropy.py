@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genus.ops import activation, native, products
+from genus.ops import activation, gpu, native, products
 from genus.ops.dispatch import Op
 from genus.ops.first_order import first_order
 from genus.ops.linear import linear
@@ -18,6 +18,7 @@ from genus.ops.native import computes
 IGNORE = -100
 SYMBOLS = 2048  # over which a product is summed at a time, so that they stay in the cache
 CHUNK_BYTES = 64 * 2**20  # one block of logits: the larger, the fewer passes over the weight's gradient
+GPU_CHUNK_BYTES = 256 * 2**20  # the same where memory is fast and products want many rows
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tensor:
@@ -148,13 +149,24 @@ def _losses(logits: Tensor, targets: Tensor, factor: float, softcap: float | Non
 
 
 class _Torch:
-    """The three products of a read-out (vocabulary, dim), by torch."""
+    """The three products of a read-out (vocabulary, dim) by torch; what is between them by the kernel in C."""
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         self.weight = weight.to(dtype)
 
+    def rows(self, size: int) -> int:
+        """How many positions at a time, at `size` bytes a logit."""
+        return max(16, CHUNK_BYTES // (size * len(self.weight)))
+
+    def check(self, targets: Tensor) -> None:
+        wrong = targets[(targets != IGNORE) & ((targets < 0) | (targets >= len(self.weight)))]
+        if len(wrong):
+            raise IndexError(f"target {int(wrong[0])} is out of bounds: the vocabulary has {len(self.weight)} symbols")
+
     def logits(self, hidden: Tensor, bias: Tensor | None, scale: float) -> Tensor:
         return _logits(hidden, self.weight, bias, scale).contiguous()
+
+    losses = staticmethod(_losses)
 
     def to_hidden(self, grads: Tensor, out: Tensor) -> None:
         torch.matmul(grads, self.weight, out=out)
@@ -166,8 +178,26 @@ class _Torch:
         return part.float() if total is None else total.add_(part)
 
 
-class _Products:
-    """The same by the kernels in C, bf16 beside a weight in float32."""
+class _OnGPU(_Torch):
+    """The same beside a kernel in Triton. Nothing waits for the GPU."""
+
+    def rows(self, size: int) -> int:
+        return max(16, GPU_CHUNK_BYTES // (size * len(self.weight)))
+
+    def check(self, targets: Tensor) -> None:
+        """Told by the device, when it comes to it, as torch's own cross-entropy does."""
+        known = (targets == IGNORE) | ((targets >= 0) & (targets < len(self.weight)))
+        torch._assert_async(known.all(), f"a target is out of bounds: the vocabulary has {len(self.weight)} symbols")
+
+    @staticmethod
+    def losses(logits: Tensor, targets: Tensor, factor: float, softcap: float | None, smoothing: float, back: bool) -> Tensor:
+        from genus.ops.gpu.loss import losses
+
+        return losses(logits, targets, IGNORE, factor, softcap, smoothing, back).sum()
+
+
+class _Products(_Torch):
+    """The products by the kernels in C, bf16 beside a weight in float32."""
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         self.weight = weight
@@ -189,7 +219,7 @@ class _Products:
 
 
 class _Native(torch.autograd.Function):
-    """As `_Chunked`; what is between the three products is one pass of a kernel in C over the logits, which it turns into their
+    """As `_Chunked`; what is between the three products is one pass of a kernel over the logits, which it turns into their
     gradient in their place and precision."""
 
     @staticmethod
@@ -203,23 +233,21 @@ class _Native(torch.autograd.Function):
         softcap: float | None,
         smoothing: float,
         gradients: bool,
-        by: type[_Torch | _Products],
+        by: type[_Torch],
     ) -> Tensor:
         readout, targets = by(weight, hidden.dtype), targets.contiguous()
-        wrong = targets[(targets != IGNORE) & ((targets < 0) | (targets >= len(weight)))]
-        if len(wrong):
-            raise IndexError(f"target {int(wrong[0])} is out of bounds: the vocabulary has {len(weight)} symbols")
+        readout.check(targets)
         needs = gradients and any(ctx.needs_input_grad)
-        rows = max(16, CHUNK_BYTES // (hidden.element_size() * weight.shape[0]))
-        total = torch.zeros(())
+        rows = readout.rows(hidden.element_size())
+        total = torch.zeros((), device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs else None
-        d_bias = torch.zeros(len(weight)) if needs and bias is not None else None
+        d_bias = torch.zeros(len(weight), device=hidden.device) if needs and bias is not None else None
         d_weight = None
         for start in range(0, len(targets), rows):
             part = slice(start, start + rows)
             h = hidden[part]
             logits = readout.logits(h, bias, scale)
-            total += _losses(logits, targets[part], scale, softcap, smoothing, needs)
+            total += readout.losses(logits, targets[part], scale, softcap, smoothing, needs)
             if d_hidden is None:
                 continue
             readout.to_hidden(logits, d_hidden[part])
@@ -257,8 +285,33 @@ def _linear_cross_entropy_native(
     softcap: float | None = None,
     smoothing: float = 0.0,
 ) -> Tensor:
-    by: type[_Torch | _Products] = _Products if products.fits(hidden, (weight,), (bias,)) else _Torch
+    by = _Products if products.fits(hidden, (weight,), (bias,)) else _Torch
     return _Native.apply(hidden, weight, targets, bias, scale, softcap, smoothing, torch.is_grad_enabled(), by)  # type: ignore[no-any-return]
+
+
+def _fits_gpu(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    *_: Any,
+    **__: Any,
+) -> bool:
+    return hidden.is_cuda and _in_order(hidden, weight, targets) and len(hidden) > 0 and scale != 0.0 and gpu.computes(hidden)
+
+
+@linear_cross_entropy.path("triton", when=_fits_gpu)
+def _linear_cross_entropy_triton(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    return _Native.apply(hidden, weight, targets, bias, scale, softcap, smoothing, torch.is_grad_enabled(), _OnGPU)  # type: ignore[no-any-return]
 
 
 @linear_cross_entropy.path(
