@@ -1,7 +1,8 @@
-"""Every path of the costly operations, forward and backward, at the sizes of a training step on the CPU.
+"""Every path of the costly operations, forward and backward, at the sizes of a training step.
 
     python -m benchmarks.ops                  # one thread, processor time: other programs disturb it little
     python -m benchmarks.ops --threads 2      # wall time; wants a quiet machine
+    python -m benchmarks.ops --device cuda    # wall time until the GPU has finished, kernels in Triton among the paths
 
 bfloat16 activations over float32 weights. The paths take turns; the table shows the least of the rounds.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +20,11 @@ import tyro
 from torch import Tensor
 from torch.optim._muon import _zeropower_via_newtonschulz
 
+from genus.ops import processor
 from genus.ops.activation import gated, gelu_tanh
 from genus.ops.attention import attention
 from genus.ops.cross_entropy import linear_cross_entropy
-from genus.ops.dispatch import Op
+from genus.ops.dispatch import Op, forced
 from genus.ops.dropout import dropout
 from genus.ops.fast_weights import fast_weights
 from genus.ops.linear import linear
@@ -30,19 +32,20 @@ from genus.ops.memory import keep_freed_memory
 from genus.ops.newton_schulz import EPS, FACTORS, STEPS, newton_schulz
 from genus.ops.norm import layer_norm, rms_norm
 from genus.ops.rotary import rotary
-from genus.train.machine import describe
 
 BF16 = torch.bfloat16
+LOOPS = {"sum_scan": "reference", "key_scan": "reference", "delta_scan": "batched", "unit_lower_inverse": "products"}
 Case = tuple[str, dict[str, Callable[[], Tensor]], list[Tensor]]
 
 
 @dataclass(frozen=True)
 class Options:
-    """threads: of torch; with one, processor time is measured, else wall time. rounds: turns of every path.
+    """device: cpu or cuda. threads: of torch; with one on the CPU, processor time is measured, else wall time.
 
-    only: cases whose names contain one of these words; all where there are none.
+    rounds: turns of every path. only: cases whose names contain one of these words; all where there are none.
     """
 
+    device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1
     rounds: int = 5
     only: tuple[str, ...] = ()
@@ -61,7 +64,18 @@ def _paths(op: Op[..., Tensor], *args: Any, but: str = "") -> dict[str, Callable
 def _outputs(op: Op[..., Any], *args: Any) -> dict[str, Callable[[], Tensor]]:
     """The paths of an op whose output comes with a memory, but the definition, which goes position by position."""
     calls = _paths(op, *args, but="reference")
-    return {name: lambda call=call: call()[0] for name, call in calls.items()}  # type: ignore[misc]
+    found: dict[str, Callable[[], Tensor]] = {name: lambda call=call: call()[0] for name, call in calls.items()}  # type: ignore[misc]
+    return found | ({"loops in torch": _looped(found["chunked"])} if args[0].is_cuda else {})
+
+
+def _looped(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """The same without the kernels in Triton for what runs along time."""
+
+    def run() -> Tensor:
+        with forced(**LOOPS):
+            return call()
+
+    return run
 
 
 def cases() -> Iterator[Case]:
@@ -132,17 +146,30 @@ def _least(case: Case, rounds: int, clock: Callable[[], float]) -> dict[str, tup
     return {name: (1e3 * f, 1e3 * b) for name, (f, b) in best.items()}
 
 
+def _finished() -> float:
+    """Wall time, once the GPU has done what it was told."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def main(options: Options) -> None:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("torch sees no GPU here: leave out --device cuda, or see what `genus doctor` says")
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    clock = time.process_time if options.threads == 1 else time.perf_counter
-    print(f"{describe()['device']}, {options.threads} threads, torch {torch.__version__}")
+    torch.set_default_device(options.device)
+    if options.device == "cuda":
+        clock, machine = _finished, torch.cuda.get_device_name()
+    else:
+        clock = time.process_time if options.threads == 1 else time.perf_counter
+        machine = f"{processor.name()}, {options.threads} threads"
+    print(f"{machine}, torch {torch.__version__}")
     print(f"{'':<46}{'path':<14}{'forward ms':>12}{'backward ms':>12}{'both':>9}")
     for case in cases():
         if options.only and not any(word in case[0] for word in options.only):
             continue
         for i, (name, (f, b)) in enumerate(sorted(_least(case, options.rounds, clock).items(), key=lambda item: -sum(item[1]))):
-            print(f"{'' if i else case[0]:<46}{name:<14}{f:>12.1f}{b:>12.1f}{f + b:>9.1f}", flush=True)
+            print(f"{'' if i else case[0]:<46}{name:<14}{f:>12.2f}{b:>12.2f}{f + b:>9.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from genus.ops import native
-from genus.ops.chunked_fast_weights import _UnitLowerInverse
 from genus.ops.dispatch import forced
 from genus.ops.fast_memory import empty_memory
 from genus.ops.fast_weights import fast_weights
+from genus.ops.memory_scan import delta_scan
+from genus.ops.unit_lower import unit_lower_inverse
 
 CHUNKED, NATIVE = (fast_weights.paths[name][1] for name in ("chunked", "native chunks"))
 B, H, K, V = 2, 3, 5, 4
@@ -264,8 +265,21 @@ def test_repeated_keys_do_not_break_the_triangular_inverse(path):
 
 def test_inverse_has_the_right_gradient():
     a = torch.randn(2, 8, 8, dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(_UnitLowerInverse.apply(a), torch.linalg.inv(torch.eye(8) + a.tril(-1)))
-    assert torch.autograd.gradcheck(_UnitLowerInverse.apply, (a,))
+    torch.testing.assert_close(unit_lower_inverse(a), torch.linalg.inv(torch.eye(8) + a.tril(-1)))
+    assert torch.autograd.gradcheck(unit_lower_inverse, (a,))
+
+
+@pytest.mark.parametrize("keep", [None, torch.rand(B, 1, 4, dtype=torch.float64)], ids=["", "fades"])
+def test_delta_scan_is_its_definition(keep):
+    v, used, k, start = (torch.randn(B, H, *s, dtype=torch.float64) for s in ((4, 6, V), (4, 6, K), (4, 6, K), (K, V)))
+    inputs = [t.requires_grad_() for t in (v, used, k, keep, start) if t is not None]
+    results = []
+    for path in (delta_scan.reference, delta_scan):
+        outputs = path(v, used, k, keep, start)
+        torch.manual_seed(1)
+        results.append([*outputs, *torch.autograd.grad(sum((o * torch.randn_like(o)).sum() for o in outputs), inputs)])
+    for slow, fast in zip(*results, strict=True):
+        torch.testing.assert_close(fast, slow)
 
 
 @both

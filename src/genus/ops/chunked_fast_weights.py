@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.ops.fast_memory import EPS, Memory, empty_memory
-from genus.ops.first_order import first_order
+from genus.ops.memory_scan import delta_scan, key_scan, sum_scan
+from genus.ops.unit_lower import unit_lower_inverse
 
 STEEPEST = -40.0  # exp(-40) is nothing beside 1; steeper decays would only cost the cumulative sums their digits
 
@@ -49,18 +50,17 @@ def chunked_fast_weights(
     old_q = q if carry is None else q * carry.to(dtype)[..., None]
     last_k = k if leave is None else k * leave.to(dtype)[..., None]
     if beta is None:
-        matrices, matrix = _accumulate(last_k.mT @ v, keep, matrix)
-        matrices = matrices.to(dtype)
+        matrices, matrix = sum_scan(v, last_k, keep, matrix)
     else:
         beta = beta.to(wide)[..., None]
         system = (beta * k.to(wide)) @ k.mT.to(wide) * within
-        inverse = _UnitLowerInverse.apply(system).to(dtype)
+        inverse = unit_lower_inverse(system).to(dtype)
         old_beta = beta if carry is None else beta * carry[..., None]
         new, used = inverse @ (v * beta.to(dtype)), inverse @ (k * old_beta.to(dtype))
-        v, matrices, matrix = _delta_scan(new, used, last_k, keep, matrix)
+        v, matrices, matrix = delta_scan(new, used, last_k, keep, matrix)
     y = mixed @ v + old_q @ matrices
     if total is not None:
-        totals, total = _accumulate(last_k.sum(-2, dtype=wide), keep, total)
+        totals, total = key_scan(last_k, keep, total)
         share = mixed.sum(-1, dtype=wide) + (old_q.to(wide) @ totals[..., None])[..., 0]
         y = (y / (share + EPS)[..., None]).to(dtype)
     return y.flatten(2, 3)[:, :, :time], (matrix, total)
@@ -107,90 +107,3 @@ def _factors(
         left.exp() * (number == number[..., -1:]),
         last.exp() * (number[..., -1] == 0),
     )
-
-
-def _accumulate(writes: Tensor, keep: Tensor | None, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Running sum over chunks (dimension 2) with decay: the value before every chunk, and after the last."""
-    before, now = [], start
-    factors = [None] * writes.shape[2] if keep is None else keep.unbind(2)
-    for write, factor in zip(writes.unbind(2), factors, strict=True):  # one unbind: selecting in a loop has a quadratic backward
-        before.append(now)
-        now = (now if factor is None else now * factor.view(*factor.shape, *[1] * (now.dim() - 2))) + write
-    return torch.stack(before, dim=2), now
-
-
-class _UnitLowerInverse(torch.autograd.Function):
-    """Inverse of `1 + strictly lower part of A`, by forward substitution; the backward pass is two products.
-
-    Doubling powers of A would be faster still on paper, but cancels catastrophically once keys repeat.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor) -> Tensor:
-        one = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device).expand_as(a)
-        inverse = torch.linalg.solve_triangular(a, one, upper=False, unitriangular=True)
-        ctx.save_for_backward(inverse)
-        return inverse
-
-    @staticmethod
-    @first_order
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (inverse,) = ctx.saved_tensors
-        return -(inverse.mT @ grads[0] @ inverse.mT).tril(-1)
-
-
-def _delta_scan(new: Tensor, used: Tensor, k: Tensor, keep: Tensor | None, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Along the chunks: `v_n = new_n - used_n S_n` and `S_{n+1} = keep_n S_n + k_n' v_n`.
-
-    Returns:
-        v (B, H, N, C, V) and every S_n (B, H, N, F, V) in the precision of `new`; the last S (B, H, F, V) in that of `start`.
-    """
-    batch, heads = new.shape[:2]
-    flat = None if keep is None else keep.expand(batch, heads, -1).flatten(0, 1)
-    v, before, last = _DeltaScan.apply(new.flatten(0, 1), used.flatten(0, 1), k.flatten(0, 1), flat, start.flatten(0, 1))
-    return tuple(x.unflatten(0, (batch, heads)) for x in (v, before, last))  # type: ignore[return-value]
-
-
-class _DeltaScan(torch.autograd.Function):
-    """The recurrence over chunks with a backward pass that, too, leaves all outer products to one batched step."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, new: Tensor, used: Tensor, k: Tensor, keep: Tensor | None, start: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        values, before, now = [], [], start
-        factors = [None] * new.shape[1] if keep is None else keep[..., None, None].unbind(1)
-        turned = k.mT.contiguous()
-        for u, w, kt, factor in zip(new.unbind(1), used.unbind(1), turned.unbind(1), factors, strict=True):
-            low = now.to(new.dtype)
-            value = torch.baddbmm(u, w, low, alpha=-1)
-            before.append(low)
-            values.append(value)
-            now = _add_product(now if factor is None else now * factor, kt, value)
-        v, matrices = torch.stack(values, dim=1), torch.stack(before, dim=1)
-        ctx.save_for_backward(used, k, keep, v, matrices)
-        return v, matrices, now
-
-    @staticmethod
-    @first_order
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        used, k, keep, v, matrices = ctx.saved_tensors
-        grad_v, grad_matrices, now = grads
-        factors = [None] * k.shape[1] if keep is None else keep[..., None, None].unbind(1)
-        turned = used.mT.neg()
-        steps = list(zip(grad_v.unbind(1), grad_matrices.unbind(1), k.unbind(1), turned.unbind(1), factors, strict=True))
-        values, after = [], []
-        for g, grad_matrix, k_n, wt, factor in reversed(steps):
-            low = now.to(k.dtype)
-            value = torch.baddbmm(g, k_n, low)
-            after.append(low)
-            values.append(value)
-            now = _add_product((now if factor is None else now * factor) + grad_matrix, wt, value)
-        grad, end = torch.stack(values[::-1], dim=1), torch.stack(after[::-1], dim=1)
-        grad_keep = None if keep is None else (matrices * end).sum((-1, -2), dtype=keep.dtype)
-        return grad, -(grad @ matrices.mT), v @ end.mT, grad_keep, now
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """`total + a @ b`, the sum in the precision of `total`."""
-    return torch.baddbmm(total, a, b) if total.dtype == a.dtype else total + a @ b

@@ -244,13 +244,13 @@ class _Native(torch.autograd.Function):
         d_bias = torch.zeros(len(weight), device=hidden.device) if needs and bias is not None else None
         d_weight = None
         for start in range(0, len(targets), rows):
-            part = slice(start, start + rows)
-            h = hidden[part]
+            count = min(rows, len(targets) - start)
+            h, y = hidden.narrow(0, start, count), targets.narrow(0, start, count)
             logits = readout.logits(h, bias, scale)
-            total += readout.losses(logits, targets[part], scale, softcap, smoothing, needs)
+            total += readout.losses(logits, y, scale, softcap, smoothing, needs)
             if d_hidden is None:
                 continue
-            readout.to_hidden(logits, d_hidden[part])
+            readout.to_hidden(logits, d_hidden.narrow(0, start, count))
             d_weight = readout.to_weight(logits, h, d_weight, d_bias)
         if d_bias is not None:
             d_bias.div_(scale)

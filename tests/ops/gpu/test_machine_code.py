@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("triton")
 SMALL = 99 * 1024  # bytes of shared memory that a program has on GPUs for consumers; others have 163 and more
 
 
@@ -18,5 +21,6 @@ def test_kernels_compile_and_find_room(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     told = [json.loads(line) for line in run.stdout.splitlines()]
-    assert {line["kernel"] for line in told} == {"_double", "_losses"} and {line["gpu"] for line in told} == {80, 86, 90}
-    assert not [line for line in told if line["shared"] > SMALL or line["stack"]]
+    assert {line["kernel"] for line in told} == {"_double", "_losses", "_invert", "_forward", "_backward"}
+    assert {line["gpu"] for line in told} == {86, 90}
+    assert not [line for line in told if line["shared"] > SMALL or line["stack"] > (1024 if line["wide"] else 0)]

@@ -65,6 +65,7 @@ def _losses(
         lose += smoothing * (own - mean)
     tl.store(lost + row, lose)
     if BACK:
+        tl.debug_barrier()  # every thread has read the target's logit before one of them writes over it
         part = smoothing / count
         hit = (tl.exp(own - most) - total) / total + smoothing - part  # p - 1 from the sum: exact where p is near 1
         for start in range(0, count, BLOCK):

@@ -17,8 +17,10 @@ def trial(device: torch.device) -> None:
     """Compile it and run it.
 
     Raises:
-        RuntimeError: its result is wrong. Whatever compiler and driver raise comes through.
+        RuntimeError: the kernels are not made for this GPU, or the result is wrong. What compiler and driver raise comes through.
     """
+    if device.type == "cuda" and (torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0)):
+        raise RuntimeError("kernels are made for NVIDIA GPUs of compute capability 8.0 and later")
     x = torch.arange(16, dtype=torch.float32, device=device)
     y = torch.empty_like(x)
     with torch.cuda.device_of(x):
