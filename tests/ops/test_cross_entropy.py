@@ -166,6 +166,14 @@ def test_which_path(monkeypatch: pytest.MonkeyPatch) -> None:
     assert linear_cross_entropy.chosen(hidden, weight, targets) == "chunked"
 
 
+def test_compiled_by_a_torch_that_loses_what_is_written_the_definition_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    hidden, weight, targets = torch.randn(8, 4), torch.randn(32, 4), torch.arange(8)
+    for sound, path in ((True, "chunked"), (False, "reference")):
+        monkeypatch.setattr(cross_entropy, "SOUND", sound)
+        assert linear_cross_entropy.chosen(hidden, weight, targets) == path
+
+
 def test_never_holds_all_logits(path: Path) -> None:
     """The largest tensor that is made stays near the chunk."""
     from torch.utils._python_dispatch import TorchDispatchMode

@@ -20,6 +20,8 @@ SYMBOLS = 2048  # over which a product is summed at a time, so that they stay in
 CHUNK_BYTES = 64 * 2**20  # one block of logits: the larger, the fewer passes over the weight's gradient
 GPU_CHUNK_BYTES = 256 * 2**20  # the same where memory is fast and products want many rows
 
+SOUND = torch.__version__ >= "2.13"  # compiled by torch 2.11, gradients that a forward pass writes in place come out as zeros
+
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     return linear(hidden * scale if scale != 1.0 else hidden, weight, bias)
@@ -112,6 +114,11 @@ class _Chunked(torch.autograd.Function):
         bias_grad = None if d_bias is None else (d_bias * g).to(ctx.bias_dtype)
         options = [None] * (len(ctx.needs_input_grad) - 4)
         return d_hidden * g.to(d_hidden.dtype), (d_weight * g).to(ctx.weight_dtype), None, bias_grad, *options
+
+
+def _kept() -> bool:
+    """Whether gradients that are written in place in a forward pass stay."""
+    return SOUND or not torch.compiler.is_compiling()
 
 
 def _in_order(hidden: Tensor, weight: Tensor, targets: Tensor) -> bool:
@@ -298,7 +305,9 @@ def _fits_gpu(
     *_: Any,
     **__: Any,
 ) -> bool:
-    return hidden.is_cuda and _in_order(hidden, weight, targets) and len(hidden) > 0 and scale != 0.0 and gpu.computes(hidden)
+    if not hidden.is_cuda or not _in_order(hidden, weight, targets) or len(hidden) == 0 or scale == 0.0:
+        return False
+    return _kept() and gpu.computes(hidden)
 
 
 @linear_cross_entropy.path("triton", when=_fits_gpu)
@@ -317,7 +326,7 @@ def _linear_cross_entropy_triton(
 @linear_cross_entropy.path(
     "chunked",
     when=lambda hidden, weight, targets, *_, **__: (
-        _in_order(hidden, weight, targets) and len(hidden) * weight.shape[0] * 4 > CHUNK_BYTES
+        _in_order(hidden, weight, targets) and len(hidden) * weight.shape[0] * 4 > CHUNK_BYTES and _kept()
     ),
 )
 def _linear_cross_entropy_chunked(

@@ -126,6 +126,7 @@ def test_no_second_derivative(device: torch.device) -> None:
         torch.autograd.grad(TRITON(**inputs), inputs["hidden"], create_graph=True)
 
 
+@pytest.mark.skipif(not cross_entropy.SOUND, reason="this torch loses what is written in place")
 def test_under_a_compiler(device: torch.device) -> None:
     """In one graph: the kernel is not looked into."""
     inputs = _inputs(20, device, 20)

@@ -16,9 +16,10 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def computes(x: Tensor) -> bool:
-    """Whether a kernel may work on this: on a GPU on which kernels work, in a precision that they know."""
-    # A compiler brings code for a GPU to run by Triton too, so there it works; and it cannot look into a trial.
-    return x.is_cuda and x.dtype in DTYPES and (torch.compiler.is_compiling() or works(x.device))
+    """Whether a kernel may work on this: on an NVIDIA GPU on which kernels work, in a precision that they know."""
+    if not x.is_cuda or x.dtype not in DTYPES or torch.version.hip:
+        return False
+    return torch.compiler.is_compiling() or works(x.device)  # a compiler needs Triton itself, and cannot look into a trial
 
 
 @cache
