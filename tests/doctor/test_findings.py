@@ -50,7 +50,7 @@ def test_nothing_is_missing() -> None:
     assert "Nothing is missing." in text
     assert "cores        4, 8 hardware threads" in text and "threads      4 (measured on this machine); 4: 400 GFLOP/s" in text
     assert "fp32 200 GFLOP/s, bf16 410 GFLOP/s" in text and "46 GB/s" in text
-    assert "linear                native       1x768, int8 768x768" in text and "0.10 ms" in text and "6.0" in text
+    assert "linear                native         1x768, int8 768x768" in text and "0.10 ms" in text and "6.0" in text
 
 
 def test_needed_packages() -> None:
