@@ -2,6 +2,7 @@
 
     python -m benchmarks.kernel_curves                  # gpt2 and llama, 200 updates, a few minutes
     python -m benchmarks.kernel_curves --kinds llama --dim 256 --depth 6
+    python -m benchmarks.kernel_curves --kinds mistral bloom gemma2 deltanet    # a window, a bias, capped scores, fast weights
 
 Every recipe learns the bytes of this repository's documentation four times, in bf16 over float32 weights, by Genus's own trainer:
 with two seeds (of the weights and of the order of the rows), each with the kernels and with the paths in torch. Curves are means
@@ -44,6 +45,8 @@ WITHOUT = {
     "silu": "reference",
     "gelu_tanh": "sigmoid",
     "gated": "reference",
+    "fast_weights": "chunked",
+    "short_conv": "reference",
 }
 MEAN = 20  # updates to a point of a curve
 
@@ -52,7 +55,7 @@ MEAN = 20  # updates to a point of a curve
 class Options:
     """What to train. rate: peak learning rate."""
 
-    kinds: tuple[Literal["gpt2", "llama"], ...] = ("gpt2", "llama")
+    kinds: tuple[Literal["gpt2", "llama", "mistral", "bloom", "gemma2", "deltanet"], ...] = ("gpt2", "llama")
     steps: int = 200
     dim: int = 128
     depth: int = 4
@@ -79,13 +82,15 @@ class Bytes:
 def curve(kind: str, seed: int, kernels: bool, options: Options) -> tuple[np.ndarray, float]:
     """(points) the mean loss of every 20 updates, in nats per byte; and the median of the processor seconds of an update."""
     sizes = {"dim": options.dim, "depth": options.depth, "heads": options.heads, "vocab": 257, "context": options.context}
-    recipe = make(kind, **sizes)
+    more = {"window": options.context // 4} if kind == "mistral" else {}
+    recipe = make(kind, **sizes, **more)
     recipe = recipe.replace(training=recipe.training.replace(batch=options.batch, context=options.context))
     torch.manual_seed(seed)
     model = recipe.model.build(0)
     data = Windows(Bytes(), options.context, options.batch, seed)
     plan = Plan(options.rate, Budget(steps=options.steps), options.batch, torch.bfloat16, seed=seed, warmup=20)
-    with tempfile.TemporaryDirectory() as folder, nullcontext() if kernels else forced(**WITHOUT):
+    without = WITHOUT | ({"attention": "reference"} if kind == "gemma2" else {})  # torch's other paths have no capped scores
+    with tempfile.TemporaryDirectory() as folder, nullcontext() if kernels else forced(**without):
         run = Run.create(Path(folder) / "run", {})
         trainer = Trainer(recipe, model, data, None, run, plan, Telemetry(run, 1.0, 1.0, 1.0, quiet=True), lambda loss: loss)
         losses, seconds = [], []
