@@ -281,7 +281,7 @@ def _kept(part: Spec, width: int, context: int) -> float:
         key, value = part.sizes(width)
         features, chunk = part.feature.features(key), min(part.chunk, context)
         vectors = part.heads * (2 * key + 2 * features + (5 if part.gate else 3) * value)
-        memories = part.heads * features * value / chunk  # one before every chunk; without the kernel about 1.5 times as much is kept
+        memories = part.heads * features * value / chunk  # without the kernel half as much again is kept, of all
         return stream + (vectors if isinstance(part.rule, Sum) else 2 * vectors) + memories
     if isinstance(part, Recurrent):
         return {"RNN": 2.0, "GRU": 6.5, "Cho": 6.5, "LSTM": 15.0}[part.cell] * (part.hidden or width)
