@@ -11,6 +11,7 @@ from torch import Tensor
 from genus.ops import pairs
 from genus.ops.dropout import dropout as drop
 from genus.ops.first_order import first_order
+from genus.ops.heads import like_projections
 
 BLOCK = 128  # queries at a time on the CPU
 
@@ -36,9 +37,9 @@ class Blocked(torch.autograd.Function):
         bias: Tensor | None,
     ) -> Tensor:
         (batch, heads, time, head), keys = q.shape, k.shape[2]
+        y = like_projections(q)
         q = q.reshape(-1, time, head) * scale
         k, v = (t.reshape(-1, keys, head) for t in (k, v))
-        y = q.new_empty(batch, time, heads, head).transpose(1, 2)  # as the output projection reads it
         mask = None if mask is None else mask.expand(*mask.shape[:-2], time, keys)
         saved: list[Tensor] = []
         for block, see in _blocks(time, keys, causal, window):
@@ -68,7 +69,7 @@ class Blocked(torch.autograd.Function):
         q, k, v, *saved = ctx.saved_tensors
         batch, heads, time, head = ctx.shape
         g = grads[0].reshape(-1, time, head)
-        dq, dk, dv = (t.new_empty(batch, t.shape[1], heads, head).transpose(1, 2) for t in (q, k, v))
+        dq, dk, dv = (like_projections(t.unflatten(0, (batch, heads))) for t in (q, k, v))
         sums = [torch.zeros_like(t, dtype=torch.float32) for t in (k, v)]
         d_bias = None if ctx.bias is None else torch.zeros(heads, time + k.shape[1] - 1)
         per_block = 2 if ctx.dropout else 1

@@ -14,6 +14,8 @@ from torch import Tensor
 from genus.ops import native
 from genus.ops.fast_memory import EPS, Memory
 from genus.ops.first_order import first_order
+from genus.ops.heads import like_projections, side_by_side
+from genus.ops.native import pointer
 
 _Shape = ctypes.c_int64 * 30
 
@@ -36,21 +38,6 @@ def _chunk(features: int, values: int, delta: bool) -> int:
     return 32 if delta and max(features, values) <= 64 else 64
 
 
-def _rows(t: Tensor) -> Tensor:
-    """The same numbers (B, H, T, width), those of a row side by side."""
-    return t if t.stride(3) == 1 else t.contiguous()
-
-
-def _like_projections(t: Tensor) -> Tensor:
-    """An empty tensor of this shape (B, H, T, width), in the order in which a projection reads it."""
-    batch, heads, time, width = t.shape
-    return t.new_empty(batch, time, heads, width).transpose(1, 2)
-
-
-def _pointer(t: Tensor | None) -> int | None:
-    return None if t is None else t.data_ptr()
-
-
 class _Chunks(torch.autograd.Function):
     """Keeps, where there is a gradient, the memory before every chunk in the precision of q, and of the delta rule the errors."""
 
@@ -69,9 +56,9 @@ class _Chunks(torch.autograd.Function):
         normalise: bool,
         gradients: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        q, k, v = _rows(q), _rows(k), _rows(v)
+        q, k, v = side_by_side(q), side_by_side(k), side_by_side(v)
         (batch, heads, time, features), values = q.shape, v.shape[3]
-        y = _like_projections(v)
+        y = like_projections(v)
         chunk = _chunk(features, values, beta is not None)
         numbers = torch.empty(0, dtype=torch.float32)
         end = numbers.new_empty(batch, heads, features, values)
@@ -91,9 +78,9 @@ class _Chunks(torch.autograd.Function):
         function(
             ctypes.addressof(shape),
             q.dtype == torch.bfloat16,
-            *map(_pointer, (q, k, v, *extra, matrix, total)),
+            *map(pointer, (q, k, v, *extra, matrix, total)),
             native.number(EPS),
-            *map(_pointer, (y, end, end_total, *kept)),
+            *map(pointer, (y, end, end_total, *kept)),
             torch.get_num_threads(),
             held=(shape, q, k, v, *extra, matrix, total, y, end, end_total, *kept),
         )
@@ -106,9 +93,9 @@ class _Chunks(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         q, k, v, log_decay, beta, fresh, pad, y, *kept = ctx.saved_tensors
-        g = torch.zeros_like(y) if grads[0] is None else _rows(grads[0])
+        g = torch.zeros_like(y) if grads[0] is None else side_by_side(grads[0])
         end, end_total = (None if t is None else t.contiguous() for t in grads[1:])
-        dq, dk, dv = (_like_projections(t) for t in (q, k, v))
+        dq, dk, dv = (like_projections(t) for t in (q, k, v))
         d_decay, d_beta = (None if t is None else torch.empty_like(t) for t in (log_decay, beta))
         batch, heads, _, features, values, _ = ctx.sizes
         numbers = torch.empty(0, dtype=torch.float32)
@@ -122,7 +109,7 @@ class _Chunks(torch.autograd.Function):
         function(
             ctypes.addressof(shape),
             q.dtype == torch.bfloat16,
-            *map(_pointer, (*tensors, *results)),
+            *map(pointer, (*tensors, *results)),
             torch.get_num_threads(),
             held=(shape, *tensors, *results),
         )

@@ -63,15 +63,10 @@ def one_step(
     shape = _Shape(len(q), q.shape[1], q.shape[3], v.shape[3], *strides, EPS)
     function = _kernel()
     assert function is not None
-    others = [None if x is None else x.data_ptr() for x in (log_decay, beta, matrix, total, new, new_total)]
     function(
         ctypes.addressof(shape),
         q.dtype == torch.bfloat16,
-        q.data_ptr(),
-        k.data_ptr(),
-        v.data_ptr(),
-        *others,
-        y.data_ptr(),
+        *map(native.pointer, (q, k, v, log_decay, beta, matrix, total, new, new_total, y)),
         torch.get_num_threads(),
         held=(shape, q, k, v, log_decay, beta, matrix, total, new, new_total, y),
     )

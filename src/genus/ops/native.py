@@ -110,6 +110,11 @@ def reads(x: torch.Tensor, *parameters: torch.Tensor) -> bool:
     return computes(x) and not (torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)))
 
 
+def pointer(x: torch.Tensor | None) -> int | None:
+    """Where a tensor's numbers lie."""
+    return None if x is None else x.data_ptr()
+
+
 @cache
 def number(value: float) -> ctypes.Array[ctypes.c_float]:
     """A float32 for a kernel to read."""

@@ -13,6 +13,8 @@ from torch import Tensor
 from genus.ops import native
 from genus.ops.dropout import draw
 from genus.ops.first_order import first_order
+from genus.ops.heads import like_projections, side_by_side
+from genus.ops.native import pointer
 
 BEYOND = 80  # numbers behind a bias that the kernel may read and, in its gradient, write
 _Strides, _Sizes = ctypes.c_int64 * 24, ctypes.c_int64 * 10
@@ -25,17 +27,6 @@ def forward_kernel() -> native.Kernel | None:
 
 def _backward_kernel() -> native.Kernel | None:
     return native.kernel("attention", "genus_attention_backward", "pppppppppppppppn")
-
-
-def _rows(t: Tensor) -> Tensor:
-    """The same numbers (batch, heads, time, head), those of a row side by side."""
-    return t if t.stride(3) == 1 else t.contiguous()
-
-
-def _like_projections(t: Tensor) -> Tensor:
-    """An empty tensor of this shape (batch, heads, time, head), in the order in which a projection reads it."""
-    batch, heads, time, head = t.shape
-    return t.new_empty(batch, time, heads, head).transpose(1, 2)
 
 
 class Native(torch.autograd.Function):
@@ -55,8 +46,8 @@ class Native(torch.autograd.Function):
         dropout: float,
         softcap: float | None,
     ) -> Tensor:
-        q, k, v = _rows(q), _rows(k), _rows(v)
-        y = _like_projections(q)
+        q, k, v = side_by_side(q), side_by_side(k), side_by_side(v)
+        y = like_projections(q)
         (batch, heads, time, head), keys = q.shape, k.shape[2]
         kept = torch.empty(2, batch, heads, time)
         seed, threshold = draw() if dropout else 0, round(dropout * 65536)
@@ -76,8 +67,8 @@ class Native(torch.autograd.Function):
             strides[2],
             sizes,
             score,
-            None if seen is None else seen.data_ptr(),
-            None if table is None else table.data_ptr(),
+            pointer(seen),
+            pointer(table),
             y.data_ptr(),
             strides[3],
             kept.data_ptr(),
@@ -92,8 +83,8 @@ class Native(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, y, kept, seen, table = ctx.saved_tensors
-        g = _rows(grads[0])
-        dq, dk, dv = (_like_projections(t) for t in (q, k, v))
+        g = side_by_side(grads[0])
+        dq, dk, dv = (like_projections(t) for t in (q, k, v))
         d_table = table.new_zeros(len(q), *table.shape) if table is not None and ctx.needs_input_grad[7] else None
         function = _backward_kernel()
         assert function is not None
@@ -102,9 +93,9 @@ class Native(torch.autograd.Function):
             _Strides(*(n for t in (q, k, v, y, g, dq, dk, dv) for n in t.stride()[:3])),
             ctx.sizes,
             ctx.score,
-            None if seen is None else seen.data_ptr(),
-            None if table is None else table.data_ptr(),
-            None if d_table is None else d_table.data_ptr(),
+            pointer(seen),
+            pointer(table),
+            pointer(d_table),
             kept.data_ptr(),
             dq.data_ptr(),
             dk.data_ptr(),

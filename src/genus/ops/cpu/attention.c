@@ -45,31 +45,6 @@ static void mix_later(int64_t keys, int64_t size, const uint32_t *pairs, const u
             sums + at, LANES, 1);
 }
 
-/* to (size / 2, 64) pairs of neighbouring numbers of each of `count` rows; zeros for the rows up to 64. */
-static void lanes(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint32_t *to) {
-    for (int64_t g = 0; g < LANES; g += 16)
-        for (int64_t j = 0; j < size / 2; j += 16) {
-            __m512i r[16];
-            for (int i = 0; i < 16; i++)
-                r[i] = g + i < count ? _mm512_maskz_loadu_epi32(first(size / 2 - j), rows + (g + i) * stride + 2 * j)
-                                     : _mm512_setzero_si512();
-            turn(r);
-            for (int64_t i = 0; i < 16 && j + i < size / 2; i++) _mm512_storeu_si512(to + (j + i) * LANES + g, r[i]);
-        }
-}
-
-/* to (ceil(count / 2), size) pairs of the numbers of neighbouring rows; zero for a row that is missing. */
-static void in_pairs(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint32_t *to) {
-    for (int64_t i = 0; i < count; i += 2)
-        for (int64_t j = 0; j < size; j += 16) {
-            const uint16_t *from = rows + i * stride + j;
-            const __m512i one = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
-            __m512i two = _mm512_setzero_si512();
-            if (i + 1 < count) two = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(from + stride)));
-            _mm512_storeu_si512(to + i / 2 * size + j, _mm512_or_si512(one, _mm512_slli_epi32(two, 16)));
-        }
-}
-
 static void side_by_side(const uint16_t *rows, int64_t stride, int64_t count, int64_t size, uint16_t *to) {
     for (int64_t i = 0; i < count; i++) memcpy(to + i * size, rows + i * stride, 2 * size);
 }
@@ -166,11 +141,11 @@ int64_t genus_attention(
             const int64_t b = head / n->heads, h = head % n->heads;
             const uint8_t *own = seen ? seen + b * n->seen_stride : NULL;
             side_by_side(k + b * ks[0] + h * ks[1], ks[2], n->keys, size, keys_);
-            in_pairs(v + b * vs[0] + h * vs[1], vs[2], n->keys, size, values);
+            paired(v + b * vs[0] + h * vs[1], vs[2], n->keys, size, values);
             for (int64_t from = 0; from < n->time; from += LANES) {
                 const int64_t count = n->time - from < LANES ? n->time - from : LANES;
                 const int64_t last = n->causal && from + count < n->keys ? from + count : n->keys;
-                lanes(q + b * qs[0] + h * qs[1] + from * qs[2], qs[2], count, size, queries);
+                across(q + b * qs[0] + h * qs[1] + from * qs[2], 2 * qs[2], count, LANES, size / 2, queries);
                 const int64_t begin = n->causal && from >= n->window ? least(from - n->window + 1, last) / 2 * 2 : 0;
                 const int64_t all_see = n->causal && from < last ? from : last; /* the first of the keys that not every query sees */
                 multiply_pairs(
@@ -344,13 +319,13 @@ int64_t genus_attention_backward(
             float *d_own = d_bias ? d_bias + head * table(n) : NULL;
             for (int64_t from = 0; from < n->time; from += LANES) {
                 const int64_t count = n->time - from < LANES ? n->time - from : LANES;
-                lanes(q + at[0] + from * strides[0][2], strides[0][2], count, size, w.queries + from * size / 2);
-                lanes(g + at[4] + from * strides[4][2], strides[4][2], count, size, w.grads + from * size / 2);
+                across(q + at[0] + from * strides[0][2], 2 * strides[0][2], count, LANES, size / 2, w.queries + from * size / 2);
+                across(g + at[4] + from * strides[4][2], 2 * strides[4][2], count, LANES, size / 2, w.grads + from * size / 2);
             }
             memset(w.query_pairs + (time - LANES) * size / 2, 0, LANES * size * 2);
             memset(w.grad_pairs + (time - LANES) * size / 2, 0, LANES * size * 2);
-            in_pairs(q + at[0], strides[0][2], n->time, size, w.query_pairs);
-            in_pairs(g + at[4], strides[4][2], n->time, size, w.grad_pairs);
+            paired(q + at[0], strides[0][2], n->time, size, w.query_pairs);
+            paired(g + at[4], strides[4][2], n->time, size, w.grad_pairs);
             memset(w.d_queries, 0, time * size * 4);
             for (int64_t i = 0; i < time; i++) {
                 const int there = i < n->time;
@@ -367,7 +342,7 @@ int64_t genus_attention_backward(
                 const int64_t begin = n->causal ? key / LANES * LANES : 0, end = seers(n, key, count, time);
                 side_by_side(k + at[1] + key * strides[1][2], strides[1][2], count, size, w.keys);
                 side_by_side(v + at[2] + key * strides[2][2], strides[2][2], count, size, w.values);
-                in_pairs(w.keys, size, count, size, w.key_pairs);
+                paired(w.keys, size, count, size, w.key_pairs);
                 for (int64_t from = begin; from < end; from += LANES) {
                     const uint32_t *queries = w.queries + from * size / 2, *grads = w.grads + from * size / 2;
                     uint32_t *d_scores = w.d_score_pairs + from * (KEYS / 2);

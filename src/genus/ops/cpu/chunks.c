@@ -51,7 +51,7 @@ static inline __attribute__((always_inline)) int64_t forward(
                 gather(bf16, at(bf16, q, place(s->q, row, h, t)), s->q[2], c.count, s->features, c.pad, w.q, c.rows, F);
                 gather(bf16, at(bf16, k, place(s->k, row, h, t)), s->k[2], c.count, s->features, c.pad, w.k, c.rows, F);
                 gather(bf16, at(bf16, v, place(s->v, row, h, t)), s->v[2], c.count, s->values, c.pad, w.u, c.rows, V);
-                across(w.k, c.rows, F / per, w.ka);
+                across(w.k, 4 * (F / per), c.rows, c.rows, F / per, w.ka);
                 const uint32_t *kz = zipped(bf16, w.k, c.rows, F, w.kz);
                 uint32_t *low = kept->memory ? (uint32_t *)kept->memory + now * F * V / per : w.s;
                 settle(bf16, state, F, V, NULL, low);
@@ -180,7 +180,8 @@ static inline __attribute__((always_inline)) int64_t backward(
                 settle(bf16, state, F, V, NULL, w.d);
                 const uint32_t *qz = zipped(bf16, w.q, r, F, w.qz), *kz = zipped(bf16, w.k, r, F, w.kz);
                 const uint32_t *gz = zipped(bf16, w.g, r, V, w.gz), *dz = zipped(bf16, w.d, F, V, w.dz);
-                across(w.k, r, fu, w.ka), across(w.u, r, vu, w.ua), across(low, F, vu, w.sa), across(w.d, F, vu, w.da);
+                across(w.k, 4 * fu, r, r, fu, w.ka), across(w.u, 4 * vu, r, r, vu, w.ua);
+                across(low, 4 * vu, F, F, vu, w.sa), across(w.d, 4 * vu, F, F, vu, w.da);
 
                 /* To u, w.w, and through the errors to v, w.e. */
                 product(bf16, NEAR, r, 0, F, w.q, fu, 1, w.ka, r, w.scores, CHUNK, 0);

@@ -115,27 +115,35 @@ static inline __attribute__((always_inline)) void settle(
     }
 }
 
-/* What is to be summed over rows, which are even in number: pairs of neighbouring rows (rows / 2, width) in `to`. Of float32 nothing is
- * to do. Returns where it is. */
-static inline __attribute__((always_inline)) const void *zipped(
-    const int bf16, const void *rows_, int64_t rows, int64_t width, uint32_t *to) {
-    if (!bf16) return rows_;
-    const uint16_t *from = rows_;
-    for (int64_t i = 0; i < rows; i += 2, from += 2 * width, to += width)
+/* to (ceil(count / 2), width) pairs of the numbers of neighbouring rows, `stride` numbers apart; zero for a row that is missing. */
+static inline void paired(const uint16_t *rows, int64_t stride, int64_t count, int64_t width, uint32_t *to) {
+    for (int64_t i = 0; i < count; i += 2)
         for (int64_t j = 0; j < width; j += 16) {
-            const __m512i one = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(from + j)));
-            const __m512i two = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(from + width + j)));
-            _mm512_storeu_si512(to + j, _mm512_or_si512(one, _mm512_slli_epi32(two, 16)));
+            const uint16_t *from = rows + i * stride + j;
+            const __m512i one = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
+            __m512i two = _mm512_setzero_si512();
+            if (i + 1 < count) two = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(from + stride)));
+            _mm512_storeu_si512(to + i / 2 * width + j, _mm512_or_si512(one, _mm512_slli_epi32(two, 16)));
         }
-    return to - rows / 2 * width;
 }
 
-/* What is to be summed over columns, as a right factor: to (units, rows) of units (rows, units). `rows` is a multiple of 16. */
-static inline void across(const uint32_t *from, int64_t rows, int64_t units, uint32_t *to) {
+/* What is to be summed over rows, dense and even in number: in pairs, in `to`. Of float32 nothing is to do. Returns where it is. */
+static inline __attribute__((always_inline)) const void *zipped(
+    const int bf16, const void *rows, int64_t count, int64_t width, uint32_t *to) {
+    if (!bf16) return rows;
+    paired(rows, width, count, width, to);
+    return to;
+}
+
+/* What is to be summed over columns, as a right factor: to (units, rows) of units (count, units), rows `apart` bytes apart; zeros for
+ * the rows from `count` on. `rows` is a multiple of 16. */
+static inline void across(const void *from, int64_t apart, int64_t count, int64_t rows, int64_t units, uint32_t *to) {
     for (int64_t g = 0; g < rows; g += 16)
         for (int64_t j = 0; j < units; j += 16) {
             __m512i r[16];
-            for (int64_t i = 0; i < 16; i++) r[i] = _mm512_maskz_loadu_epi32(first(units - j), from + (g + i) * units + j);
+            for (int64_t i = 0; i < 16; i++)
+                r[i] = g + i < count ? _mm512_maskz_loadu_epi32(first(units - j), (const char *)from + (g + i) * apart + 4 * j)
+                                     : _mm512_setzero_si512();
             turn(r);
             for (int64_t i = 0; i < 16 && j + i < units; i++) _mm512_storeu_si512(to + (j + i) * rows + g, r[i]);
         }
